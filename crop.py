@@ -1,0 +1,411 @@
+"""Videos -> bundles: find and follow the main face, cut it out, hear the sound, measure how they fit together.
+
+    python crop.py --workers 4 --input VIDEOS --output BUNDLES
+    python crop.py --input clip.mp4 --output BUNDLES --save-image --save-avi --config configs/tiny.json face_max_size=480
+
+Every input gets its row in OUTPUT/manifest.jsonl (status, reason, seconds per stage). Run it again to resume: bundles that
+fit their video and the settings are kept, the rest is made. Exit codes: 0 every input has a bundle; 1 some have none, listed
+at the end; 2 wrong arguments, settings or weights, nothing was done; 130 interrupted.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visavox import config as configuration
+from visavox.config import Config, ConfigError
+from visavox.inputs import MANIFEST, Manifest, bundle_names, find_inputs, printable, sha256_of, sweep
+from visavox.progress import Stopwatch, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visavox.bundle import Bundle
+    from visavox.faces import FaceDetector, FaceTrack
+    from visavox.sync import Sync
+
+
+class CropError(ValueError):
+    """The video was read, but gives no bundle."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        config = configuration.load(arguments.config, arguments.overrides)
+        inputs = find_inputs(arguments.input)
+        check_tools(config)
+        rows = crop_folder(
+            inputs,
+            arguments.output,
+            config,
+            workers=arguments.workers,
+            timeout=arguments.timeout,
+            save_image=arguments.save_image,
+            save_avi=arguments.save_avi,
+        )
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+    except (
+        ConfigError,
+        FileNotFoundError,
+        RuntimeError,
+        OSError,
+    ) as error:  # what the user can mend; anything else is ours
+        print(f"crop.py: {error}", file=sys.stderr)
+        return 2
+    return _report(rows, arguments.output)
+
+
+def crop_folder(
+    inputs: dict[str, Path],
+    output: Path,
+    config: Config,
+    *,
+    workers: int,
+    timeout: float | None = None,
+    save_image: bool = False,
+    save_avi: bool = False,
+) -> list[dict[str, Any]]:
+    """Crop every input into `output`, keeping sub-folders; rows of the manifest, sorted by input."""
+    from visavox import bundle, pool
+
+    output.mkdir(parents=True, exist_ok=True)
+    sweep(output)
+    stamp = bundle.prep_hash(config)
+    tasks = [
+        Task(name, path, output, place, stamp, save_image, save_avi)
+        for (name, path), place in zip(inputs.items(), bundle_names(inputs))
+    ]
+    manifest = Manifest(output / MANIFEST)
+    rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
+    open_tasks = [task for task in tasks if task.name not in {row["input"] for row in rows}]
+    workers = max(1, min(workers, len(open_tasks)))
+    start = partial(build_tools, config, threads=max(1, pool.cores() // workers))
+    with progress("cropping", len(open_tasks)) as advance:
+        for task, row in pool.run(open_tasks, start, partial(crop_task, config), workers=workers, timeout=timeout):
+            if isinstance(row, pool.Died):
+                row = task.row("failed", row.reason, {})
+            rows.append(row)
+            manifest.append(row)
+            advance()
+    rows.sort(key=lambda row: row["input"])
+    manifest.rewrite(rows)
+    return rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video and where its bundle goes."""
+
+    name: str
+    path: Path
+    output: Path
+    place: Path
+    prep_hash: str
+    save_image: bool = False
+    save_avi: bool = False
+
+    @property
+    def bundle(self) -> Path:
+        return self.output / self.place
+
+    def row(self, status: str, reason: str, seconds: dict[str, float], **more: Any) -> dict[str, Any]:
+        made = self.place.as_posix() if status in ("ok", "no_audio") else None
+        facts = {"input": self.name, "status": status, "reason": reason, "bundle": made, "prep_hash": self.prep_hash}
+        return facts | more | {"seconds": {stage: round(value, 4) for stage, value in seconds.items()}}
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a worker builds once: the face detector and the way audio-visual distances are measured."""
+
+    faces: "FaceDetector"
+    sync: "Callable[[FaceTrack, np.ndarray], Sync | None]"
+    threads: int = 0
+    """For decoding; 0 leaves it to libav."""
+
+
+def build_tools(config: Config, threads: int | None = None) -> Tools:
+    """Load the networks that the configuration names; weights come from the registry and are never random."""
+    import cv2
+
+    cv2.setNumThreads(threads or 0)
+    device = None
+    if needs_torch(config):
+        import torch
+
+        from visavox.compute import resolve_device
+
+        torch.set_num_threads(threads or torch.get_num_threads())
+        device = resolve_device(config.device)
+    return Tools(_build_faces(config, device), _build_sync(config, device), threads or 0)
+
+
+def check_tools(config: Config) -> None:
+    """Fetch or verify the weights before any worker starts, so that what is missing is said once."""
+    from visavox import weights
+
+    for name in weights_of(config):
+        weights.resolve(name)
+
+
+def weights_of(config: Config) -> list[str]:
+    """Registry names of the weights that cropping with these settings uses."""
+    used = [] if config.face_detector == "haar" else [config.face_detector]
+    return used + (["syncnet_v2"] if config.sync == "syncnet" else [])
+
+
+def needs_torch(config: Config) -> bool:
+    return bool(weights_of(config))
+
+
+def crop_task(config: Config, tools: Tools, task: Task) -> dict[str, Any]:
+    """One row of the manifest: kept, made, or why not. Every fault of a video ends here, with its message."""
+    from visavox import preview
+
+    watch = Stopwatch()
+    source = None
+    try:
+        if task.path.is_file():
+            source = sha256_of(task.path)
+        if source and (status := _status_if_fits(task.bundle, task.prep_hash, source)):
+            return task.row(status, "", {"total": watch.total()}, source_sha256=source, kept=True)
+        bundle = crop_video(
+            task.path, faces=tools.faces, sync=tools.sync, config=config, watch=watch, threads=tools.threads
+        )
+        task.bundle.parent.mkdir(parents=True, exist_ok=True)
+        with watch("save"):
+            bundle.save(task.bundle)
+        with watch("preview"):
+            if task.save_image:
+                preview.save_image(bundle, task.bundle.with_suffix(".png"))
+            if task.save_avi:
+                preview.save_avi(bundle, task.bundle.with_suffix(".avi"), config.resample_rate)
+    except Exception as error:  # the row is the answer: nothing a video does may stop the others
+        status, reason = explain(error)
+        return task.row(status, reason, watch.seconds | {"total": watch.total()}, source_sha256=source)
+    notes = bundle.notes.split("\n") if bundle.notes else []
+    seconds = watch.seconds | {"total": watch.total()}
+    return task.row(bundle.status, "", seconds, source_sha256=source, notes=notes, frames=bundle.track_frames)
+
+
+def crop_video(
+    path: Path,
+    *,
+    faces: "FaceDetector",
+    sync: "Callable[[FaceTrack, np.ndarray], Sync | None]",
+    config: Config,
+    watch: Stopwatch | None = None,
+    threads: int = 0,
+) -> "Bundle":
+    """Preprocess one video in one pass over its file.
+
+    Raises:
+        MediaError: not a video, unreadable, too large; its message holds the cure.
+        CropError: `no_face`, or `too_short` (fewer than vshift + 6 frames with a face).
+    """
+    import numpy as np
+
+    from visavox import audio, media
+    from visavox.bundle import Bundle, prep_hash
+    from visavox.faces import track_faces
+
+    watch = watch or Stopwatch()
+    fps, rate = configuration.SYNC_FPS, config.resample_rate
+    with media.open_video(path, fps=fps, sample_rate=rate, max_seconds=config.max_clip_len, threads=threads) as video:
+        with watch("cut"):
+            track = track_faces(
+                watch.each("decode", video.frames()),
+                _Timed(faces, watch),
+                step=config.face_detection_step,
+                size=config.frame_size,
+                margin=config.face_margin,
+                expected_frames=round(config.max_clip_len * fps),
+            )
+        sound = video.audio()  # (N,) int16, or None
+        notes = list(video.notes)
+    if track is None:
+        raise CropError(
+            "no_face", f"no face scored above {config.face_threshold} by {faces.name}; lower face_threshold"
+        )
+    T, least = len(track.boxes), config.vshift + 6
+    if least > T:
+        raise CropError("too_short", f"{T} frames with a face, {least} are needed ({least / fps:.2f} s)")
+    sound = None if sound is None else _span(sound, track.frame_index, rate / fps)
+    mdist, latency, conf = np.full(2 * config.vshift + 1, np.nan), np.nan, np.nan
+    with watch("mel"):
+        if sound is None:
+            mel = audio.mel_floor(config.freq_num, T / fps, rate)
+        else:
+            mel = audio.mel_3cs(sound, rate, config.freq_num)  # (3, F, M)
+    with watch("sync"):
+        if sound is not None and config.sync != "off":
+            mdist, latency, conf = sync(track, sound)
+    with watch("encode"):
+        jpegs = track.crops.encode_jpegs() if config.store_track else []
+        kept = ((np.arange(config.bundle_faces) + 0.5) * T / config.bundle_faces).astype(int)
+        faces_kept = np.stack([track.crops[t] for t in kept])  # (K, S, S, 3)
+    return Bundle(
+        faces=faces_kept,
+        mel_3cs=mel,
+        mdist=np.asarray(mdist, np.float32),
+        latency=np.float32(latency),
+        conf=np.float32(conf),
+        boxes=track.boxes,
+        landmarks=track.landmarks,
+        det_score=track.det_score,
+        times=(track.frame_index / fps).astype(np.float32),
+        fps=np.float32(fps),
+        audio=np.zeros(0, np.int16) if sound is None else sound,
+        track=np.frombuffer(b"".join(jpegs), np.uint8),
+        track_offsets=np.cumsum([0, *map(len, jpegs)], dtype=np.int64) if jpegs else np.zeros(T + 1, np.int64),
+        status="no_audio" if sound is None else "ok",
+        sync=config.sync,
+        landmark_source=faces.landmark_source,
+        notes="\n".join(notes),
+        settings=json.dumps(config.prep(), sort_keys=True),
+        prep_hash=prep_hash(config),
+        source_sha256=sha256_of(path),
+    )
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """Status and reason of a video that gave no bundle."""
+    from visavox.sync import TooShort
+
+    if isinstance(error, CropError):
+        return error.status, str(error)
+    if isinstance(error, TooShort):
+        return "too_short", str(error)
+    if isinstance(error, ValueError | OSError):  # MediaError, BundleError and the system's own words
+        return "failed", printable(str(error))
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+class _Timed:
+    """A face detector whose time is booked on the stage `detect`."""
+
+    def __init__(self, faces: "FaceDetector", watch: Stopwatch):
+        self.faces, self.watch = faces, watch
+        self.name, self.landmark_source = faces.name, faces.landmark_source
+
+    def detect(self, frames: Sequence["np.ndarray"]) -> Any:
+        with self.watch("detect"):
+            return self.faces.detect(frames)
+
+
+def _build_faces(config: Config, device: Any) -> "FaceDetector":
+    if config.face_detector == "haar":
+        from visavox.faces import HaarDetector
+
+        return HaarDetector(max_size=config.face_max_size, threshold=config.face_threshold)
+    from retinaface import RetinaFaceDetector
+    from visavox import weights
+
+    return RetinaFaceDetector(
+        config.face_detector.removeprefix("retinaface_"),
+        weights.state_dict(config.face_detector),
+        max_size=config.face_max_size,
+        threshold=config.face_threshold,
+        device=device,
+    )
+
+
+def _build_sync(config: Config, device: Any) -> "Callable[[FaceTrack, np.ndarray], Sync | None]":
+    if config.sync == "syncnet":
+        import SyncNetModel
+        from visavox import weights
+
+        network = SyncNetModel.FoldedSyncNet(SyncNetModel.load(weights.state_dict("syncnet_v2"))).to(device)
+        return lambda track, sound: SyncNetModel.sync_distances(
+            network, track.crops, sound, vshift=config.vshift, pad=config.sync_pad
+        )
+    from visavox.sync import correlation_sync
+
+    return lambda track, sound: correlation_sync(
+        track.crops, track.landmarks, sound, config.resample_rate, vshift=config.vshift
+    )
+
+
+def _span(sound: "np.ndarray", frame_index: "np.ndarray", samples_per_frame: float) -> "np.ndarray":
+    """The audio of the track's frames, (T * samples_per_frame,) int16; silence where the sound ends early."""
+    import numpy as np
+
+    first, last = round(frame_index[0] * samples_per_frame), round((frame_index[-1] + 1) * samples_per_frame)
+    part = sound[first:last]
+    return np.pad(part, (0, last - first - len(part)))
+
+
+def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> str | None:
+    """The status of a bundle that was made of this video with these settings, or None."""
+    from visavox.bundle import BundleError, read_stamp
+
+    if not bundle.is_file():
+        return None
+    try:
+        stamp = read_stamp(bundle)
+    except BundleError:
+        return None
+    return stamp.status if (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256) else None
+
+
+def _report(rows: Sequence[dict[str, Any]], output: Path) -> int:
+    counts = Counter(row["status"] for row in rows)
+    lost = [row for row in rows if row["bundle"] is None]
+    for row in lost:
+        print(f"  {row['status']:9} {row['input']}: {row['reason']}", file=sys.stderr)
+    kept = sum(bool(row.get("kept")) for row in rows)
+    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    print(f"{len(rows)} inputs: {summary}; {kept} kept from before; {output / MANIFEST}")
+    return 1 if lost else 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="crop.py",
+        description=__doc__,
+        epilog=f"settings (key=value, after the options):\n{configuration.help_text()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--input", "-input", type=Path, required=True, help="folder of videos (searched below), or one video"
+    )
+    parser.add_argument(
+        "--output", "-output", type=Path, required=True, help="folder for the bundles and manifest.jsonl"
+    )
+    parser.add_argument("--workers", type=_positive, default=4, help="processes (default 4)")
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
+    )
+    parser.add_argument("--save-image", action="store_true", help="also write NAME.png: faces, mel images, sync curve")
+    parser.add_argument("--save-avi", action="store_true", help="also write NAME.avi: the face track with its sound")
+    parser.add_argument(
+        "--config", type=Path, default=Path(__file__).with_name("config.json"), help="JSON configuration"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

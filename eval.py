@@ -1,0 +1,348 @@
+"""Score a folder of videos into a submission.
+
+    python eval.py -input VIDEOS -output submission.csv
+    python eval.py --input VIDEOS --output submission.csv --checkpoint runs/v1/best.ckpt --labels labels.csv
+
+Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
+below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior; why, and the seconds
+of each stage, stand in submission.details.jsonl. A run that was killed continues when it is started again.
+Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 130 interrupted.
+"""
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from visavox.config import Config
+from visavox.inputs import VIDEO_SUFFIXES, find_inputs, sha256_of
+from visavox.progress import Stopwatch, progress
+
+if TYPE_CHECKING:
+    from visavox.bundle import Bundle
+    from visavox.detector import Scorer
+
+COLUMNS = {"tmc": "probability", "dfdc": "label"}
+LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        from utils import set_up_logging
+
+        set_up_logging()
+        import crop
+        import model
+        from visavox.compute import resolve_device
+
+        inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
+        labels = read_labels(arguments.labels) if arguments.labels else None
+        detector = model.load(arguments.checkpoint, arguments.overrides)
+        detector.to(resolve_device(detector.config.device))
+        crop.check_tools(detector.config)
+        rows = score_inputs(
+            inputs,
+            detector,
+            detector.config,
+            arguments.output,
+            identity=sha256_of(arguments.checkpoint),
+            workers=arguments.workers,
+            timeout=arguments.timeout,
+            any_bundles=arguments.any_bundles,
+        )
+        write_submission(rows, arguments.output, COLUMNS[arguments.format])
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"eval.py: {error}", file=sys.stderr)
+        return 2
+    _report(rows, arguments.output)
+    print(describe_auc(rows, labels))
+    return 0
+
+
+def score_inputs(
+    inputs: dict[str, Path],
+    scorer: "Scorer",
+    config: Config,
+    output: Path,
+    *,
+    identity: str,
+    workers: int,
+    timeout: float | None = None,
+    any_bundles: bool = False,
+) -> list[dict[str, Any]]:
+    """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
+
+    Args:
+        inputs: name -> path of videos and bundles.
+        config: the settings that the scorer's bundles are made with.
+        identity: names the scorer; rows of an interrupted run count only if theirs is the same.
+        any_bundles: also score bundles made with other settings.
+    """
+    from visavox import bundle, pool
+
+    details = Details(output, identity=f"{identity}:{bundle.prep_hash(config)}", keep=config.save_details)
+    rows = details.earlier(inputs)
+    tasks = [(name, path) for name, path in inputs.items() if name not in rows]
+    workers = max(1, min(workers, len(tasks)))
+    lean = config.model_copy(update={"store_track": getattr(scorer, "needs_track", False)})
+    start = partial(_build, lean, threads=max(1, pool.cores() // workers))
+    work = partial(_bundle_of, lean, None if any_bundles else bundle.prep_hash(config))
+    waiting: list[Prepared] = []
+
+    def finish(some: list[dict[str, Any]]) -> None:
+        for row in some:
+            rows[row["filename"]] = row
+            details.append(row)
+            advance()
+
+    with progress("scoring", len(tasks)) as advance:
+        for (name, path), prepared in pool.run(tasks, start, work, workers=workers, timeout=timeout):
+            if isinstance(prepared, pool.Died):
+                prepared = Prepared(name, path, None, "failed", prepared.reason, [], {})
+            if prepared.bundle is None:
+                finish([_row(prepared, config.failure_prior, 0.0)])
+                continue
+            waiting.append(prepared)
+            if len(waiting) == config.submit_batch_size:
+                finish(_score(scorer, waiting, config.failure_prior))
+                waiting = []
+        finish(_score(scorer, waiting, config.failure_prior))
+    details.close()
+    return [rows[name] for name in sorted(rows)]
+
+
+class Prepared(NamedTuple):
+    """What a worker made of one input."""
+
+    name: str
+    path: Path
+    bundle: "Bundle | None"
+    status: str
+    reason: str
+    notes: list[str]
+    seconds: dict[str, float]
+
+
+def write_submission(rows: Sequence[dict[str, Any]], output: Path, column: str = "probability") -> None:
+    """`filename,probability`, beside and then renamed."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f"{output.name}.{os.getpid()}.part")
+    try:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["filename", column])
+            writer.writerows([row["filename"], f"{row['probability']:.9g}"] for row in rows)
+        beside.replace(output)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_labels(path: Path) -> dict[str, int]:
+    """Labels CSV with columns filename and label (0, 1, real or fake) -> file name -> 0 or 1.
+
+    Raises:
+        ValueError: a column is missing, or a label is unknown; says file and line.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        missing = {"filename", "label"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}:1: lacks the column {' and '.join(sorted(missing))}; found {reader.fieldnames}")
+        labels = {}
+        for row in reader:
+            label = LABELS.get((row["label"] or "").strip().lower())
+            if label is None:
+                raise ValueError(f"{path}:{reader.line_num}: label is {row['label']!r}, expected 0, 1, real or fake")
+            labels[(row["filename"] or "").strip()] = label
+    return labels
+
+
+def describe_auc(rows: Sequence[dict[str, Any]], labels: dict[str, int] | None) -> str:
+    """One line: ROC AUC over every labelled row, failures at the prior included; or why there is none."""
+    from visavox.metrics import auc
+
+    if labels is None:
+        return "AUC: not computed, no labels were given (--labels CSV with filename,label)"
+    matched = [(label, row["probability"]) for row in rows if (label := label_of(row["filename"], labels)) is not None]
+    if not matched:
+        return f"AUC: not computed, none of the {len(rows)} files is named in the labels; first file: {rows[0]['filename']}"
+    try:
+        value = auc(*zip(*matched))
+    except ValueError as error:
+        return f"AUC: not computed; {error}"
+    unlabelled = "" if len(matched) == len(rows) else f", {len(rows) - len(matched)} without a label left out"
+    return f"AUC: {value:.4f} over {len(matched)} files{unlabelled}"
+
+
+def label_of(name: str, labels: dict[str, int]) -> int | None:
+    """The label of a file, by its relative path or else by its bare name."""
+    return labels.get(name, labels.get(Path(name).name))
+
+
+class Details:
+    """OUTPUT.details.jsonl, one line per input; `.part` while the run goes on, so that a killed run continues."""
+
+    def __init__(self, output: Path, *, identity: str, keep: bool):
+        self.path = output.with_name(f"{output.stem}.details.jsonl")
+        self.part = self.path.with_name(f"{self.path.name}.part")
+        self.identity, self.keep = identity, keep
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def earlier(self, inputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
+        """Rows of an interrupted run with the same scorer, of files that have not changed since."""
+        lines = self.part.read_text(encoding="utf-8").splitlines() if self.part.is_file() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line that was being written when the run was killed
+                continue
+            path = inputs.get(row["filename"])
+            if path and row["identity"] == self.identity and row["file"] == fingerprint(path):
+                self.rows[row["filename"]] = row
+        self.part.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()), encoding="utf-8")
+        return dict(self.rows)
+
+    def append(self, row: dict[str, Any]) -> None:
+        row["identity"] = self.identity
+        self.rows[row["filename"]] = row
+        with self.part.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        if not self.keep:
+            self.part.unlink()
+            return
+        self.part.write_text(
+            "".join(json.dumps(self.rows[name]) + "\n" for name in sorted(self.rows)), encoding="utf-8"
+        )
+        self.part.replace(self.path)
+
+
+def fingerprint(path: Path) -> list[int]:
+    """Size and time of change: enough to see that a file is not the one scored before."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _build(config: Config, threads: int) -> Any:
+    """A worker's tools."""
+    import crop
+
+    return crop.build_tools(config, threads)
+
+
+def _bundle_of(config: Config, prep_hash: str | None, tools: Any, task: tuple[str, Path]) -> Prepared:
+    """In a worker: the bundle of one input, or the reason why there is none."""
+    import crop
+    from visavox.bundle import Bundle, BundleError, differing_settings
+
+    name, path = task
+    watch = Stopwatch()
+    try:
+        if path.suffix.lower() == ".npz":
+            with watch("load"):
+                bundle = Bundle.load(path, full=config.store_track)
+            if prep_hash is not None and bundle.prep_hash != prep_hash:
+                raise BundleError(
+                    f"made with other settings than the checkpoint's ({differing_settings(bundle, config)}); "
+                    "crop the video again, or score it all the same with --any-bundles"
+                )
+        else:
+            bundle = crop.crop_video(
+                path, faces=tools.faces, sync=tools.sync, config=config, watch=watch, threads=tools.threads
+            )
+    except Exception as error:  # the row is the answer: nothing a video does may stop the others
+        status, reason = crop.explain(error)
+        return Prepared(name, path, None, status, reason, [], watch.seconds | {"total": watch.total()})
+    notes = bundle.notes.split("\n") if bundle.notes else []
+    return Prepared(name, path, bundle, bundle.status, "", notes, watch.seconds | {"total": watch.total()})
+
+
+def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[dict[str, Any]]:
+    """Rows of a batch; if the batch does not score, of its clips one by one, so that each fault stays its own."""
+    if not waiting:
+        return
+    watch = Stopwatch()
+    try:
+        scores = scorer.score([prepared.bundle for prepared in waiting])
+    except (ValueError, RuntimeError) as error:
+        if len(waiting) > 1:
+            for prepared in waiting:
+                yield from _score(scorer, [prepared], prior)
+            return
+        yield _row(waiting[0]._replace(status="failed", reason=str(error)), prior, 0.0)
+        return
+    for prepared, score in zip(waiting, scores):
+        yield _row(prepared, float(score), watch.total() / len(waiting))
+
+
+def _row(prepared: Prepared, probability: float, scoring: float) -> dict[str, Any]:
+    seconds = prepared.seconds | ({"score": scoring} if scoring else {})
+    return {
+        "filename": prepared.name,
+        "probability": probability,
+        "status": prepared.status,
+        "reason": prepared.reason,
+        "notes": prepared.notes,
+        "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+        "file": fingerprint(prepared.path),
+    }
+
+
+def _report(rows: Sequence[dict[str, Any]], output: Path) -> None:
+    lost = [row for row in rows if row["status"] not in ("ok", "no_audio")]
+    for row in lost:
+        print(f"  {row['status']:9} {row['filename']}: {row['reason']}", file=sys.stderr)
+    silent = sum(row["status"] == "no_audio" for row in rows)
+    print(
+        f"{len(rows)} files: {len(rows) - len(lost)} scored ({silent} without audio), {len(lost)} at the prior; {output}"
+    )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="eval.py",
+        description=__doc__,
+        epilog="settings (key=value): those that touch neither the network nor the bundles, such as device=cpu "
+        "submit_batch_size=8 failure_prior=0.5; all others come from the checkpoint",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-input", "--input", type=Path, required=True, help="folder of videos or bundles, or one of them"
+    )
+    parser.add_argument("-output", "--output", type=Path, required=True, help="the CSV to write")
+    parser.add_argument(
+        "--checkpoint", type=Path, default=Path(__file__).with_name("model.ckpt"), help="default model.ckpt"
+    )
+    parser.add_argument("--labels", type=Path, help="CSV with filename,label (0 real, 1 fake): prints the AUC")
+    parser.add_argument(
+        "--format", choices=COLUMNS, default="tmc", help="tmc: filename,probability; dfdc: filename,label"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that crop (default: all cores)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
+    )
+    parser.add_argument("--any-bundles", action="store_true", help="also score bundles made with other settings")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the checkpoint"
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""What the tests share: small valid bundles, and the way to real clips and trained weights where they are at hand."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from visavox import config as configuration
+from visavox.bundle import Bundle, prep_hash
+from visavox.config import Config
+
+torch.set_num_threads(2)
+cv2.setNumThreads(1)
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> Config:
+    """configs/tiny.json: no weights, every size small."""
+    return configuration.load(CHECKOUT / "configs" / "tiny.json")
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tiny_config: Config) -> Callable[..., Bundle]:
+    """make_bundle(seed=0, config=tiny_config, **changes): a small valid bundle; `changes` replaces members."""
+
+    def make(seed: int = 0, config: Config = tiny_config, **changes: Any) -> Bundle:
+        rng = np.random.default_rng(seed)
+        K, S, T, V = config.bundle_faces, config.frame_size, 25, 2 * config.vshift + 1
+        mdist = rng.uniform(5, 15, V).astype(np.float32)
+        jpegs = [cv2.imencode(".jpg", image)[1] for image in rng.integers(0, 256, (T, 16, 16, 3), np.uint8)]
+        members = {
+            "faces": rng.integers(0, 256, (K, S, S, 3), np.uint8),
+            "mel_3cs": rng.uniform(-80, 20, (3, config.freq_num, 101)).astype(np.float16),
+            "mdist": mdist,
+            "latency": np.float32(mdist.argmin() - config.vshift),
+            "conf": np.float32(np.median(mdist) - mdist.min()),
+            "boxes": np.tile(np.float32([10, 20, 110, 120]), (T, 1)),
+            "landmarks": rng.uniform(0, S, (T, 5, 2)).astype(np.float32),
+            "det_score": np.where(np.arange(T) % 16 == 0, np.float32(0.99), np.float32("nan")),
+            "times": (np.arange(T) / 25).astype(np.float32),
+            "fps": np.float32(25),
+            "audio": rng.integers(-3000, 3000, 16000, np.int16),
+            "track": np.concatenate(jpegs),
+            "track_offsets": np.cumsum([0, *map(len, jpegs)]),
+            "status": "ok",
+            "sync": config.sync,
+            "landmark_source": "template",
+            "notes": "",
+            "settings": json.dumps(config.prep()),
+            "prep_hash": prep_hash(config),
+            "source_sha256": hashlib.sha256(str(seed).encode()).hexdigest(),
+        } | changes
+        return Bundle(**{name: np.asarray(v) if isinstance(v, np.generic) else v for name, v in members.items()})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder named by VISAVOX_TEST_DATA, which holds clips/ and weights/."""
+    if not os.environ.get("VISAVOX_TEST_DATA"):
+        pytest.skip("VISAVOX_TEST_DATA names no folder with clips/ and weights/")
+    return Path(os.environ["VISAVOX_TEST_DATA"])
+
+
+@pytest.fixture(scope="session")
+def clips(data_dir: Path) -> Path:
+    """Folder of real videos: real/, fake/ and clips.csv."""
+    return data_dir / "clips"
+
+
+@pytest.fixture(scope="session")
+def weights_dir(data_dir: Path) -> Path:
+    """Folder of trained weights under their registry names."""
+    return data_dir / "weights"
+
+
+@pytest.fixture(scope="session")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve synthetic talking-face videos of three identities: real/<identity>/*.mp4, fake/<identity>/*.mp4, labels.csv."""
+    from visavox.synthetic import make_dataset
+
+    root = tmp_path_factory.mktemp("talking")
+    make_dataset(root, identities=3, clips_per_identity=4, seed=5, seconds=(1.6, 2.0), workers=2)
+    return root

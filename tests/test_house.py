@@ -1,0 +1,104 @@
+"""The house keeps its directions: who may import whom, and that the flat files come from this checkout."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAT = {"crop", "dataset", "data_loader", "model", "SyncNetModel", "train", "eval", "utils", "retinaface"}
+SIBLINGS = {"xception", "anomaly", "td3mf", "fiveway"}
+FRONTS = {"fastapi", "streamlit", "wandb"}
+ABOVE_TRAIN = {"train.py", "service", "streamlit_app.py", "examples", "notebooks", "benchmarks", "tests"}
+SKIPPED = {".venv", "demo", "runs", "build"}
+
+
+def python_files(folder: Path = ROOT) -> list[Path]:
+    return [path for path in folder.rglob("*.py") if not SKIPPED & set(path.relative_to(ROOT).parts)]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Dotted names that a file imports, at any depth of it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def roots(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names}
+
+
+def test_the_package_imports_no_flat_module():
+    guilty = {str(path): found for path in python_files(ROOT / "visavox") if (found := roots(imports_of(path)) & FLAT)}
+    assert not guilty
+
+
+def test_siblings_do_not_import_each_other():
+    for name in SIBLINGS:
+        others = {f"visavox.{other}" for other in SIBLINGS - {name}}
+        for path in python_files(ROOT / "visavox" / name):
+            assert not {found for found in imports_of(path) if ".".join(found.split(".")[:2]) in others}, path
+
+
+def test_retinaface_stands_alone():
+    allowed = {"torch", "torchvision", "numpy", "cv2", "retinaface", "__future__"} | set(sys.stdlib_module_names)
+    for path in python_files(ROOT / "retinaface"):
+        assert roots(imports_of(path)) - {""} <= allowed, path
+
+
+def test_fronts_appear_in_no_file_below_train():
+    for path in python_files():
+        if path.relative_to(ROOT).parts[0] not in ABOVE_TRAIN and path.name != "doctor.py":
+            assert not roots(imports_of(path)) & FRONTS, path
+
+
+def test_retinaface_is_this_checkouts_own():
+    assert Path(importlib.util.find_spec("retinaface").origin).is_relative_to(ROOT)
+
+
+def test_nothing_is_printed_or_computed_at_import():
+    code = "import crop, eval, train, dataset, data_loader, utils, model, SyncNetModel, retinaface"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "" and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "crop.py",
+        "train.py",
+        "eval.py",
+        "-m visavox.weights",
+        "-m visavox.doctor",
+        "-m visavox.corpora",
+        "-m visavox.synthetic",
+    ],
+)
+def test_help_answers_before_heavy_imports(command: str):
+    """A second is promised; counting what is imported is the same promise without the machine's mood."""
+    code = f"import runpy, sys; sys.argv = ['x', '--help']; runpy.{_runner(command)}"
+    probe = f"""
+import sys
+try:
+    {code}
+except SystemExit as stop:
+    assert not stop.code
+heavy = {{"torch", "pytorch_lightning", "pandas", "librosa", "sklearn", "matplotlib", "albumentations"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout
+
+
+def _runner(command: str) -> str:
+    if command.startswith("-m "):
+        return f"run_module('{command[3:]}', run_name='__main__')"
+    return f"run_path('{command}', run_name='__main__')"

@@ -1,0 +1,65 @@
+"""Workers: every task gets its result or its reason, whatever happens to the worker."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from visavox import pool
+
+
+def start_with_seven() -> int:
+    return 7
+
+
+def start_broken() -> int:
+    raise FileNotFoundError("weights are missing; fetch them")
+
+
+def start_that_dies() -> int:
+    os._exit(1)
+
+
+def work(state: int, task: str) -> str:
+    match task:
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(3)
+        case "hang":
+            time.sleep(60)
+    return f"{state}:{task}:{os.getpid()}"
+
+
+def test_every_task_has_its_result_and_workers_are_reused():
+    tasks = [str(n) for n in range(12)]
+    results = dict(pool.run(tasks, start_with_seven, work, workers=2))
+    assert sorted(results) == sorted(tasks)
+    assert all(result.startswith(f"7:{task}:") for task, result in results.items())
+    assert len({result.rsplit(":")[-1] for result in results.values()}) == 2
+
+
+def test_a_worker_that_dies_costs_its_task_alone():
+    results = dict(pool.run(["a", "die", "b", "exit", "c"], start_with_seven, work, workers=2))
+    assert results["die"] == pool.Died(
+        "the worker was ended by SIGKILL; the system may have been out of memory: try fewer workers"
+    )
+    assert results["exit"] == pool.Died("the worker ended with exit code 3")
+    assert all(isinstance(results[task], str) for task in "abc")
+
+
+def test_a_task_that_hangs_is_given_up():
+    results = dict(pool.run(["hang", "a"], start_with_seven, work, workers=1, timeout=1.0))
+    assert results["hang"] == pool.Died("took longer than 1 s and was stopped")
+    assert isinstance(results["a"], str)
+
+
+def test_a_broken_start_is_an_error_with_its_own_words():
+    with pytest.raises(pool.PoolError, match="weights are missing; fetch them"):
+        list(pool.run(["a"], start_broken, work, workers=2))
+
+
+def test_workers_that_die_before_they_begin_are_an_error_and_cost_no_task():
+    with pytest.raises(pool.PoolError, match="no worker could be started: the worker ended with exit code 1"):
+        list(pool.run(["a", "b"], start_that_dies, work, workers=2))

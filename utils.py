@@ -1,0 +1,106 @@
+"""Augmentations, transforms and logging set-up, and nothing else.
+
+n frames of a clip · S side of a frame in pixels
+"""
+
+import logging
+import os
+import random
+import sys
+import warnings
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from albumentations import Compose
+
+
+def augment_faces(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One draw of `face_augmentation` for all frames of a clip: faces (n, S, S, 3) uint8 RGB -> the same shape."""
+    augmentation = face_augmentation()
+    # Not set_random_seed: it gives every transform a generator of its own from the same seed, so that all of them draw
+    # the same first number and flip, blur and compression always come together.
+    augmentation.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    return augmentation(images=faces)["images"]
+
+
+@lru_cache
+def face_augmentation() -> "Compose":
+    """What a face meets on its way to a viewer: mirrored, re-lit, blurred or shrunk, noisy, compressed.
+
+    Strengths stay below what hides a blending boundary at 224 pixels: blurs of sigma 1.2 at most, JPEG 40 at worst (the
+    range of Self-Blended Images, Shiohara and Yamasaki, 2022).
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network at import
+    import albumentations as A
+
+    downscale = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
+    softer = [
+        A.GaussianBlur(blur_limit=(3, 5), sigma_limit=(0.2, 1.2)),
+        A.MotionBlur(blur_limit=(3, 5)),
+        A.Downscale(scale_range=(0.5, 0.9), interpolation_pair=downscale),
+    ]
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=0.5),
+            A.Affine(
+                scale=(0.95, 1.05),
+                translate_percent=(-0.03, 0.03),
+                rotate=(-5, 5),
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=0.3,
+            ),
+            A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.15, p=0.5),
+            A.HueSaturationValue(hue_shift_limit=8, sat_shift_limit=20, val_shift_limit=10, p=0.3),
+            A.OneOf(softer, p=0.3),
+            A.GaussNoise(std_range=(0.01, 0.04), p=0.2),
+            A.ImageCompression(quality_range=(40, 100), p=0.4),
+        ]
+    )
+
+
+def resize_faces(faces: np.ndarray, size: int) -> np.ndarray:
+    """faces (n, S, S, 3) uint8 -> (n, size, size, 3) uint8; the mean over areas when shrinking, bilinear when enlarging."""
+    if faces.shape[1] == size:
+        return faces
+    how = cv2.INTER_AREA if faces.shape[1] > size else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(face, (size, size), interpolation=how) for face in faces])
+
+
+def to_signed(faces: np.ndarray) -> np.ndarray:
+    """faces (n, S, S, 3) uint8 RGB -> (3, n, S, S) float32 in [-1, 1]."""
+    signed = np.ascontiguousarray(faces.transpose(3, 0, 1, 2)).astype(np.float32)  # (3, n, S, S)
+    signed -= 127.5
+    signed /= 127.5
+    return signed
+
+
+def set_up_logging(level: str = "INFO") -> logging.Logger:
+    """Our messages of `level` and above on stderr, only warnings of others; returns the logger `visavox`.
+
+    In colour on a terminal; elsewhere one plain line for each.
+    """
+    handler: logging.Handler = logging.StreamHandler()
+    layout = "%(asctime)s %(levelname)s %(message)s"
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%X")
+        layout = "%(message)s"
+    handler.addFilter(_matters)
+    logging.basicConfig(level=logging.WARNING, format=layout, datefmt="%X", handlers=[handler], force=True)
+    for name in ("pytorch_lightning", "lightning_fabric"):  # where imported earlier, it prints by handlers of its own
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 to itself
+    logger = logging.getLogger("visavox")
+    logger.setLevel(level)
+    return logger
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """Not left to the loggers' levels, for Lightning sets its own back to INFO when it is imported."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == "visavox"

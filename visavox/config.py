@@ -1,0 +1,281 @@
+"""Every knob of Visavox, typed and closed.
+
+    config = load("config.json", ["lr=1e-3", "detector.num_layers=4"])
+
+A key that does not exist is an error that names the nearest one; all errors are reported at once, before any work starts.
+The docstring under a field is its help (`python train.py --help` prints it). Fields marked `Prep` decide what a bundle holds;
+they enter `prep_hash`, so that bundles made with other settings are never mixed in silence.
+"""
+
+import difflib
+import json
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SYNC_FPS = 25.0
+"""Frames per second of every face track: SyncNet's rate (Chung & Zisserman, 2016)."""
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message lists every fault with its cure."""
+
+
+class _Prep:
+    """Marks a field that crop.py reads: it changes what a bundle holds."""
+
+
+Prep = _Prep()
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class TimeSformerSyncNetConfig(Settings):
+    """The reference detector: TimeSformer over faces and mel images, with a latency network over SyncNet's distances."""
+
+    name: Literal["timesformer_syncnet"] = "timesformer_syncnet"
+    """Which detector; each has settings of its own."""
+    embed_dims: int = Field(768, ge=8)
+    """Width of TimeSformer's tokens."""
+    num_layers: int = Field(12, ge=1)
+    """Transformer layers."""
+    num_heads: int = Field(12, ge=1)
+    """Attention heads; divides embed_dims."""
+    patch_size: int = Field(16, ge=2)
+    """Side of a patch in pixels; divides frame_size."""
+    drop_path_rate: float = Field(0.1, ge=0, lt=1)
+    """Stochastic depth of the last layer; rises linearly from 0."""
+    attention_type: Literal["divided_space_time", "space_only", "joint_space_time"] = "divided_space_time"
+    """Which patches attend to which (Bertasius et al., 2021)."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the classifier."""
+    latency_hidden: int = Field(32, ge=1)
+    """Hidden width of the latency network."""
+    latency_features: int = Field(8, ge=1)
+    """Features the latency network gives to the classifier."""
+    checkpoint_activations: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "TimeSformerSyncNetConfig":
+        if self.embed_dims % self.num_heads:
+            raise ValueError(
+                f"detector.num_heads={self.num_heads} does not divide detector.embed_dims={self.embed_dims}"
+            )
+        return self
+
+
+class Config(Settings):
+    """The reference configuration; the defaults are those of config.json."""
+
+    # What a bundle holds
+    max_clip_len: Annotated[float, Prep] = Field(16, gt=0)
+    """Seconds of a video that are used, from its start."""
+    face_detector: Annotated[Literal["retinaface_mobilenet0.25", "retinaface_resnet50", "haar"], Prep] = (
+        "retinaface_mobilenet0.25"
+    )
+    """Face detector. `haar` comes with OpenCV; the others need weights: `python -m visavox.weights fetch NAME`."""
+    face_detection_step: Annotated[int, Prep] = Field(64, ge=1)
+    """Faces are detected on every n-th frame, and between where the track is lost or moves unevenly."""
+    face_max_size: Annotated[int, Prep] = Field(640, ge=64)
+    """Longer side in pixels of the image the face detector sees; larger frames are shrunk to it."""
+    face_threshold: Annotated[float, Prep] = Field(0.9, gt=0, lt=1)
+    """Least score of a face."""
+    face_margin: Annotated[float, Prep] = Field(0.4, ge=0)
+    """Width added around the face box, as a share of its half side (SyncNet's crop scale)."""
+    frame_size: Annotated[int, Prep] = Field(224, ge=16)
+    """Side of the face crops in pixels."""
+    bundle_faces: Annotated[int, Prep] = Field(32, ge=1)
+    """Faces a bundle keeps; never fewer than frame_num."""
+    freq_num: Annotated[int, Prep] = Field(128, ge=8)
+    """Mel bins."""
+    resample_rate: Annotated[int, Prep] = Field(16000, ge=8000)
+    """Sample rate of the audio in Hz. SyncNet wants 16000."""
+    sync: Annotated[Literal["syncnet", "correlation", "off"], Prep] = "syncnet"
+    """How audio-visual distances are measured. `correlation` needs no weights: mouth motion against the audio envelope."""
+    sync_pad: Annotated[Literal["valid", "zero"], Prep] = "valid"
+    """SyncNet distances over pairs inside the clip (`valid`), or against zeros beyond its ends as published (`zero`)."""
+    vshift: Annotated[int, Prep] = Field(15, ge=1)
+    """Largest audio-visual shift tried, in frames either way."""
+    store_track: Annotated[bool, Prep] = True
+    """Keep the whole 25 fps face track in the bundle (JPEG); the sibling detectors train on it."""
+
+    # What the network sees
+    frame_num: int = Field(16, ge=1)
+    """Faces of a clip that the detector sees; as many mel images follow them."""
+    mel_frames: bool = True
+    """Show the network the mel images after the faces, as the reference system does."""
+    detector: TimeSformerSyncNetConfig = TimeSformerSyncNetConfig()
+    """The network and its sizes."""
+
+    # Training
+    root_path: str = "."
+    """Folder that holds data/NAME.csv; relative file paths in the CSV start here."""
+    lr: float = Field(5e-3, gt=0)
+    """Peak learning rate."""
+    epoch: int = Field(32, ge=1)
+    """Epochs at most."""
+    train_batch_size: int = Field(2, ge=1)
+    """Clips per training step and device."""
+    submit_batch_size: int = Field(1, ge=1)
+    """Clips per scoring step."""
+    seed: int = Field(100, ge=0, lt=2**32)
+    """Seed of everything random."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Where to compute; `auto` takes a GPU when there is one."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Arithmetic of training; `auto` is bf16-mixed on a GPU that has it, else 32-true."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """`sgd`: Nesterov momentum 0.9, as published for TimeSformer; `adamw`: betas 0.9 and 0.999."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Weight decay; biases, norms and embeddings are exempt."""
+    warmup_epochs: float = Field(1.0, ge=0)
+    """Epochs of linear warm-up before the cosine."""
+    grad_clip: float = Field(40.0, ge=0)
+    """Largest gradient norm; 0 leaves gradients alone."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimiser step."""
+    devices: int = Field(1, ge=1)
+    """GPUs, or CPU processes, per node."""
+    num_nodes: int = Field(1, ge=1)
+    """Machines."""
+    strategy: str = "auto"
+    """Lightning strategy: auto, ddp, fsdp."""
+    num_workers: int = Field(2, ge=0)
+    """Processes that load training data."""
+    patience: int = Field(10, ge=1)
+    """Epochs without a better val/auc before training stops."""
+    augment: bool = True
+    """Flip, colour, blur, noise and compression of the faces in training, the same for all frames of a clip."""
+    balance: bool = True
+    """Draw real and fake clips equally often in training."""
+    runs_path: str = "runs"
+    """Folder for training runs; each has its own below it."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Weights & Biases logging; `online` needs a login and never prompts for one."""
+    wandb_project: str = "visavox"
+    """Weights & Biases project."""
+
+    # Scoring
+    failure_prior: float = Field(0.5, ge=0, le=1)
+    """P(fake) of a video that could not be scored (no face, too short, unreadable)."""
+    save_details: bool = True
+    """Write a details file beside the submission: status, reason and seconds of each video."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Config":
+        faults = []
+        if self.bundle_faces < self.frame_num:
+            faults.append(
+                f"bundle_faces={self.bundle_faces} is smaller than frame_num={self.frame_num}; raise bundle_faces"
+            )
+        if self.frame_size % self.detector.patch_size:
+            faults.append(
+                f"detector.patch_size={self.detector.patch_size} does not divide frame_size={self.frame_size}"
+            )
+        if self.sync == "syncnet" and self.resample_rate != 16000:
+            faults.append(
+                f"sync=syncnet needs resample_rate=16000, found {self.resample_rate}; or set sync=correlation"
+            )
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def prep(self) -> dict[str, Any]:
+        """The settings that decide what a bundle holds, in the order of their declaration."""
+        fields = type(self).model_fields.items()
+        return {name: getattr(self, name) for name, field in fields if Prep in field.metadata}
+
+
+def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a JSON configuration and apply `key=value` words to it.
+
+    Args:
+        path: JSON file; None starts from the defaults.
+        overrides: `lr=1e-3`, `detector.num_layers=4`, `face_detector=haar`; values are JSON, or else plain strings.
+
+    Raises:
+        ConfigError: lists every unknown key (with the nearest name), wrong type and value out of range.
+    """
+    values = {} if path is None else _read(Path(path))
+    return from_dict(_apply(values, overrides), source="defaults" if path is None else str(path))
+
+
+def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
+    """Validate plain values, those of a JSON file or of a checkpoint."""
+    try:
+        return Config.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        faults = "\n".join(f"  - {_explain(fault)}" for fault in error.errors())
+        raise ConfigError(f"{source}: {error.error_count()} fault(s)\n{faults}") from None
+
+
+def help_text(model: type[Settings] = Config, prefix: str = "", width: int = 110) -> str:
+    """One paragraph per key: `name=default  help`, for `--help`."""
+    lines = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, Settings):
+            lines.append(f"  {prefix}{name}: {field.description}")
+            lines.append(help_text(type(field.default), f"{prefix}{name}.", width))
+            continue
+        start = f"  {prefix}{name}={json.dumps(field.default)}"
+        text = textwrap.fill(field.description or "", width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        lines.append(f"{start}\n{text}")
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; the repository ships config.json and configs/*.json") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a JSON object of settings, found {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    values = json.loads(json.dumps(values))
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is not an override; write key=value, for example lr=1e-3")
+        *parents, leaf = key.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"{word!r}: {parent} is not a group of settings")
+        try:
+            place[leaf] = json.loads(text)
+        except json.JSONDecodeError:
+            place[leaf] = text
+    return values
+
+
+def _explain(fault: Any) -> str:
+    path = [str(part) for part in fault["loc"]]
+    key = ".".join(path)
+    if fault["type"] == "extra_forbidden":
+        names = _names_beside(path)
+        near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
+        return f"{key}: no such key; {hint}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return message if fault["type"] == "value_error" else f"{key}: {message}, found {fault['input']!r}"
+
+
+def _names_beside(path: Sequence[str]) -> list[str]:
+    model: type[Settings] = Config
+    for part in path[:-1]:
+        model = type(model.model_fields[part].default)
+    return list(model.model_fields)

@@ -1,0 +1,410 @@
+"""Faces of a video: find them on few frames, follow the main one through all, cut it out. One streaming pass.
+
+    track = track_faces(video.frames(), detector, step=64, size=224, expected_frames=400)
+    track.crops[:]  # (T, 224, 224, 3) uint8 RGB
+
+Coordinates are continuous: pixel i covers [i, i + 1), so the box of a whole picture is 0, 0, width, height (x0, y0, x1,
+y1). The five landmarks are left eye, right eye, nose, left and right mouth corner; left is the image's left.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+import cv2
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from visavox.haar import Detections, HaarDetector
+
+__all__ = ["CropStore", "Detections", "FaceDetector", "FaceTrack", "HaarDetector", "cut", "to_crop", "track_faces"]
+
+TRUST = 16  # frames: the longest stretch interpolated without a look into it; at 32 one of 36 clips is off too often
+BRIDGE = 12  # frames: a face missed this long is the same face when it is found again
+SMOOTH = 13  # frames: the moving average of SyncNet's and the seed's pipelines
+SAME_FACE = 0.3  # IoU of one face on successive looked-at frames
+SAME_STRETCH = 0.5  # IoU of one face at the two ends of a stretch that may be interpolated
+AGREEMENT = 0.85  # IoU of a detection and the line between its neighbours; below it the path is bent there
+PARTING = 0.382  # where a stretch is parted: the golden section, because halves resonate with a head that nods in time
+MAX_TRACKS = 8  # faces followed at once
+SHOT_CUT = 30.0  # grey levels between thumbnails; 36 clips without a cut stay below 20, two clips differ by 41 up
+BATCH = 8  # frames per call of the detector
+CHUNK_BYTES = 400 << 20  # frames settled together: 64 of 1080p, 16 of 4K
+CHUNK = 64  # frames settled together where they fit
+RAW_CROP_BYTES = 512 << 20  # a track expected to be larger than this is kept as JPEG
+JPEG_QUALITY = 95
+PAD_VALUE = 110  # grey outside the picture, SyncNet's and the seed's
+
+
+class FaceDetector(Protocol):
+    """Anything that finds faces. What it returns is taken for a face: thresholds are the detector's own."""
+
+    name: str
+    landmark_source: str  # "retinaface", or "template" where landmarks are guessed from the box
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
+        """Frames (H, W, 3) uint8 RGB -> the faces of each, independent of what else is in the batch."""
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """The main face of a video on T consecutive frames, from the first to the last that shows it."""
+
+    crops: "CropStore"  # T crops (size, size, 3) uint8 RGB
+    boxes: np.ndarray  # (T, 4) float32 source pixels, smoothed
+    landmarks: np.ndarray  # (T, 5, 2) float32 crop pixels, smoothed
+    det_score: np.ndarray  # (T,) float32, NaN = interpolated
+    frame_index: np.ndarray  # (T,) int64, consecutive frame numbers of the video
+    frames_read: int  # frames of the video
+    frames_detected: int  # of these, how many the detector saw
+
+
+def track_faces(
+    frames: Iterable[np.ndarray],
+    detector: FaceDetector,
+    *,
+    step: int,
+    size: int,
+    margin: float = 0.4,
+    smooth: int = SMOOTH,
+    expected_frames: int | None = None,
+) -> FaceTrack | None:
+    """The main face of frames (H, W, 3) uint8 RGB, or None where no face is found.
+
+    The detector sees every `step`-th frame, and frames between where interpolation cannot be trusted: in stretches
+    longer than TRUST, where a face has no partner at the other end, and beside a frame where a face's path is bent.
+    Boxes and landmarks are interpolated between these frames, never beyond them, and averaged over `smooth` frames
+    (edges repeated). A face out of sight for more than BRIDGE frames ends its track, a shot cut ends all. The main
+    track has the largest sum of sqrt(box area) over its frames, times its mean score.
+
+    At most CHUNK frames or CHUNK_BYTES are held, and BRIDGE + smooth // 2 + 2 frames of lag, whatever the length; a
+    larger `step` than fits becomes what fits. `expected_frames` decides, before the first crop, whether crops are kept
+    raw (up to RAW_CROP_BYTES a track) or as JPEG; None, a video of unknown length, means JPEG.
+    """
+    if step < 1 or size < 1 or smooth < 1 or smooth % 2 == 0:
+        raise ValueError(f"step={step}, size={size} and smooth={smooth} must be positive, smooth odd")
+    compress = expected_frames is None or expected_frames * size * size * 3 > RAW_CROP_BYTES
+    shot = None
+    best: _Track | None = None
+    read = looked = 0
+    for index, (frame, is_cut) in enumerate(_shots(frames)):
+        if shot is None or is_cut:
+            if shot is not None:
+                best = _better(best, shot.finish())
+                looked += shot.looked
+            room = min(CHUNK, max(1, CHUNK_BYTES // frame.nbytes))
+            shot = _Shot(detector, index, step, room, lambda: _Track(CropStore(size, compress), margin, smooth))
+        shot.add(frame)
+        read += 1
+    if shot is None:
+        return None
+    best = _better(best, shot.finish())
+    return None if best is None else best.as_face_track(read, looked + shot.looked)
+
+
+def _shots(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Each frame with whether it begins a new shot; one frame of look-ahead.
+
+    A cut lies between t-1 and t where both t-2 and t-1 differ from both t and t+1: a photographer's flash, being over
+    after one frame, is none.
+    """
+    frame, thumbnails = None, []
+    for ahead in frames:
+        thumbnail = cv2.resize(ahead, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
+        thumbnails = [*thumbnails[-3:], thumbnail]  # of t-2, t-1, t, t+1
+        if frame is not None:
+            yield frame, _differ(thumbnails[:-2], thumbnails[-2:])
+        frame = ahead
+    if frame is not None:
+        yield frame, _differ(thumbnails[-3:-1], thumbnails[-1:])
+
+
+def _differ(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
+    return bool(before) and all(np.abs(a - b).mean() > SHOT_CUT for a in before for b in after)
+
+
+class _Shot:
+    """Faces of one shot: holds a chunk of frames, decides where to look, links what is found, cuts what is settled."""
+
+    def __init__(self, detector: FaceDetector, first: int, step: int, room: int, new_track: "Callable[[], _Track]"):
+        self.detector, self.new_track = detector, new_track
+        self.stride = min(step, room)
+        self.chunk = room // self.stride * self.stride  # frames
+        self.buffer: dict[int, np.ndarray] = {}
+        self.found: dict[int, Detections] = {}
+        self.live: list[_Track] = []
+        self.best: _Track | None = None
+        self.looked = 0
+        self.next = first  # the number of the frame to come
+        self.settled = first - 1  # the last key frame whose detections are linked
+
+    def add(self, frame: np.ndarray) -> None:
+        self.buffer[self.next] = frame
+        self.next += 1
+        if self.next - 1 - self.settled >= self.chunk or not self.found:
+            self._settle()
+
+    def finish(self) -> "_Track | None":
+        """The main track of the shot, its frames all cut."""
+        if self.settled < self.next - 1:
+            self._settle()
+        self._retire(self.live)
+        return self.best
+
+    def _settle(self) -> None:
+        """Everything up to the newest frame: look, link, cut, and let go of frames that no track needs."""
+        last = self.next - 1
+        keys = [*range(self.settled + self.stride, last, self.stride), last]
+        self._look(keys)
+        self._look_between([self.settled, *keys] if self.settled in self.found else keys)
+        for index in sorted(index for index in self.found if index > self.settled):
+            self._link(index)
+        for track in self.live:
+            track.cut_settled(self.buffer)
+        self.settled = last
+        self.found = {last: self.found[last]}
+        oldest = min((track.uncut for track in self.live), default=self.next)
+        self.buffer = {index: frame for index, frame in self.buffer.items() if index >= oldest}
+
+    def _look(self, indices: list[int]) -> None:
+        for start in range(0, len(indices), BATCH):
+            batch = indices[start : start + BATCH]
+            self.found.update(zip(batch, self.detector.detect([self.buffer[index] for index in batch]), strict=True))
+        self.looked += len(indices)
+
+    def _look_between(self, looked: list[int]) -> None:
+        """Part every stretch between looked-at frames that cannot be interpolated, until none is left."""
+        while stretches := self._doubtful(looked):
+            inner = [left + round(PARTING * (right - left)) for left, right in stretches]
+            self._look(inner)
+            looked = sorted([*looked, *inner])
+
+    def _doubtful(self, looked: list[int]) -> list[tuple[int, int]]:
+        """The stretches that are long, whose ends show different faces, or that end where a face's path is bent."""
+        bent = {at for left, at, right in zip(looked, looked[1:], looked[2:]) if self._is_bent(left, at, right)}
+        return [
+            (left, right)
+            for left, right in pairwise(looked)
+            if right - left > 1 and (right - left > TRUST or bent & {left, right} or not self._same_faces(left, right))
+        ]
+
+    def _same_faces(self, left: int, right: int) -> bool:
+        a, b = self.found[left].boxes, self.found[right].boxes
+        return len(match(a, b, SAME_STRETCH)) == len(a) == len(b)
+
+    def _is_bent(self, left: int, at: int, right: int) -> bool:
+        """Whether a face lies elsewhere on frame `at` than on the straight line from `left` to `right`."""
+        a, seen, b = (self.found[index].boxes for index in (left, at, right))
+        before, after = dict(match(seen, a, SAME_FACE)), dict(match(seen, b, SAME_FACE))
+        weight = (at - left) / (right - left)
+        return any(
+            iou((1 - weight) * a[before[i]] + weight * b[after[i]], seen[i]) < AGREEMENT
+            for i in before.keys() & after.keys()
+        )
+
+    def _link(self, index: int) -> None:
+        """Frame `index`'s detections continue tracks or begin new ones; tracks out of sight for too long end."""
+        boxes, scores, landmarks = self.found[index]
+        pairs = match(np.reshape([track.last_box for track in self.live], (-1, 4)), boxes, SAME_FACE)
+        for i, j in pairs:
+            self.live[i].extend(index, boxes[j], scores[j], landmarks[j])
+        self._retire([track for track in self.live if index - track.last > BRIDGE])
+        new = sorted(set(range(len(boxes))) - {j for _, j in pairs}, key=lambda j: -_area(boxes[j]) * scores[j] ** 2)
+        for j in new[: MAX_TRACKS - len(self.live)]:
+            track = self.new_track()
+            track.extend(index, boxes[j], scores[j], landmarks[j])
+            self.live.append(track)
+
+    def _retire(self, tracks: "list[_Track]") -> None:
+        for track in tracks:
+            track.cut_settled(self.buffer, ended=True)
+            self.best = _better(self.best, track)
+        self.live = [track for track in self.live if track not in tracks]
+
+
+@dataclass(eq=False)
+class _Track:
+    """One face: 14 numbers a frame (box, landmarks) from its first to its last detection, and the crops made so far."""
+
+    crops: "CropStore"
+    margin: float
+    smooth: int
+    first: int = -1
+    rows: list[np.ndarray] = field(default_factory=list)  # (14,) float64 source pixels, not smoothed
+    smoothed: list[np.ndarray] = field(default_factory=list)  # (14,) float64, one per crop
+    scores: list[float] = field(default_factory=list)
+
+    @property
+    def last(self) -> int:
+        return self.first + len(self.rows) - 1
+
+    @property
+    def uncut(self) -> int:
+        return self.first + len(self.crops)
+
+    @property
+    def last_box(self) -> np.ndarray:
+        return self.rows[-1][:4]
+
+    @property
+    def weight(self) -> float:
+        return float(np.sqrt([_area(row) for row in self.rows]).sum() * np.nanmean(self.scores))
+
+    def extend(self, index: int, box: np.ndarray, score: float, landmarks: np.ndarray) -> None:
+        """A detection on frame `index`; the frames since the last one are interpolated."""
+        row = np.concatenate([box, landmarks.ravel()]).astype(np.float64)  # (14,)
+        if not self.rows:
+            self.first = index
+        else:
+            begin, gap = self.rows[-1], index - self.last
+            self.rows += [begin + (row - begin) * (k / gap) for k in range(1, gap)]
+            self.scores += [np.nan] * (gap - 1)
+        self.rows.append(row)
+        self.scores.append(float(score))
+
+    def cut_settled(self, buffer: dict[int, np.ndarray], ended: bool = False) -> None:
+        """Cuts the frames whose smoothing window is known: all but the last smooth // 2; all once the face is gone."""
+        half = self.smooth // 2
+        start, stop = len(self.crops), len(self.rows) - (0 if ended else half)
+        if stop <= start:
+            return
+        around = np.clip(np.arange(start - half, stop + half), 0, len(self.rows) - 1)
+        rows = np.stack([self.rows[i] for i in around])
+        windows = np.lib.stride_tricks.sliding_window_view(rows, self.smooth, axis=0)
+        for i, row in enumerate(windows.mean(-1), start):  # (stop - start, 14, smooth) -> (stop - start, 14)
+            self.smoothed.append(row)
+            self.crops.append(_cut_one(buffer[self.first + i], crop_square(row[:4], self.margin), self.crops.size))
+
+    def as_face_track(self, frames_read: int, frames_detected: int) -> FaceTrack:
+        smoothed = np.stack(self.smoothed)  # (T, 14)
+        boxes, landmarks = smoothed[:, :4], smoothed[:, 4:].reshape(-1, 5, 2)
+        return FaceTrack(
+            crops=self.crops,
+            boxes=boxes.astype(np.float32),
+            landmarks=to_crop(landmarks, boxes, self.crops.size, self.margin).astype(np.float32),
+            det_score=np.array(self.scores, np.float32),
+            frame_index=np.arange(self.first, self.last + 1),
+            frames_read=frames_read,
+            frames_detected=frames_detected,
+        )
+
+
+def _better(a: _Track | None, b: _Track | None) -> _Track | None:
+    """The one with more weight; the earlier where they are equal."""
+    if a is None or b is None:
+        return a or b
+    return b if b.weight > a.weight else a
+
+
+def cut(frames: np.ndarray, boxes: np.ndarray, size: int, margin: float = 0.4) -> np.ndarray:
+    """Square face crops: frames (T, H, W, 3) uint8 RGB, boxes (T, 4) source pixels -> (T, size, size, 3) uint8 RGB."""
+    squares = crop_square(np.asarray(boxes, np.float64), margin)
+    return np.stack([_cut_one(frame, square, size) for frame, square in zip(frames, squares, strict=True)])
+
+
+def crop_square(boxes: np.ndarray, margin: float) -> np.ndarray:
+    """Boxes (..., 4) -> the squares to cut, (..., 3): left, top, side in source pixels.
+
+    The square of syncnet_python's run_pipeline (crop_scale = margin), so that its weights see what they were trained
+    on: with m = max(w, h), the side is m (1 + margin), centred across; its top lies m / 2 above the box's centre, so
+    that the margin goes below the chin.
+    """
+    x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
+    largest = np.maximum(x1 - x0, y1 - y0)
+    side = largest * (1 + margin)
+    return np.stack([(x0 + x1 - side) / 2, (y0 + y1 - largest) / 2, side], -1)
+
+
+def to_crop(points: np.ndarray, boxes: np.ndarray, size: int, margin: float) -> np.ndarray:
+    """Points (T, n, 2) in source pixels -> the same in pixels of the crops that `cut` makes of boxes (T, 4)."""
+    square = crop_square(boxes, margin)[:, None]  # (T, 1, 3)
+    return (points - square[..., :2]) * size / square[..., 2:]
+
+
+def _cut_one(frame: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
+    """One crop at sub-pixel position: sampled k times as densely as asked (k size >= side), then averaged k x k.
+
+    Rounding the square to whole pixels instead would make the face tremble where it is enlarged, and the mouth with it.
+    """
+    left, top, side = square
+    k = max(1, int(np.ceil(side / size)))
+    scale = side / (k * size)  # source pixels per sample
+    # Sample i has its centre at left + (i + 0.5) scale; OpenCV counts from pixel centres.
+    sampling = np.array([[scale, 0, left + scale / 2 - 0.5], [0, scale, top + scale / 2 - 0.5]])
+    crop = cv2.warpAffine(
+        frame,
+        sampling,
+        (k * size, k * size),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(PAD_VALUE,) * 3,
+    )
+    return crop if k == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
+
+
+class CropStore(Sequence):
+    """Crops (size, size, 3) uint8 RGB in order: kept as they are, or as JPEG (quality 95, 4:4:4) when `compressed`.
+
+    `store[i]` is one crop; a slice or an array of indices gives (n, size, size, 3).
+    """
+
+    def __init__(self, size: int, compressed: bool = False):
+        self.size, self.compressed = size, compressed
+        self._items: list = []
+
+    def append(self, crop: np.ndarray) -> None:
+        self._items.append(encode_jpeg(crop) if self.compressed else crop)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index):
+        if isinstance(index, int | np.integer):
+            item = self._items[index]
+            return decode_jpeg(item) if self.compressed else item
+        crops = np.empty((0, self.size, self.size, 3), np.uint8)
+        chosen = np.arange(len(self))[index]
+        return np.stack([self[i] for i in chosen]) if len(chosen) else crops
+
+    def jpeg(self, index: int) -> bytes:
+        return self._items[index] if self.compressed else encode_jpeg(self._items[index])
+
+    def encode_jpegs(self) -> list[bytes]:
+        return [self.jpeg(index) for index in range(len(self))]
+
+
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """Image (H, W, 3) uint8 RGB -> JPEG of quality 95 without chroma sub-sampling, which would blur lips."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    assert done
+    return data.tobytes()
+
+
+def decode_jpeg(data: bytes | np.ndarray) -> np.ndarray:
+    """JPEG bytes (or a uint8 array of them) -> image (H, W, 3) uint8 RGB."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ValueError(f"{len(data)} bytes are not a JPEG image")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def match(a: np.ndarray, b: np.ndarray, least: float) -> list[tuple[int, int]]:
+    """Pairs (i, j) of boxes a (N, 4) and b (M, 4) with IoU >= least whose IoUs have the largest sum."""
+    overlap = iou(a[:, None], b[None])  # (N, M)
+    overlap = np.where(overlap >= least, overlap, 0)
+    return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(-overlap)) if overlap[i, j] > 0]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes (..., 4) and (..., 4), broadcast -> (...)."""
+    overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    common = np.clip(overlap, 0, None).prod(-1)
+    union = _area(a) + _area(b) - common
+    return np.divide(common, union, out=np.zeros_like(union), where=union > 0)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

@@ -1,0 +1,66 @@
+"""The sound of a video, put where its timestamps say."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.audio.resampler import AudioResampler
+
+AUDIO_SLACK = Fraction(1, 25)  # sound is moved to its timestamp when it is off by more than one frame of the grid
+
+
+class Sound:
+    """Decoded sound as runs of mono int16 samples at `rate`; a run begins where timestamps leave what came before."""
+
+    def __init__(self, stream: av.AudioStream, rate: int):
+        self.runs: list[tuple[Fraction, list[np.ndarray]]] = []  # (seconds on the container's clock, pieces (n,) int16)
+        self.end = (stream.start_time or 0) * stream.time_base  # when the last sample has been heard
+        self._time_base, self._rate = stream.time_base, rate
+        self._resampler: AudioResampler | None = None
+        self._kind = None
+
+    def covers(self, end: Fraction | None) -> bool:
+        return end is not None and bool(self.runs) and self.end >= end
+
+    def add(self, frame: av.AudioFrame) -> None:
+        time = self.end if frame.pts is None else frame.pts * self._time_base
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind or abs(time - self.end) > AUDIO_SLACK:
+            self._finish_run()
+            self._resampler, self._kind = AudioResampler("s16", "mono", self._rate), kind
+            self.runs.append((time, []))
+            self.end = time
+        try:
+            self._resample(frame)
+        except av.FFmpegError:
+            self._resampler = self._kind = None
+            raise
+        self.end += Fraction(frame.samples, frame.sample_rate)
+
+    def is_empty(self) -> bool:
+        self._finish_run()
+        return not any(pieces for _, pieces in self.runs)
+
+    def cut(self, start: Fraction, count: int) -> np.ndarray:
+        """(count,) int16 from `start` on; zeros where nothing is heard."""
+        self._finish_run()
+        sound = np.zeros(count, np.int16)
+        for time, pieces in self.runs:
+            run = np.concatenate([*pieces, np.zeros(0, np.int16)])
+            at = round((time - start) * self._rate)
+            low, high = max(at, 0), min(at + len(run), count)
+            if low < high:
+                sound[low:high] = run[low - at : high - at]
+        return sound
+
+    def _finish_run(self) -> None:
+        if self._resampler is not None:
+            self._resample(None)
+            self._resampler = self._kind = None
+
+    def _resample(self, frame: av.AudioFrame | None) -> None:
+        for out in self._resampler.resample(frame):
+            if out is not None:  # a resampler with nothing to do hands its end marker back
+                self.runs[-1][1].append(out.to_ndarray()[0])

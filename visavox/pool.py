@@ -1,0 +1,158 @@
+"""Worker processes that outlive their worst task: a task that kills its worker costs that task alone."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+Task = TypeVar("Task")
+State = TypeVar("State")
+Result = TypeVar("Result")
+
+
+STARTS = 3
+"""Workers in a row that may die before they have begun, say for want of memory."""
+GUARD = 'a script that crops must do so below `if __name__ == "__main__":`, for its workers import it'
+
+
+class PoolError(RuntimeError):
+    """No worker could be started; the message is the worker's own."""
+
+
+@dataclass(frozen=True)
+class Died:
+    """Stands for the result of a task whose worker died or had to be stopped."""
+
+    reason: str
+
+
+def run(
+    tasks: Iterable[Task],
+    start: Callable[[], State],
+    work: Callable[[State, Task], Result],
+    *,
+    workers: int,
+    timeout: float | None = None,
+) -> Iterator[tuple[Task, Result | Died]]:
+    """Yield `(task, work(state, task))` as results come in, each worker with a state of its own from `start()`.
+
+    Args:
+        start, work: picklable; `work` answers its own exceptions, since one that escapes ends its worker.
+        timeout: seconds after which a task is given up and its worker replaced.
+
+    Raises:
+        PoolError: `start` raised; no task is lost in silence.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue = iter(tasks)
+    again: list[Task] = []  # tasks whose worker died before it had begun
+    stillborn = 0
+    busy: list[_Worker] = []
+    idle: list[_Worker] = []
+    try:
+        while True:
+            while len(busy) < workers and (task := again.pop() if again else next(queue, None)) is not None:
+                worker = idle.pop() if idle else _Worker(context, start, work)
+                worker.give(task)
+                busy.append(worker)
+            if not busy:
+                return
+            wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)], timeout=1.0)
+            for worker in list(busy):
+                result = worker.result(timeout)
+                if result is None:
+                    continue
+                busy.remove(worker)
+                if isinstance(result, Died) and not worker.ready:
+                    stillborn += 1
+                    if stillborn == STARTS:
+                        raise PoolError(f"no worker could be started: {result.reason}; {GUARD}")
+                    again.append(worker.task)
+                    continue
+                stillborn = 0
+                if not isinstance(result, Died):
+                    idle.append(worker)
+                yield worker.task, result
+    finally:
+        for worker in (*busy, *idle):
+            worker.stop()
+
+
+class _Worker:
+    def __init__(self, context: Any, start: Callable[[], Any], work: Callable[[Any, Any], Any]):
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, start, work), daemon=True)
+        self.process.start()
+        self.ready = False
+        theirs.close()
+
+    def give(self, task: Any) -> None:
+        self.task = task
+        self.began = time.monotonic()
+        with suppress(OSError):  # already dead: `result` reports it with the task
+            self.connection.send(task)
+
+    def result(self, timeout: float | None) -> Any:
+        """The result, Died, or None while the work goes on."""
+        if self.connection.poll():
+            try:
+                kind, value = self.connection.recv()
+            except (EOFError, OSError):
+                return self._died()
+            if kind == "start failed":
+                raise PoolError(value)
+            if kind == "ready":
+                self.ready, self.began = True, time.monotonic()
+                return None
+            return value
+        if not self.process.is_alive():
+            return self._died()
+        if timeout is not None and time.monotonic() - self.began > timeout:
+            self.process.kill()
+            self.process.join()
+            return Died(f"took longer than {timeout:g} s and was stopped")
+        return None
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+    def _died(self) -> Died:
+        self.process.join()
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            name = signal.Signals(-code).name
+            cause = "; the system may have been out of memory: try fewer workers" if name == "SIGKILL" else ""
+            return Died(f"the worker was ended by {name}{cause}")
+        return Died(f"the worker ended with exit code {code}")
+
+
+def _serve(connection: Connection, start: Callable[[], Any], work: Callable[[Any, Any], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    try:
+        state = start()
+    except Exception as error:
+        connection.send(("start failed", f"{type(error).__name__}: {error}"))
+        return
+    connection.send(("ready", None))
+    while True:
+        try:
+            task = connection.recv()
+        except (EOFError, OSError):  # the parent is gone
+            return
+        result = work(state, task)
+        try:
+            connection.send(("result", result))
+        except OSError:
+            return
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,84 @@
+"""What a training run leaves behind: checkpoints that are never half-written, and a history that survives a resume."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints are written beside and renamed, so that a run killed at any moment leaves whole ones."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            with beside.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def checkpoints(run: Path) -> list[ModelCheckpoint]:
+    """best.ckpt, the epoch with the highest val/auc, and checkpoints/last.ckpt after every epoch; in this order.
+
+    Two callbacks, since `save_last` of Lightning 2.6 writes only when the best has changed.
+    """
+    common = {"dirpath": run / "checkpoints", "save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = Best(run, **common, filename="best", monitor="val/auc", mode="max")
+    return [best, ModelCheckpoint(**common, filename="last")]
+
+
+class Best(ModelCheckpoint):
+    """Keeps the best checkpoint under the run's own name too: RUN/best.ckpt."""
+
+    def __init__(self, run: Path, **how: Any):
+        super().__init__(**how)
+        self.run = run
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, module)
+        best, name = self.run / "checkpoints" / "best.ckpt", self.run / "best.ckpt"
+        if not trainer.is_global_zero or not best.is_file() or (name.exists() and name.samefile(best)):
+            return
+        beside = self.run / f"best.ckpt.{os.getpid()}.part"
+        os.link(best, beside)  # the same file under the run's own name
+        beside.replace(name)
+
+
+class History(Callback):
+    """metrics.csv: one row per epoch. The rows travel in the checkpoint, so that a resumed run's file is whole."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.rows.append({"epoch": trainer.current_epoch, "step": trainer.global_step, **metrics})
+        if trainer.is_global_zero:
+            self._write()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.rows = list(state["rows"])
+
+    def _write(self) -> None:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        beside = self.path.with_suffix(".part")
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        beside.replace(self.path)
