@@ -82,7 +82,7 @@ def test_resuming_needs_the_same_settings_and_starting_a_new_name(run: Path, dat
     assert train.main(command(data, "first")) == 2
     assert "--resume continues it" in capsys.readouterr().err
     assert train.main(command(data, "first", "--resume", "lr=0.5")) == 2
-    assert "lr: 0.001 then, 0.5 now" in capsys.readouterr().err
+    assert "lr: 0.002 then, 0.5 now" in capsys.readouterr().err
     assert train.main(command(data, "unheard-of", "--resume")) == 2
     assert "no run to resume" in capsys.readouterr().err
 
