@@ -21,16 +21,16 @@ COPY --chmod=755 visavox/ visavox/
 COPY --chmod=755 SyncNetModel.py crop.py dataset.py eval.py model.py utils.py ./
 COPY --chmod=755 model.ckpt ./
 
-# Of weights/ only what the configuration in model.ckpt names goes on into the image.
+# Of weights/ only what the configuration in model.ckpt names goes on into the image, once it is verified or fetched.
+# (requirements.lock stands in the COPY for builders that want at least one file: weights/ may be absent.)
 FROM system AS weighed
-COPY weights* weights/
+COPY requirements.lock weights* weights/
 RUN mkdir needed && python -c "import shutil, crop, model; from visavox import weights; \
     [shutil.copy(weights.resolve(name), 'needed') for name in crop.weights_of(model.load('model.ckpt').config)]"
 
 FROM system
 COPY --from=weighed --chmod=755 /app/needed/ weights/
 ENV VISAVOX_OFFLINE=1 HF_HUB_OFFLINE=1
-RUN python -c "import crop, model; crop.check_tools(model.load('model.ckpt').config)"
 RUN install -d -m 1777 /data/output
-USER 10001:10001
+# No USER: a folder mounted at /data/output belongs to whoever made it, often root. `docker run --user` works too.
 ENTRYPOINT ["python", "/app/eval.py"]

@@ -6,12 +6,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help setup demo test test-slow check doctor lock clean
+.PHONY: help setup demo app test test-browser test-slow check bench doctor lock clean
 help:
 	@echo "make demo       synthetic clips -> bundles -> tiny detector -> demo/submission.csv (a few minutes)"
+	@echo "make app        the page that judges a video, at http://localhost:8501 (trains a tiny pair where there is no xception.ckpt)"
 	@echo "make test       the test suite"
+	@echo "make test-browser  the page in headless Chromium (which has to be there: apt-get install chromium)"
 	@echo "make test-slow  the long tests: full-size model, shuffled labels, kill and resume"
 	@echo "make check      linter and import rules"
+	@echo "make bench      time per video beside the straightforward pipeline, into benchmarks/results.md (minutes)"
 	@echo "make doctor     what is right and wrong with this installation"
 
 setup: $(READY)
@@ -25,8 +28,16 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/python -m examples.demo
 
+app: $(READY)
+	@test -f xception.ckpt || test -n "$$VISAVOX_XCEPTION" || $(BIN)/python -m examples.xception --small --output demo/app
+	$(BIN)/python -m streamlit run streamlit_app.py
+
 test: $(READY)
 	$(BIN)/python -m pytest
+
+test-browser: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.40'
+	$(BIN)/python -m pytest -m browser
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
@@ -34,12 +45,15 @@ test-slow: $(READY)
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/test_house.py
 
+bench: $(READY)
+	$(BIN)/python -m benchmarks.bench
+
 doctor: $(READY)
 	$(BIN)/python -m visavox.doctor
 
 lock: $(READY)
-	$(BIN)/python -m pip install --quiet --upgrade -e '.[dev]'
-	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+	$(BIN)/python -m pip install --quiet --upgrade -e '.[dev,app]'
+	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock  # then put the platform markers back
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache

@@ -32,14 +32,16 @@ def sync_distances(
     *,
     vshift: int = 15,
     pad: Literal["valid", "zero"] = "valid",
+    stride: int = 1,
     batch: int = 4,
     device: str | torch.device | None = None,
 ) -> Sync:
     """Mean embedding distance at each shift of sound against picture, in the conventions of `visavox.sync`.
 
     model: in eval mode, on `device` (None: wherever its parameters are). crops: T indexable (S, S, 3) uint8 RGB of the
-    whole face at 25 fps, read once and in order, at most batch + 4 held. audio: (N,) int16 mono at 16 kHz, sample 0
-    belonging to frame 0. Raises `TooShort` where a shift would have no pair.
+    whole face at 25 fps, read once and in order, at most stride * (batch - 1) + 5 held. audio: (N,) int16 mono at 16 kHz,
+    sample 0 belonging to frame 0. stride: the lips are read in every stride-th window (1 to 5), the sound in all. Raises
+    `TooShort` where a shift would have no pair.
 
     pad="zero" is the published computation: sound is continued by vshift zero vectors at both ends, so that a window
     without a partner counts with the norm of its own embedding. Up to vshift / n of the windows do (a third of a clip of
@@ -48,8 +50,10 @@ def sync_distances(
     """
     if pad not in ("valid", "zero"):
         raise ValueError(f'pad is {pad!r}; it may be "valid" (existing pairs only) or "zero" (as published)')
+    if not 1 <= stride <= WINDOW:
+        raise ValueError(f"stride is {stride}; it may be 1 to {WINDOW}, beyond which frames would never be looked at")
     count = min(len(crops), len(audio) // SAMPLES_PER_FRAME) - WINDOW
-    needed = vshift + 1 if pad == "valid" else 1
+    needed = -(-vshift // stride) * stride + 1 if pad == "valid" else 1
     if count < needed:
         raise TooShort(
             f"{len(crops)} frames and {len(audio)} samples; SyncNet with vshift={vshift}, pad={pad} needs at least "
@@ -58,20 +62,25 @@ def sync_distances(
     if device is None:
         device = next(model.parameters()).device
     with torch.inference_mode():
-        lips = [model.embed_lips(x.to(device)).float().cpu() for x in _lip_windows(crops, count, batch)]
+        lips = [model.embed_lips(x.to(device)).float().cpu() for x in _lip_windows(crops, count, batch, stride)]
         voice = [model.embed_audio(x.to(device)).float().cpu() for x in _audio_windows(audio, count).split(64)]
-        return summarise(mean_distances(torch.cat(lips), torch.cat(voice), vshift, pad).numpy())
+        return summarise(mean_distances(torch.cat(lips), torch.cat(voice), vshift, pad, stride).numpy())
 
 
-def mean_distances(lips: Tensor, voice: Tensor, vshift: int, pad: str) -> Tensor:
-    """Mean L2 distance of lips (n, D) at i to voice (n, D) at i + k - vshift, for k = 0 .. 2 * vshift -> (V,)."""
-    count = len(lips)
+def mean_distances(lips: Tensor, voice: Tensor, vshift: int, pad: str, stride: int = 1) -> Tensor:
+    """Mean L2 distance of lips at i to voice at i + k - vshift over i = 0, stride, .. < n, for k = 0 .. 2 * vshift -> (V,).
+
+    lips (ceil(n / stride), D), voice (n, D).
+    """
+    count = len(voice)
     voice = pad_ends(voice, (0, 0, vshift, vshift))  # (n + 2 * vshift, D)
+    seen = torch.arange(0, count, stride)
     means = []
     for k in range(2 * vshift + 1):
-        distances = pairwise_distance(lips, voice[k : k + count])  # (n,)
+        distances = pairwise_distance(lips, voice[k : k + count : stride])  # (ceil(n / stride),)
         if pad == "valid":
-            distances = distances[max(0, vshift - k) : count - max(0, k - vshift)]
+            heard = seen + k - vshift
+            distances = distances[(heard >= 0) & (heard < count)]
         means.append(distances.mean())
     return torch.stack(means)
 
@@ -123,40 +132,42 @@ class SyncNet(nn.Module):
 
 
 class FoldedSyncNet(nn.Module):
-    """A SyncNet for inference: same embeddings, about half the time.
+    """A SyncNet for inference: same embeddings, in bfloat16 within a hundredth of their norm.
 
     Batch norms are folded into the layers before them. Of the lip tower only the first layer spans time, and the window
-    as a whole; so time is folded into channels (3 colours of 5 frames, colour-major) and every layer is 2-D, in
-    channels_last memory.
+    as a whole; so time is folded into channels (3 colours of 5 frames, frame by frame, so that overlapping windows of a
+    row of frames are a view of it) and every layer is 2-D, in channels_last memory.
     """
 
-    def __init__(self, model: SyncNet):
+    def __init__(self, model: SyncNet, dtype: torch.dtype = torch.float32):
         super().__init__()
-        self.netcnnaud = _folded(model.netcnnaud).to(memory_format=torch.channels_last)
-        self.netfcaud = _folded(model.netfcaud)
-        self.netcnnlip = _folded(model.netcnnlip).to(memory_format=torch.channels_last)
-        self.netfclip = _folded(model.netfclip)
+        self.dtype = dtype
+        self.netcnnaud = _folded(model.netcnnaud).to(dtype, memory_format=torch.channels_last)
+        self.netfcaud = _folded(model.netfcaud).to(dtype)
+        self.netcnnlip = _folded(model.netcnnlip).to(dtype, memory_format=torch.channels_last)
+        self.netfclip = _folded(model.netfclip).to(dtype)
         self.eval().requires_grad_(False)
 
     def embed_lips(self, frames: Tensor) -> Tensor:
         """As `SyncNet.embed_lips`."""
-        frames = frames.flatten(1, 2).contiguous(memory_format=torch.channels_last)  # (B, 15, 224, 224)
+        frames = frames.to(self.dtype).transpose(1, 2).flatten(1, 2)  # (B, 15, 224, 224)
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
     def embed_audio(self, cepstra: Tensor) -> Tensor:
         """As `SyncNet.embed_audio`."""
-        return self.netfcaud(self.netcnnaud(cepstra.contiguous(memory_format=torch.channels_last)).flatten(1))
+        cepstra = cepstra.to(self.dtype, memory_format=torch.channels_last)
+        return self.netfcaud(self.netcnnaud(cepstra).flatten(1))
 
 
-def _lip_windows(crops: Sequence[np.ndarray], count: int, batch: int) -> Iterator[Tensor]:
-    """Windows 0 .. count - 1, up to `batch` at once: (b, 3, 5, 224, 224) float32 BGR."""
+def _lip_windows(crops: Sequence[np.ndarray], count: int, batch: int, stride: int = 1) -> Iterator[Tensor]:
+    """Windows 0, stride, .. < count, up to `batch` at once: (b, 3, 5, 224, 224) float32 BGR."""
     frames = torch.empty(0, 3, SIZE, SIZE)
-    for first in range(0, count, batch):
-        last = min(first + batch, count) + WINDOW - 1  # one past the last frame that is needed
-        new = [_bgr(crops[i]) for i in range(first + len(frames), last)]
-        frames = torch.cat([frames, torch.stack(new)])  # (b + 4, 3, 224, 224)
-        yield frames.unfold(0, WINDOW, 1).permute(0, 1, 4, 2, 3)
-        frames = frames[1 - WINDOW :]
+    for first in range(0, count, batch * stride):
+        windows = range(first, min(first + batch * stride, count), stride)
+        new = [_bgr(crops[i]) for i in range(first + len(frames), windows[-1] + WINDOW)]
+        frames = torch.cat([frames, torch.stack(new)])  # (stride * (b - 1) + 5, 3, 224, 224)
+        yield frames.unfold(0, WINDOW, stride).permute(0, 1, 4, 2, 3)
+        frames = frames[batch * stride :]
 
 
 def _bgr(crop: np.ndarray) -> Tensor:
@@ -201,7 +212,7 @@ def _flat(layer: nn.Module) -> nn.Module:
         kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
         return nn.MaxPool2d(kernel[1:], stride[1:], padding[1:] if padding else 0)
     if isinstance(layer, nn.Conv3d):
-        weight = layer.weight.detach().flatten(1, 2)  # (out, in * time, h, w)
+        weight = layer.weight.detach().transpose(1, 2).flatten(1, 2)  # (out, time * in, h, w)
         flat = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2:], layer.stride[1:], layer.padding[1:])
         flat.load_state_dict({"weight": weight, "bias": layer.bias.detach()})
         return flat

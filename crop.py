@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
-from visavox.inputs import MANIFEST, Manifest, bundle_names, find_inputs, printable, sha256_of, sweep
+from visavox.inputs import MANIFEST, PREVIEW, Manifest, bundle_names, find_inputs, printable, sha256_of, sweep
 from visavox.progress import Stopwatch, progress
 
 if TYPE_CHECKING:
@@ -190,9 +190,9 @@ def crop_task(config: Config, tools: Tools, task: Task) -> dict[str, Any]:
             bundle.save(task.bundle)
         with watch("preview"):
             if task.save_image:
-                preview.save_image(bundle, task.bundle.with_suffix(".png"))
+                preview.save_image(bundle, task.bundle.with_suffix(f"{PREVIEW}.png"))
             if task.save_avi:
-                preview.save_avi(bundle, task.bundle.with_suffix(".avi"), config.resample_rate)
+                preview.save_avi(bundle, task.bundle.with_suffix(f"{PREVIEW}.avi"), config.resample_rate)
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = explain(error)
         return task.row(status, reason, watch.seconds | {"total": watch.total()}, source_sha256=source)
@@ -313,6 +313,7 @@ def _build_faces(config: Config, device: Any) -> "FaceDetector":
         return HaarDetector(max_size=config.face_max_size, threshold=config.face_threshold)
     from retinaface import RetinaFaceDetector
     from visavox import weights
+    from visavox.compute import dtype_of
 
     return RetinaFaceDetector(
         config.face_detector.removeprefix("retinaface_"),
@@ -320,6 +321,7 @@ def _build_faces(config: Config, device: Any) -> "FaceDetector":
         max_size=config.face_max_size,
         threshold=config.face_threshold,
         device=device,
+        dtype=dtype_of(config.crop_precision),
     )
 
 
@@ -327,10 +329,12 @@ def _build_sync(config: Config, device: Any) -> "Callable[[FaceTrack, np.ndarray
     if config.sync == "syncnet":
         import SyncNetModel
         from visavox import weights
+        from visavox.compute import dtype_of
 
-        network = SyncNetModel.FoldedSyncNet(SyncNetModel.load(weights.state_dict("syncnet_v2"))).to(device)
+        published = SyncNetModel.load(weights.state_dict("syncnet_v2"))
+        network = SyncNetModel.FoldedSyncNet(published, dtype_of(config.crop_precision)).to(device)
         return lambda track, sound: SyncNetModel.sync_distances(
-            network, track.crops, sound, vshift=config.vshift, pad=config.sync_pad
+            network, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=config.sync_stride
         )
     from visavox.sync import correlation_sync
 
@@ -389,8 +393,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
     )
-    parser.add_argument("--save-image", action="store_true", help="also write NAME.png: faces, mel images, sync curve")
-    parser.add_argument("--save-avi", action="store_true", help="also write NAME.avi: the face track with its sound")
+    parser.add_argument("--save-image", action="store_true", help="also write NAME.preview.png: faces, mel images, sync curve")
+    parser.add_argument("--save-avi", action="store_true", help="also write NAME.preview.avi: the face track with its sound")
     parser.add_argument(
         "--config", type=Path, default=Path(__file__).with_name("config.json"), help="JSON configuration"
     )

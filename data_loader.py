@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Sampler
 from dataset import BundleDataset, Prepare, check_bundles
 from visavox.bundle import Bundle
 from visavox.config import Config
-from visavox.corpora.splits import describe, read_split, warnings
+from visavox.corpora.groups import Leak, find_leak
+from visavox.corpora.splits import SplitError, describe, read_split, warnings
 from visavox.detector import Example
 
 log = logging.getLogger("visavox.data_loader")
@@ -29,29 +30,51 @@ class BundleDataModule(pl.LightningDataModule):
         csv_path: the split CSV; relative file paths in it start from config.root_path.
         prepare: `Detector.prepare` of the detector that is trained.
         any_bundles: accept bundles made with other preprocessing settings than the configuration's.
+        allow_leaks: accept a CSV in which somebody stands in two splits; `leak` says who.
+        full: load the bundles' track and audio too; `Detector.needs_track`.
     """
 
-    def __init__(self, config: Config, csv_path: str | Path, prepare: Prepare, *, any_bundles: bool = False):
+    def __init__(
+        self,
+        config: Config,
+        csv_path: str | Path,
+        prepare: Prepare,
+        *,
+        any_bundles: bool = False,
+        full: bool = False,
+        allow_leaks: bool = False,
+    ):
         super().__init__()
         self.config = config
         self.csv_path = csv_path
         self.prepare = prepare
         self.any_bundles = any_bundles
+        self.allow_leaks = allow_leaks
+        self.leak: Leak | None = None
+        self.full = full
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test clips than devices
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Every row of the CSV, once it and its bundles are checked."""
         rows = read_split(self.csv_path, self.config.root_path)
+        self.leak = find_leak(rows)
+        if self.leak and not self.allow_leaks:
+            raise SplitError(
+                f"{self.csv_path}: {self.leak}. Scores would measure recognition of people; share the clips out by groups "
+                "(`python -m visavox.corpora NAME --protocol group_out`), or train all the same with --allow-leaks, "
+                "which the results then say"
+            )
         check_bundles(rows, self.config, any_bundles=self.any_bundles)
         log.info("%s: %s", self.csv_path, describe(rows))
-        for warning in warnings(rows):
+        leaks = [f"trained with --allow-leaks: {self.leak}"] if self.leak else []
+        for warning in warnings(rows) + leaks:
             log.warning("%s: %s", self.csv_path, warning)
         return rows
 
     def split(self, name: str) -> BundleDataset:
         """train, val or test."""
-        return BundleDataset(self.rows[self.rows["split"] == name], self.prepare)
+        return BundleDataset(self.rows[self.rows["split"] == name], self.prepare, full=self.full)
 
     def labels(self, name: str) -> list[int]:
         """Labels of a split, 1 = fake, in the order of its rows."""

@@ -21,6 +21,7 @@ from visavox.bundle import Bundle, BundleError, Stamp, differing_settings, prep_
 from visavox.config import Config
 from visavox.corpora.splits import SplitError, count_and_first
 from visavox.detector import Example
+from visavox.trim import trimmed
 
 log = logging.getLogger("visavox.dataset")
 
@@ -44,17 +45,18 @@ class BundleDataset(Dataset[Example]):
     augmentation from that seed: what a clip looks like depends on neither the worker nor what was drawn before.
     """
 
-    def __init__(self, rows: pd.DataFrame, prepare: Prepare):
+    def __init__(self, rows: pd.DataFrame, prepare: Prepare, *, full: bool = False):
         self.paths: list[str] = list(rows["path"])
         self.labels = rows["label"].to_numpy(np.float32)  # (N,)
         self.prepare = prepare
+        self.full = full  # load track and audio too
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, which: int | tuple[int, int]) -> Example:
         index, seed = which if isinstance(which, tuple) else (which, None)
-        bundle = Bundle.load(self.paths[index], full=False)
+        bundle = Bundle.load(self.paths[index], full=self.full)
         try:
             clip = self.prepare(bundle, None if seed is None else np.random.default_rng(seed))
         except BundleError as error:
@@ -76,6 +78,7 @@ def clip_from_bundle(bundle: Bundle, config: Config, rng: np.random.Generator | 
     fault = _misfit(bundle.faces.shape, len(bundle.mdist), config)
     if fault:
         raise BundleError(fault)
+    bundle = trimmed(bundle, config, rng)
     faces = bundle.faces[choose(len(bundle.faces), config.frame_num, rng)]  # (n, S', S', 3)
     if rng is not None and config.augment:
         faces = augment_faces(faces, rng)
@@ -163,9 +166,9 @@ def _grouped(rows: pd.DataFrame, faults: list[str | None]) -> list[str]:
 
 def _in_two_splits(rows: pd.DataFrame, stamps: list[Stamp]) -> list[str]:
     """One fault per video that stands in several splits under different names."""
-    sources = pd.DataFrame({"source": [stamp.source_sha256 for stamp in stamps]}, index=rows.index).join(rows)
+    videos = pd.Series([stamp.source_sha256 for stamp in stamps], index=rows.index, dtype=str)
     faults = []
-    for _, same in sources.groupby("source", sort=False):
+    for _, same in rows.groupby(videos, sort=False):
         if same["split"].nunique() > 1:
             where = ", ".join(f"{path} ({split})" for path, split in zip(same["filepath"], same["split"]))
             faults.append(f"made of the same video: {where}; keep one")

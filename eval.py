@@ -39,24 +39,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_logging()
         import crop
         import model
-        from visavox.compute import resolve_device
+        from visavox.calibration import Calibration, apply_to_rows
+        from visavox.compute import resolve_device, scoring_context
+        from visavox.report import report_run
 
         inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
         labels = read_labels(arguments.labels) if arguments.labels else None
+        calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
         detector = model.load(arguments.checkpoint, arguments.overrides)
         detector.to(resolve_device(detector.config.device))
         crop.check_tools(detector.config)
-        rows = score_inputs(
-            inputs,
-            detector,
-            detector.config,
-            arguments.output,
-            identity=sha256_of(arguments.checkpoint),
-            workers=arguments.workers,
-            timeout=arguments.timeout,
-            any_bundles=arguments.any_bundles,
-        )
+        checkpoint = sha256_of(arguments.checkpoint)
+        with scoring_context(detector.config.score_precision, detector.device):
+            rows = score_inputs(
+                inputs,
+                detector,
+                detector.config,
+                arguments.output,
+                identity=checkpoint,
+                workers=arguments.workers,
+                timeout=arguments.timeout,
+                any_bundles=arguments.any_bundles,
+            )
+        if calibration:
+            rows = apply_to_rows(rows, calibration, checkpoint)
         write_submission(rows, arguments.output, COLUMNS[arguments.format])
+        if arguments.report:
+            report_run(
+                rows,
+                arguments.labels,
+                arguments.report,
+                inputs=inputs,
+                config=detector.config,
+                calibration=calibration,
+                checkpoint=checkpoint,
+            )
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
@@ -64,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"eval.py: {error}", file=sys.stderr)
         return 2
     _report(rows, arguments.output)
-    print(describe_auc(rows, labels))
+    if not arguments.report:
+        print(describe_auc(rows, labels))
     return 0
 
 
@@ -89,7 +107,8 @@ def score_inputs(
     """
     from visavox import bundle, pool
 
-    details = Details(output, identity=f"{identity}:{bundle.prep_hash(config)}", keep=config.save_details)
+    seen = f"{bundle.prep_hash(config)}:{config.trim_silence}:{config.detector.model_dump_json()}"
+    details = Details(output, identity=f"{identity}:{seen}", keep=config.save_details)
     rows = details.earlier(inputs)
     tasks = [(name, path) for name, path in inputs.items() if name not in rows]
     workers = max(1, min(workers, len(tasks)))
@@ -337,11 +356,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
     )
+    parser.add_argument(
+        "--calibration", type=Path, help="JSON of `python -m visavox.calibration`, applied to the scores"
+    )
+    parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
     parser.add_argument("--any-bundles", action="store_true", help="also score bundles made with other settings")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the checkpoint"
     )
-    return parser.parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.report and not arguments.labels:
+        parser.error(
+            "--report needs --labels CSV (filename,label and the columns of its parts: split, method, identity, ...)"
+        )
+    return arguments
 
 
 if __name__ == "__main__":

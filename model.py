@@ -28,7 +28,14 @@ from torchvision.ops import StochasticDepth
 from dataset import Clip, clip_from_bundle
 from visavox import config as configuration
 from visavox.bundle import Bundle
-from visavox.config import Config, ConfigError, TimeSformerSyncNetConfig
+from visavox.config import (
+    Config,
+    ConfigError,
+    TimeSformerSyncNetConfig,
+    XceptionAudioConfig,
+    XceptionFusedConfig,
+    XceptionVideoConfig,
+)
 from visavox.detector import Detector
 from visavox.pretrained import AttentionType, LoadReport, load_pretrained, resize_time
 from visavox.weights import WeightsError, parameters, safe_load
@@ -41,6 +48,18 @@ def build(config: Config) -> Detector:
     match config.detector:
         case TimeSformerSyncNetConfig():
             return MultimodalDetector(config)
+        case XceptionVideoConfig():
+            from visavox.xception.video import XceptionVideo
+
+            return XceptionVideo(config)
+        case XceptionAudioConfig():
+            from visavox.xception.audio import XceptionAudio
+
+            return XceptionAudio(config)
+        case XceptionFusedConfig():
+            from visavox.xception.scorer import FusedScorer
+
+            return FusedScorer(config)
         case unknown:
             assert_never(unknown)
 
@@ -85,7 +104,7 @@ def _refuse_conflicts(path: str | Path, trained: Config, asked: Config) -> None:
     """What shapes the network or the bundles must stay as it was in training; everything else may change."""
 
     def fixed(config: Config) -> dict[str, object]:
-        detector = config.detector.model_dump(exclude={"checkpoint_activations"})
+        detector = config.detector.model_dump(exclude=config.detector.after_training)
         network = {"frame_num": config.frame_num, "mel_frames": config.mel_frames}
         return config.prep() | network | {f"detector.{key}": value for key, value in detector.items()}
 
@@ -147,7 +166,9 @@ class MultimodalDetector(Detector):
         """frames (B, 3, T, S, S) in [-1, 1] and latency (B, 33), NaN = no audio -> logits (B,), higher = more fake."""
         look = self.timesformer(batch.frames)  # (B, D)
         sync = self.latency(batch.latency)  # (B, 8)
-        return self.classifier(torch.cat([look, sync], dim=1)).squeeze(1)  # (B,)
+        with torch.autocast(look.device.type, enabled=False):  # the 8 bits of bfloat16 would give many clips equal logits
+            joined = torch.cat([look, sync], dim=1).to(self.classifier[1].weight.dtype)  # (B, D + 8)
+            return self.classifier(joined).squeeze(1)  # (B,)
 
 
 class LatencyNet(nn.Module):

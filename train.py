@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code_version=arguments.code_version,
             pret_version=arguments.pret_version,
             resume=arguments.resume,
+            allow_leaks=arguments.allow_leaks,
         )
     except KeyboardInterrupt:
         print("interrupted; --resume continues from the last finished epoch", file=sys.stderr)
@@ -62,6 +63,7 @@ def train(
     code_version: str = "v1",
     pret_version: str = "none",
     resume: bool = False,
+    allow_leaks: bool = False,
 ) -> dict[str, Any]:
     """Train, keep the best checkpoint by val/auc, test it; returns the metrics that test.json holds.
 
@@ -70,6 +72,7 @@ def train(
         code_version: name of the run, RUNS_PATH/NAME/.
         pret_version: weights to start from: a registry name, a path, or `none`.
         resume: continue the run from its last finished epoch.
+        allow_leaks: train although somebody stands in two splits; the metrics say so.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import pytorch_lightning as pl
@@ -80,14 +83,15 @@ def train(
 
     run = Path(config.runs_path, code_version)
     last = run / "checkpoints" / "last.ckpt"
-    _claim(run, config, resume=resume, last=last)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     detector = model.build(config)
-    data = BundleDataModule(config, Path(config.root_path, "data", f"{data_version}.csv"), detector.prepare)
+    csv_path = Path(config.root_path, "data", f"{data_version}.csv")
+    data = BundleDataModule(config, csv_path, detector.prepare, full=detector.needs_track, allow_leaks=allow_leaks)
     data.prepare_data()
+    _claim(run, config, resume=resume, last=last)
     if not last.is_file():
         _start_from(detector, pret_version)
         detector.fit_inputs(data.bundles("train"))
@@ -194,7 +198,7 @@ def _start_from(detector: "Detector", pret_version: str) -> None:
     from visavox import weights
 
     if pret_version == "none":
-        log.info("training from random weights; --pret-version timesformer_k400 starts from Kinetics-400")
+        log.info("training from random weights; `python -m visavox.weights list` names what --pret-version can start from")
         return
     path = Path(pret_version)
     if not path.is_file():
@@ -213,6 +217,8 @@ def _test(trainer: "pl.Trainer", data: Any, run: Path) -> dict[str, Any]:
         "best_val_auc": float(trainer.checkpoint_callback.best_model_score),
         "epochs": trainer.current_epoch,
     }
+    protocols = sorted(set(data.rows["protocol"]) - {""}) if "protocol" in data.rows else []
+    metrics |= {"split_protocol": protocols, "leak": str(data.leak) if data.leak else None}
     labels = data.labels("test")
     if len(set(labels)) < 2:
         reason = "the test split is empty" if not len(labels) else "the test split has one class only"
@@ -241,6 +247,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--pret-version", default="none", help="start from: a name of `python -m visavox.weights list`, a path, none"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run from its last finished epoch")
+    parser.add_argument(
+        "--allow-leaks",
+        action="store_true",
+        help="train although somebody stands in two splits; test.json says so",
+    )
     parser.add_argument(
         "--config", type=Path, default=Path(__file__).with_name("config.json"), help="JSON configuration"
     )

@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     hits, inside = np.array(hits), np.array(inside)
     print(f"within one frame of the move: {hits.sum()} of {len(hits)} ({hits.mean():.1%})")
     staying = hits[inside]
-    print(f"of the moves that stay within {config.vshift} frames: {staying.sum()} of {len(staying)} ({staying.mean():.1%})")
+    print(
+        f"of the moves that stay within {config.vshift} frames: {staying.sum()} of {len(staying)} ({staying.mean():.1%})"
+    )
     return 0
 
 

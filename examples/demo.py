@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-IDENTITIES = 40
+IDENTITIES = 48
 CLIPS_PER_IDENTITY = 12
-VAL_SHARE, TEST_SHARE = 0.15, 0.25
+SECONDS = (2.4, 3.4)
+VAL_SHARE, TEST_SHARE = 1 / 8, 1 / 6
 CONFIG = Path("configs/tiny.json")
 VIDEOS, BUNDLES, SPLIT, RUN = "videos", "data/bundles", "data/demo.csv", "demo"
 
@@ -83,7 +84,12 @@ def make_clips(root: Path, *, seed: int, workers: int) -> Path:
     if labels.is_file():
         return labels
     return make_dataset(
-        root / VIDEOS, identities=IDENTITIES, clips_per_identity=CLIPS_PER_IDENTITY, seed=seed, workers=workers
+        root / VIDEOS,
+        identities=IDENTITIES,
+        clips_per_identity=CLIPS_PER_IDENTITY,
+        seconds=SECONDS,
+        seed=seed,
+        workers=workers,
     )
 
 

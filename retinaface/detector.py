@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from retinaface.anchors import anchors, decode_boxes, decode_landmarks
-from retinaface.network import NetworkName, fold, load_published
+from retinaface.network import NetworkName, Predictions, fold, load_published
 
 
 class Detections(NamedTuple):
@@ -62,7 +62,7 @@ class RetinaFaceDetector:
     Faces scored above `threshold` are kept after non-maximum suppression at an IoU of `nms_threshold`. `preprocessing`
     defaults to that of the network's registered weights: BGR_MEAN for mobilenet0.25, IMAGENET_RGB_SQUARE for resnet50.
     biubug6's own Resnet50 weights have the parameter names and shapes of ternaus', so that nothing in the file tells
-    them apart: pass BGR_MEAN for them.
+    them apart: pass BGR_MEAN for them. In `dtype` bfloat16 the network alone is computed; boxes are decoded in float32.
     """
 
     landmark_source = "retinaface"
@@ -78,12 +78,14 @@ class RetinaFaceDetector:
         batch_size: int = 8,
         device: str | torch.device = "cpu",
         preprocessing: Preprocessing | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         if max_size < 1 or batch_size < 1:
             raise ValueError(f"max_size is {max_size} and batch_size {batch_size}; both must be at least 1")
         self.name = f"retinaface_{network}"
         self.device = torch.device(device)
-        self.network = fold(load_published(network, state_dict)).to(self.device)
+        self.network = fold(load_published(network, state_dict)).to(self.device, dtype)
+        self.dtype = dtype
         self.preprocessing = preprocessing or PUBLISHED_PREPROCESSING[network]
         self.max_size = max_size
         self.threshold = threshold
@@ -106,7 +108,7 @@ class RetinaFaceDetector:
     def _detect_batch(self, frames: list[np.ndarray]) -> list[Detections]:
         """Frames of one size -> their faces."""
         images, left, top, factors = self._network_input(frames)
-        predictions = self.network(images)
+        predictions = Predictions(*(values.float() for values in self.network(images.to(self.dtype))))
         priors = anchors(*images.shape[-2:], device=self.device)  # (P, 4)
         scores = predictions.logits.softmax(dim=-1)[..., 1]  # (B, P)
         found = []

@@ -22,6 +22,8 @@ torch.set_num_threads(2)
 cv2.setNumThreads(1)
 
 CHECKOUT = Path(__file__).parents[1]
+TINY = ["--config", str(CHECKOUT / "configs/tiny.json")]
+QUICK = ["epoch=3", "train_batch_size=4", "device=cpu"]
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +96,31 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("talking")
     make_dataset(root, identities=3, clips_per_identity=4, seed=5, seconds=(1.6, 2.0), workers=2)
     return root
+
+
+@pytest.fixture(scope="session")
+def data(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root_path: the bundles of `talking` and data/split.csv, split by file."""
+    import crop
+    from visavox.corpora.__main__ import main as make_split
+
+    root = tmp_path_factory.mktemp("root")
+    assert crop.main(["--input", str(talking), "--output", str(root / "data/bundles"), "--workers", "2", *TINY]) == 0
+    words = ["folder", "--root", str(root / "data/bundles"), "--output", str(root / "data/split.csv")]
+    assert make_split([*words, "--by", "file", "--val", "0.34", "--test", "0.33"]) == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def run(data: Path) -> Path:
+    """A finished run of three epochs on `data`."""
+    import train
+
+    assert train.main(command(data, "first")) == 0
+    return data / "runs/first"
+
+
+def command(data: Path, version: str, *more: str) -> list[str]:
+    """Words for train.py: a short tiny run named `version` on the root_path `data`."""
+    words = ["--data-version", "split", "--code-version", version, f"root_path={data}", f"runs_path={data / 'runs'}"]
+    return [*words, *TINY, *QUICK, *more]

@@ -259,3 +259,12 @@ def test_differing_settings_are_said_both_ways(make_bundle, saved, tiny_config):
 def test_every_member_is_a_field_and_has_a_meaning():
     fields = {field.name for field in dataclasses.fields(Bundle)}
     assert fields == {*ARRAYS, *TEXTS, "schema_version"}
+
+
+def test_faces_are_mapped_and_equal_where_audio_and_track_are_left_out(make_bundle, tmp_path):
+    bundle = make_bundle(seed=3)
+    bundle.save(tmp_path / "clip.npz")
+    light = Bundle.load(tmp_path / "clip.npz", full=False)
+    np.testing.assert_array_equal(light.faces, bundle.faces)
+    assert isinstance(light.faces.base, np.memmap) and not light.faces.flags.writeable
+    assert isinstance(Bundle.load(tmp_path / "clip.npz").faces, np.ndarray) and light.track is None

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from visavox.corpora.__main__ import main
-from visavox.corpora.folder import assign_splits, read_folder
+from visavox.corpora.folder import read_folder
+from visavox.corpora.protocols import assign_groups
 from visavox.corpora.splits import COLUMNS, SplitError, describe, read_split, warnings
 
 GOOD = [(f"{split}{i}", f"{split}{i}.npz", split, i % 2) for split in ("train", "val", "test") for i in range(4)]
@@ -180,7 +181,7 @@ def test_the_draw_follows_from_the_seed_alone(tmp_path):
 def test_clips_of_one_name_stay_together_without_identities(tmp_path):
     rows = read_folder(tree(tmp_path, *(f"{label}/{i}.npz" for label in ("real", "fake") for i in range(9))))
     assert rows["group"].nunique() == 9
-    rows = assign_splits(rows, val=0.2, test=0.2, seed=0)
+    rows = assign_groups(rows, val=0.2, test=0.2, seed=0)
     assert rows.groupby(rows["bundle"].str.split("/").str[1])["split"].nunique().eq(1).all()
 
 

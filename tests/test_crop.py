@@ -104,12 +104,13 @@ def test_previews_are_pictures_and_films(talking: Path, tmp_path: Path):
     one = sorted(talking.rglob("*.mp4"))[0]
     words = ["--input", str(one), "--output", str(tmp_path), "--save-image", "--save-avi", "--workers", "1", *TINY]
     assert crop.main(words) == 0
-    assert cv2.imread(str(tmp_path / f"{one.stem}.png")).std() > 10
+    assert cv2.imread(str(tmp_path / f"{one.stem}.preview.png")).std() > 10
     bundle = Bundle.load(tmp_path / f"{one.stem}.npz")
-    with media.open_video(tmp_path / f"{one.stem}.avi") as video:
+    with media.open_video(tmp_path / f"{one.stem}.preview.avi") as video:
         frames = list(video.frames())
         sound = video.audio()
     assert abs(len(frames) - bundle.track_frames) <= 1
+    assert list(crop.find_inputs(tmp_path, {".npz", ".avi"})) == [f"{one.stem}.npz"]  # a preview is no input
     heard = np.corrcoef(sound[: len(bundle.audio)], bundle.audio[: len(sound)])[0, 1]
     assert heard > 0.99
 

@@ -164,6 +164,37 @@ def test_batch_does_not_matter_and_each_crop_is_read_once(seeded):
     assert one.read == three.read == list(range(9))  # 10 - 5 windows of 5 end at frame 8
 
 
+@pytest.mark.parametrize("stride", [2, 3, 5])
+def test_stride_reads_every_nth_window_of_lips_and_all_sound(seeded, stride):
+    crops, audio = noisy_clip(26)
+    model = FoldedSyncNet(seeded)
+    with torch.inference_mode():
+        lips = torch.cat([model.embed_lips(x) for x in SyncNetModel._lip_windows(crops, 21, 4)])
+        voice = model.embed_audio(SyncNetModel._audio_windows(audio, 21))
+    expected = [
+        np.mean([float((lips[i] - voice[i + k - 3]).norm()) for i in range(0, 21, stride) if 0 <= i + k - 3 < 21])
+        for k in range(7)
+    ]
+    sync = sync_distances(model, crops, audio, vshift=3, stride=stride)
+    np.testing.assert_allclose(sync.mdist, expected, rtol=1e-4)
+
+
+def test_stride_beyond_a_window_is_refused(seeded):
+    with pytest.raises(ValueError, match="1 to 5"):
+        sync_distances(seeded, *noisy_clip(26), vshift=3, stride=6)
+
+
+def test_bfloat16_embeds_within_a_hundredth(seeded):
+    crops, audio = noisy_clip(10)
+    half, full = FoldedSyncNet(seeded, torch.bfloat16), FoldedSyncNet(seeded)
+    with torch.inference_mode():
+        (windows,) = SyncNetModel._lip_windows(crops, 2, 4)
+        cepstra = SyncNetModel._audio_windows(audio, 2)
+        assert relative(half.embed_lips(windows).float(), full.embed_lips(windows)) < 0.02
+        assert relative(half.embed_audio(cepstra).float(), full.embed_audio(cepstra)) < 0.02
+    assert half.netcnnlip[0].weight.dtype is torch.bfloat16
+
+
 def test_load_is_strict(seeded):
     state = seeded.state_dict()
     assert not SyncNetModel.load(state).training

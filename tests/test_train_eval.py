@@ -12,40 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import command
 
-import crop
 import eval as evaluation
 import model
 import train
 from visavox import config as configuration
 from visavox.bundle import Bundle
-from visavox.corpora.__main__ import main as make_split
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = ["--config", str(ROOT / "configs/tiny.json")]
-QUICK = ["epoch=3", "train_batch_size=4", "device=cpu"]
-
-
-@pytest.fixture(scope="module")
-def data(talking: Path, tmp_path_factory) -> Path:
-    """A root_path: bundles and data/split.csv with two identities to train on and the third split by file."""
-    root = tmp_path_factory.mktemp("root")
-    assert crop.main(["--input", str(talking), "--output", str(root / "data/bundles"), "--workers", "2", *TINY]) == 0
-    words = ["folder", "--root", str(root / "data/bundles"), "--output", str(root / "data/split.csv")]
-    assert make_split([*words, "--by", "file", "--val", "0.34", "--test", "0.33"]) == 0
-    return root
-
-
-@pytest.fixture(scope="module")
-def run(data: Path) -> Path:
-    """A finished run of three epochs."""
-    assert train.main(command(data, "first")) == 0
-    return data / "runs/first"
-
-
-def command(data: Path, version: str, *more: str) -> list[str]:
-    words = ["--data-version", "split", "--code-version", version, f"root_path={data}", f"runs_path={data / 'runs'}"]
-    return [*words, *TINY, *QUICK, *more]
 
 
 def weights_of(run: Path, name: str = "last.ckpt") -> dict[str, torch.Tensor]:

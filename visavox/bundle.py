@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,8 @@ class Bundle:
         """Read and check a bundle.
 
         Args:
-            full: read audio and track too; the reference system does without.
+            full: read audio and track too; the reference system does without. Without them `faces` is mapped into memory,
+                so that only the faces that are used are read from the disk.
 
         Raises:
             BundleError: not an npz, members missing, of wrong type or shape, not finite, or pickled objects (never loaded).
@@ -219,8 +221,9 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
 def _read_npz(archive: zipfile.ZipFile, full: bool) -> dict[str, object]:
     _check_directory(archive)
     values: dict[str, object] = {
-        name: None if name in HEAVY and not full else _read_array(archive, name) for name in ARRAYS
+        name: None if name in HEAVY and not full else _read_array(archive, name) for name in ARRAYS if name != "faces"
     }
+    values["faces"] = _read_array(archive, "faces") if full else _map_array(archive, "faces")
     values |= {name: str(_read_array(archive, name)) for name in (*TEXTS, "schema_version")}
     if values["schema_version"] != str(SCHEMA_VERSION):
         raise BundleError(f"has schema version {values['schema_version']}, this code reads {SCHEMA_VERSION}")
@@ -254,6 +257,22 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
             return np.lib.format.read_array(member, allow_pickle=False)
         except (ValueError, MemoryError) as error:  # a short member, or one too large for this machine
             raise BundleError(f"{name} cannot be read ({error})") from None
+
+
+def _map_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """A member mapped into memory, read-only: what is not used is never read, and no checksum is compared."""
+    shape, dtype = _read_header(archive, name)
+    if not math.prod(shape):
+        return np.zeros(shape, dtype)
+    info = archive.getinfo(f"{name}.npy")
+    with open(archive.filename, "rb") as file:  # the member's own header may be longer than the directory's
+        file.seek(info.header_offset + 26)
+        name_length, extra_length = struct.unpack("<HH", file.read(4))
+    end = info.header_offset + 30 + name_length + extra_length + info.file_size
+    try:
+        return np.asarray(np.memmap(archive.filename, dtype, "r", end - math.prod(shape) * dtype.itemsize, shape))
+    except (ValueError, OSError) as error:
+        raise BundleError(f"{name} cannot be read ({error})") from None
 
 
 def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -1,6 +1,7 @@
 """Where the numbers are computed, decided once and said once."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -29,3 +30,23 @@ def resolve_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """`fp32` or `bf16` as a dtype."""
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself; elsewhere it is emulated, and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
+
+
+def scoring_context(precision: str, device: torch.device) -> AbstractContextManager:
+    """Autocast for scoring in `auto`, `fp32` or `bf16`; says which."""
+    bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
+    log.info("scoring in %s", "bf16" if bf16 else "fp32")
+    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()

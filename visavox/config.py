@@ -12,7 +12,7 @@ import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -63,6 +63,9 @@ class TimeSformerSyncNetConfig(Settings):
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
+    after_training: ClassVar[dict[str, Any]] = {"checkpoint_activations": True}
+    """What may still be chosen when a trained network is loaded, as pydantic's `exclude` wants it."""
+
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "TimeSformerSyncNetConfig":
         if self.embed_dims % self.num_heads:
@@ -70,6 +73,97 @@ class TimeSformerSyncNetConfig(Settings):
                 f"detector.num_heads={self.num_heads} does not divide detector.embed_dims={self.embed_dims}"
             )
         return self
+
+
+Pooling = Literal["mean", "max", "p90", "top_k"]
+
+
+class XceptionVideoConfig(Settings):
+    """Xception over single face crops (Chollet, 2017); a clip's score is pooled from its frames'."""
+
+    name: Literal["xception_video"] = "xception_video"
+    """Which detector; each has settings of its own."""
+    backbone: str = "legacy_xception"
+    """Image network, by its name in timm; `test_resnet` is small enough for tests."""
+    size: int = Field(299, ge=32)
+    """Side in pixels of what the network sees; the bundle's faces are resized to it."""
+    pooling: Pooling = "mean"
+    """P(fake) of a clip from those of its frames: mean, max, 90th percentile, or mean of the top_k highest."""
+    top_k: int = Field(10, ge=1)
+    """Frames that pooling=top_k takes."""
+    frame_skip: int = Field(5, ge=1)
+    """In scoring every n-th frame of the track is looked at."""
+    max_frames: int = Field(300, ge=1)
+    """In scoring frames looked at, at most; more are thinned evenly."""
+    chunk: int = Field(16, ge=1)
+    """Images that go through the network at once in scoring; on a CPU large ones go one by one."""
+
+    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(
+        ("pooling", "top_k", "frame_skip", "max_frames", "chunk"), True
+    )
+
+
+class XceptionAudioConfig(Settings):
+    """Xception over mel spectrograms of overlapping windows of the sound."""
+
+    name: Literal["xception_audio"] = "xception_audio"
+    """Which detector; each has settings of its own."""
+    backbone: str = "legacy_xception"
+    """Image network, by its name in timm; `test_resnet` is small enough for tests."""
+    size: int = Field(299, ge=32)
+    """Side in pixels of the mel image."""
+    n_mels: int = Field(128, ge=16)
+    """Mel bins between 20 and 8000 Hz."""
+    window: float = Field(2.0, gt=0.2)
+    """Seconds of a window."""
+    overlap: float = Field(0.5, ge=0, lt=1)
+    """Share of a window that the next one hears again."""
+    windows: int = Field(4, ge=1)
+    """Windows of a clip in training and validation; in scoring all are heard."""
+    hidden: tuple[int, int] = (512, 256)
+    """Widths of the head's two layers."""
+    dropout: tuple[float, float] = (0.5, 0.3)
+    """Dropout after each of them."""
+    pooling: Pooling = "mean"
+    """P(fake) of a clip from those of its windows: mean, max, 90th percentile, or mean of the top_k highest."""
+    top_k: int = Field(3, ge=1)
+    """Windows that pooling=top_k takes."""
+    chunk: int = Field(16, ge=1)
+    """Images that go through the network at once in scoring; on a CPU large ones go one by one."""
+
+    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(("pooling", "top_k", "chunk"), True)
+
+
+class XceptionFusedConfig(Settings):
+    """The two Xceptions as one scorer. Put together of two trained ones: `python -m visavox.xception fuse`."""
+
+    name: Literal["xception_fused"] = "xception_fused"
+    """Which detector; each has settings of its own."""
+    video: XceptionVideoConfig = XceptionVideoConfig()
+    """The branch that sees."""
+    audio: XceptionAudioConfig = XceptionAudioConfig()
+    """The branch that hears."""
+    strategy: Literal["equal", "video_trust", "adaptive"] = "equal"
+    """Weights of the branches: 50/50, 85/15, or by the confidence of each."""
+    tau: float = Field(0.2, ge=0)
+    """Sharpness of `adaptive`: 0.2 is as good as equal (0.475 to 0.525), from 5 on it bites (0.08 to 0.92)."""
+    audio_temperature: float = Field(2.0, ge=1, le=10)
+    """Divides the audio logits before fusing."""
+    threshold: float = Field(0.5, ge=0.3, le=0.7)
+    """P(fake) from which a clip is called fake."""
+    abstain_below: float = Field(0.6, ge=0.5, le=1)
+    """Confidence max(P, 1 - P) below which no verdict is given; 0.5 always gives one."""
+    pooling: Pooling = "mean"
+    """P(fake) of a clip from those of its fused segments: mean, max, 90th percentile, or mean of the top_k highest."""
+    top_k: int = Field(3, ge=1)
+    """Segments that pooling=top_k takes."""
+
+    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(
+        ("strategy", "tau", "audio_temperature", "threshold", "abstain_below", "pooling", "top_k"), True
+    ) | {"video": XceptionVideoConfig.after_training, "audio": XceptionAudioConfig.after_training}
+
+
+DetectorConfig = TimeSformerSyncNetConfig | XceptionVideoConfig | XceptionAudioConfig | XceptionFusedConfig
 
 
 class Config(Settings):
@@ -104,6 +198,11 @@ class Config(Settings):
     """SyncNet distances over pairs inside the clip (`valid`), or against zeros beyond its ends as published (`zero`)."""
     vshift: Annotated[int, Prep] = Field(15, ge=1)
     """Largest audio-visual shift tried, in frames either way."""
+    sync_stride: Annotated[int, Prep] = Field(1, ge=1, le=5)
+    """SyncNet reads the lips in every n-th window of five frames; the sound in all."""
+    crop_precision: Annotated[Literal["fp32", "bf16"], Prep] = "fp32"
+    """Arithmetic of the networks in cropping. `bf16` is half the time on processors that have it and changes distances
+    slightly; it is asked for, never taken by itself, so that equal settings mean equal bundles on every machine."""
     store_track: Annotated[bool, Prep] = True
     """Keep the whole 25 fps face track in the bundle (JPEG); the sibling detectors train on it."""
 
@@ -112,8 +211,12 @@ class Config(Settings):
     """Faces of a clip that the detector sees; as many mel images follow them."""
     mel_frames: bool = True
     """Show the network the mel images after the faces, as the reference system does."""
-    detector: TimeSformerSyncNetConfig = TimeSformerSyncNetConfig()
-    """The network and its sizes."""
+    trim_silence: Literal["none", "leading", "both"] = "none"
+    """Cut the silence before speech (and after it) from sound and picture; see `python -m visavox.audit`."""
+    temporal_jitter: float = Field(0.0, ge=0)
+    """Seconds; in training a clip begins at a random moment up to this late."""
+    detector: DetectorConfig = Field(TimeSformerSyncNetConfig(), discriminator="name")
+    """The network and its sizes; `detector.name` says which."""
 
     # Training
     root_path: str = "."
@@ -164,6 +267,8 @@ class Config(Settings):
     """Weights & Biases project."""
 
     # Scoring
+    score_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the detector in scoring; `auto` is bf16 where the GPU or the processor computes it, else fp32."""
     failure_prior: float = Field(0.5, ge=0, le=1)
     """P(fake) of a video that could not be scored (no face, too short, unreadable)."""
     save_details: bool = True
@@ -176,7 +281,8 @@ class Config(Settings):
             faults.append(
                 f"bundle_faces={self.bundle_faces} is smaller than frame_num={self.frame_num}; raise bundle_faces"
             )
-        if self.frame_size % self.detector.patch_size:
+        reference = isinstance(self.detector, TimeSformerSyncNetConfig)
+        if reference and self.frame_size % self.detector.patch_size:
             faults.append(
                 f"detector.patch_size={self.detector.patch_size} does not divide frame_size={self.frame_size}"
             )
@@ -210,6 +316,8 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
 
 def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
     """Validate plain values, those of a JSON file or of a checkpoint."""
+    if isinstance(detector := values.get("detector"), dict):  # settings without a name are the reference detector's
+        values = values | {"detector": {"name": TimeSformerSyncNetConfig().name} | detector}
     try:
         return Config.model_validate_json(json.dumps(values))
     except ValidationError as error:
@@ -221,9 +329,14 @@ def help_text(model: type[Settings] = Config, prefix: str = "", width: int = 110
     """One paragraph per key: `name=default  help`, for `--help`."""
     lines = []
     for name, field in model.model_fields.items():
-        if isinstance(field.default, Settings):
+        groups = _groups(field)
+        if groups:
             lines.append(f"  {prefix}{name}: {field.description}")
-            lines.append(help_text(type(field.default), f"{prefix}{name}.", width))
+        for group in groups:
+            if len(groups) > 1:
+                lines.append(f"  {prefix}{name}.name={json.dumps(group().name)}: {group.__doc__}")
+            lines.append(help_text(group, f"{prefix}{name}.", width))
+        if groups:
             continue
         start = f"  {prefix}{name}={json.dumps(field.default)}"
         text = textwrap.fill(field.description or "", width, initial_indent=" " * 6, subsequent_indent=" " * 6)
@@ -263,10 +376,10 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _explain(fault: Any) -> str:
-    path = [str(part) for part in fault["loc"]]
+    path = _settings_path(fault["loc"])
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        names = _names_beside(path)
+        names = _names_beside(fault["loc"])
         near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
         return f"{key}: no such key; {hint}"
@@ -274,8 +387,35 @@ def _explain(fault: Any) -> str:
     return message if fault["type"] == "value_error" else f"{key}: {message}, found {fault['input']!r}"
 
 
-def _names_beside(path: Sequence[str]) -> list[str]:
+def _groups(field: Any) -> list[type[Settings]]:
+    """The settings that a field may hold: one group, the members of a union, or none."""
+    kinds = get_args(field.annotation) or (field.annotation,)
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)]
+
+
+def _settings_path(loc: Sequence[Any]) -> list[str]:
+    """pydantic's path to a fault without the union's tag: (detector, xception_video, size) -> detector.size."""
+    path, model = [], Config
+    parts = [str(part) for part in loc]
+    while parts:
+        path.append(parts.pop(0))
+        field = model.model_fields.get(path[-1])
+        groups = _groups(field) if field else []
+        if len(groups) > 1 and parts:
+            tag = parts.pop(0)
+            groups = [group for group in groups if group().name == tag]
+        if not groups:
+            return path + parts
+        model = groups[0]
+    return path
+
+
+def _names_beside(loc: Sequence[Any]) -> list[str]:
+    """The keys that stand beside a fault's."""
     model: type[Settings] = Config
-    for part in path[:-1]:
-        model = type(model.model_fields[part].default)
+    parts = [str(part) for part in loc[:-1]]
+    while parts:
+        groups = _groups(model.model_fields[parts.pop(0)])
+        tag = parts.pop(0) if len(groups) > 1 else None
+        model = next(group for group in groups if tag in (None, group().name))
     return list(model.model_fields)

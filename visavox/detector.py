@@ -42,9 +42,13 @@ class Scorer(Protocol):
 class Detector(pl.LightningModule):
     """One network. Subclasses give `prepare` and `forward`, and `loss` where it is not binary cross-entropy."""
 
+    needs_track: bool = False
+    """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
+
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
+        self.needs_track = self.needs_track or config.trim_silence != "none" or config.temporal_jitter > 0
         self.save_hyperparameters(
             {"config": config.model_dump(mode="json")}
         )  # plain values: loads with weights_only=True

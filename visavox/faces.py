@@ -111,7 +111,8 @@ def _shots(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
     """
     frame, thumbnails = None, []
     for ahead in frames:
-        thumbnail = cv2.resize(ahead, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
+        rows = np.ascontiguousarray(ahead[:: max(1, len(ahead) // 144)])  # of more, a thumbnail shows no more
+        thumbnail = cv2.resize(rows, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
         thumbnails = [*thumbnails[-3:], thumbnail]  # of t-2, t-1, t, t+1
         if frame is not None:
             yield frame, _differ(thumbnails[:-2], thumbnails[-2:])

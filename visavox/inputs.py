@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,12 +14,14 @@ VIDEO_SUFFIXES = frozenset(
     + (".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".mxf")
 )
 MANIFEST = "manifest.jsonl"
+PREVIEW = ".preview"
+"""What stands before the ending of a picture or film that crop.py makes beside a bundle: it is no input."""
 
 
 def find_inputs(source: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> dict[str, Path]:
     """Printable relative POSIX name -> path of every input of a folder (or of one file), sorted by name.
 
-    A folder gives what ends like a video; a file is taken as it is. Hidden files are left out.
+    A folder gives what ends like a video; a file is taken as it is. Hidden files and previews are left out.
     """
     if source.is_file():
         return {printable(source.name): source}
@@ -30,7 +33,7 @@ def find_inputs(source: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> dict[
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             path = Path(folder, name)
-            if path.suffix.lower() in wanted and not name.startswith("."):
+            if path.suffix.lower() in wanted and not name.startswith(".") and not path.stem.endswith(PREVIEW):
                 found[printable(path.relative_to(source).as_posix())] = path
     if not found:
         raise FileNotFoundError(f"{source}: holds no video; known endings are {' '.join(sorted(wanted))}")
@@ -90,10 +93,10 @@ class Manifest:
 
 
 def sweep(output: Path) -> None:
-    """Remove what a killed run was writing: NAME.PID.part of processes that are gone."""
-    for part in output.rglob("*.part"):
-        pid = part.suffixes[-2][1:] if len(part.suffixes) > 1 else ""
-        if pid.isdigit() and not _alive(int(pid)):
+    """Remove what a killed run was writing: NAME.PID.part (or .part.avi) of processes that are gone."""
+    for part in output.rglob("*.part*"):
+        written_by = re.search(r"\.(\d+)\.part(\.avi)?$", part.name)
+        if written_by and not _alive(int(written_by[1])):
             part.unlink(missing_ok=True)
 
 

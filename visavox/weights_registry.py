@@ -34,6 +34,9 @@ class Entry:
     """The sources answer a browser only (log-in, consent page): to be downloaded by hand."""
 
 
+_MBULSS = (
+    "https://media.githubusercontent.com/media/Mbulss/Deepfake-Detecetor/67bf13e14d4e30264bc7bdb2bbb7cf68a50784b8"
+)
 _OPENMMLAB = "https://download.openmmlab.com/mmaction"
 _TIMESFORMER = "timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb"
 
@@ -103,6 +106,40 @@ REGISTRY: dict[str, Entry] = {
             labels="none; classes of ImageNet-21k",
             input="224x224, RGB, (x - 127.5) / 127.5",
             purpose="ViT-B/16, from which the published TimeSformer starts (start of training)",
+        ),
+        Entry(
+            name="xception_imagenet",
+            file="xception-43020ad28.pth",
+            urls=(
+                "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
+            ),
+            licence="Apache-2.0 (rwightman/pytorch-image-models, ported from TensorFlow)",
+            labels="none; 1000 classes of ImageNet",
+            input="299x299, RGB, (x - 127.5) / 127.5",
+            purpose="timm's legacy_xception (start of training of xception_video and xception_audio)",
+        ),
+        # The sums are those of the repository's Git LFS pointers.
+        Entry(
+            name="xception_video_favceleb",
+            file="epoch_007.pt",
+            urls=(f"{_MBULSS}/epoch_007.pt",),
+            size=206_612_875,
+            sha256="ef01f8f6c5881a7b2b1383e91a8860b2cee89c2d49e4cb86fb31c26128f11897",
+            licence="none stated (Mbulss/Deepfake-Detecetor)",
+            labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
+            input="299x299 face crops, RGB, (x - 127.5) / 127.5",
+            purpose="video branch trained on FakeAVCeleb (python -m visavox.xception fuse)",
+        ),
+        Entry(
+            name="xception_audio_favceleb",
+            file="best_audio_xception.pth",
+            urls=(f"{_MBULSS}/best_audio_xception.pth",),
+            size=264_347_911,
+            sha256="e3629571f6795250f24e76f551bd73ee73272b542f3367733fc729e5097e5695",
+            licence="none stated (Mbulss/Deepfake-Detecetor)",
+            labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
+            input="299x299 mel images of 2 s windows, 128 bins from 20 to 8000 Hz, dB, mean 0 and deviation 1, 3 equal channels",
+            purpose="audio branch trained on FakeAVCeleb (python -m visavox.xception fuse)",
         ),
     )
 }

@@ -4,36 +4,39 @@ Nobody stands in two splits: clips of one identity folder, real and fake, stay t
 of labels joins through the identities they show. Without identities, clips of one name do (real/a.npz and fake/a.npz).
 """
 
-import random
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from visavox.corpora.clip import FACTS
+from visavox.corpora.groups import components
 from visavox.corpora.splits import COLUMNS, LABELS, SPLITS, SplitError, count_and_first
 from visavox.inputs import MANIFEST, VIDEO_SUFFIXES, Manifest
 
 CLASSES = {"real": 0, "fake": 1}
 
 
-def read_folder(root: Path, *, by: str = "identity", labels: Path | None = None) -> pd.DataFrame:
+def read_folder(
+    root: Path, *, by: str = "identity", labels: Path | None = None, label_map: dict[str, int] = LABELS
+) -> pd.DataFrame:
     """The clips of a tree, sorted by name.
 
     Args:
         root: folder of bundles.
         by: what stays together: `identity`, or `file` for folders that are not identities.
         labels: CSV with filename, label and perhaps kind and identity (several joined by `;`) instead of folder names.
+        label_map: what a label in the table means.
 
     Returns:
-        Columns filename, bundle (path below root), label, split ("" where the tree names none), group, and kind and
-        identity where the table has them.
+        Columns filename, bundle (path below root), label, split ("" where the tree names none), group, kind and identity
+        where the table has them, and source and donors where identities are known and kept apart.
 
     Raises:
         SplitError: no bundles, or bundles without label; the message holds the cure.
     """
     bundles = _find_bundles(root)
-    rows = _from_tree(bundles, by) if labels is None else _from_table(bundles, labels, by)
+    rows = _from_tree(bundles, by) if labels is None else _from_table(bundles, labels, by, label_map)
     if "filename" not in rows:
         sources = _sources(root)
         rows["filename"] = [sources.get(name, name) for name in rows["bundle"]]
@@ -46,40 +49,6 @@ def read_folder(root: Path, *, by: str = "identity", labels: Path | None = None)
     return rows
 
 
-def assign_splits(rows: pd.DataFrame, *, val: float, test: float, seed: int) -> pd.DataFrame:
-    """Fill the column `split`: whole groups, each kind of clip (or class) shared out as `val` and `test` ask.
-
-    The largest group goes first, to the split that lacks most of what it holds; groups of equal size in an order drawn
-    from `seed`.
-    """
-    shares = {"train": 1 - val - test, "val": val, "test": test}
-    shares = {split: share for split, share in shares.items() if share > 0}
-    kinds = rows["kind"] if "kind" in rows else rows["label"]
-    groups: dict[str, Counter] = defaultdict(Counter)
-    for group, kind in zip(rows["group"], kinds):
-        groups[group][kind] += 1
-    if len(groups) < len(shares):
-        raise SplitError(
-            f"{len(rows)} clips hang together in {len(groups)} group(s), too few for {len(shares)} splits; "
-            "use --by file if the folders are not identities, or fewer splits (--test 0)"
-        )
-    totals = Counter(kinds)
-    have: dict[str, Counter] = {split: Counter() for split in shares}
-    order = sorted(groups)
-    random.Random(seed).shuffle(order)
-    chosen = {}
-    for group in sorted(order, key=lambda group: -groups[group].total()):
-        holds = groups[group]
-
-        def lack(split: str, holds: Counter = holds) -> float:
-            """Share of its goal that a split still lacks, averaged over the clips of the group."""
-            return sum(n * (1 - have[split][kind] / (shares[split] * totals[kind])) for kind, n in holds.items())
-
-        chosen[group] = max(shares, key=lack)
-        have[chosen[group]] += holds
-    return rows.assign(split=[chosen[group] for group in rows["group"]])
-
-
 def split_table(rows: pd.DataFrame, root: Path, relative_to: Path) -> pd.DataFrame:
     """The rows as a split CSV holds them; bundles below `relative_to` get relative paths, others absolute ones."""
 
@@ -88,7 +57,7 @@ def split_table(rows: pd.DataFrame, root: Path, relative_to: Path) -> pd.DataFra
         return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
 
     table = rows.assign(filepath=[place(bundle) for bundle in rows["bundle"]])
-    return table[[*COLUMNS, *(name for name in ("kind", "identity") if name in table)]]
+    return table[[*COLUMNS, *(name for name in (*FACTS, "kind", "identity") if name in table)]]
 
 
 def _find_bundles(root: Path) -> list[PurePosixPath]:
@@ -119,13 +88,17 @@ def _from_tree(bundles: list[PurePosixPath], by: str) -> pd.DataFrame:
             group = f"folder {below[0]}" if below else f"name {bundle.stem}"
         else:
             group = f"name {PurePosixPath(*below, bundle.stem)}"
-        rows.append({"bundle": str(bundle), "label": CLASSES[label.lower()], "split": split, "group": group})
+        source = below[0] if by == "identity" and below else ""
+        rows.append(
+            {"bundle": str(bundle), "label": CLASSES[label.lower()], "split": split, "group": group, "source": source}
+        )
     if astray:
         raise SplitError(
             f"{len(astray)} of {len(bundles)} bundles lie neither in real/ nor in fake/: {count_and_first(astray)}; "
             "lay them out as [train|val|test/]real|fake/[identity/]clip.npz, or give --labels CSV"
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table if table["source"].ne("").any() else table.drop(columns="source")
 
 
 def _split_and_folders(bundle: PurePosixPath) -> tuple[str, list[str]]:
@@ -134,8 +107,8 @@ def _split_and_folders(bundle: PurePosixPath) -> tuple[str, list[str]]:
     return (folders.pop(0), folders) if folders and folders[0] in SPLITS else ("", folders)
 
 
-def _from_table(bundles: list[PurePosixPath], path: Path, by: str) -> pd.DataFrame:
-    table = _read_labels(path)
+def _from_table(bundles: list[PurePosixPath], path: Path, by: str, label_map: dict[str, int]) -> pd.DataFrame:
+    table = _read_labels(path, label_map)
     lines: dict[str, list[int]] = defaultdict(list)
     for i, name in enumerate(table["filename"]):  # a.mp4 -> a.npz, or a.mp4.npz beside an a.avi
         for bundle in {f"{name}.npz", str(PurePosixPath(name).with_suffix(".npz"))}:
@@ -150,13 +123,15 @@ def _from_table(bundles: list[PurePosixPath], path: Path, by: str) -> pd.DataFra
     rows["bundle"] = [str(bundle) for bundle in bundles]
     rows["split"] = [_split_and_folders(bundle)[0] for bundle in bundles]
     identities = rows["identity"] if by == "identity" and "identity" in rows else [""] * len(rows)
-    rows["group"] = _components(
-        [_names(text) or [f"name {bundle}"] for text, bundle in zip(identities, rows["bundle"])]
-    )
+    people = [_names(text) for text in identities]
+    rows["group"] = components([names or [f"name {bundle}"] for names, bundle in zip(people, rows["bundle"])])
+    if any(people):
+        rows["source"] = [names[0] if names else "" for names in people]
+        rows["donors"] = [";".join(names[1:]) for names in people]
     return rows
 
 
-def _read_labels(path: Path) -> pd.DataFrame:
+def _read_labels(path: Path, label_map: dict[str, int]) -> pd.DataFrame:
     """filename, label int, and kind and identity where there are such columns."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -168,32 +143,15 @@ def _read_labels(path: Path) -> pd.DataFrame:
     if missing:
         raise SplitError(f"{path}: lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")
     labels = table["label"].str.strip().str.lower()
-    wrong = sorted(set(labels) - set(LABELS))
+    wrong = sorted(set(labels) - set(label_map))
     if wrong:
         raise SplitError(f"{path}: label {', '.join(map(repr, wrong))} is unknown; write 0 for real, 1 for fake")
-    table["label"] = labels.map(LABELS)
+    table["label"] = labels.map(label_map)
     return table[[name for name in ("filename", "label", "kind", "identity") if name in table]]
 
 
-def _components(members: Sequence[Sequence[str]]) -> list[str]:
-    """Clips that share an identity, or are linked through others that do, get one group name (union-find)."""
-    parent: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for first, *rest in members:
-        for other in rest:
-            parent[find(other)] = find(first)
-    return [find(first) for first, *_ in members]
-
-
 def _names(text: str) -> list[str]:
-    return [f"identity {name.strip()}" for name in text.split(";") if name.strip()]
+    return [name.strip() for name in text.split(";") if name.strip()]
 
 
 def _sources(root: Path) -> dict[str, str]:

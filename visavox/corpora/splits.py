@@ -27,7 +27,23 @@ class SplitError(ValueError):
     """The split CSV cannot be trained on; the message lists every fault with its line numbers and cure."""
 
 
-def read_split(path: str | Path, root: str | Path) -> pd.DataFrame:
+def label_map(text: str) -> dict[str, int]:
+    """`1=real,0=fake` (or `bonafide=real,spoof=fake`) -> what each label means, 1 = fake; the usual ones stay as well.
+
+    Raises:
+        SplitError: not such a text.
+    """
+    pairs = [[part.strip().lower() for part in pair.split("=")] for pair in text.split(",")]
+    if not all(len(pair) == 2 and pair[0] and pair[1] in ("real", "fake") for pair in pairs):
+        raise SplitError(f"--label-map {text!r}: write what each label means, for example 1=real,0=fake")
+    return (
+        LABELS
+        | {f"{name}.0": LABELS[means] for name, means in pairs if name.isdigit()}
+        | {name: LABELS[means] for name, means in pairs}
+    )
+
+
+def read_split(path: str | Path, root: str | Path, *, part: bool = False) -> pd.DataFrame:
     """Read and check a split CSV.
 
     Comma, semicolon and tab are understood, as are a byte order mark and blanks around cells. Columns beyond the four
@@ -36,6 +52,7 @@ def read_split(path: str | Path, root: str | Path) -> pd.DataFrame:
     Args:
         path: the CSV.
         root: folder that relative file paths start from.
+        part: the CSV is one of several and may lack a split or a class.
 
     Returns:
         One row per clip, in the order of the file: the columns of the CSV with label int, plus `path` (resolved, str).
@@ -46,15 +63,18 @@ def read_split(path: str | Path, root: str | Path) -> pd.DataFrame:
     """
     rows = _read_text_table(Path(path))
     rows["path"] = [os.path.realpath(Path(root, name)) for name in rows["filepath"]]
-    faults = list(_faults(rows, Path(root)))
+    faults = list(_faults(rows, Path(root), part))
     if faults:
         raise SplitError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(f"  - {fault}" for fault in faults))
     rows["label"] = [LABELS[label.lower()] for label in rows["label"]]
     return rows
 
 
-def write_split(rows: pd.DataFrame, path: Path, root: Path) -> None:
+def write_split(rows: pd.DataFrame, path: Path, root: Path, *, part: bool = False) -> None:
     """Write a split CSV and read it back; a faulty one leaves the earlier file alone.
+
+    Args:
+        part: as `read_split`.
 
     Raises:
         SplitError: as `read_split`.
@@ -63,7 +83,7 @@ def write_split(rows: pd.DataFrame, path: Path, root: Path) -> None:
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         rows.to_csv(beside, index=False, encoding="utf-8", lineterminator="\n")
-        read_split(beside, root)
+        read_split(beside, root, part=part)
         beside.replace(path)
     except SplitError as error:
         raise SplitError(str(error).replace(str(beside), str(path))) from None
@@ -129,7 +149,7 @@ def _missing_column(name: str, columns: list[str]) -> str:
     return f"column {name} is missing; {hint}"
 
 
-def _faults(rows: pd.DataFrame, root: Path) -> Iterator[str]:
+def _faults(rows: pd.DataFrame, root: Path, part: bool) -> Iterator[str]:
     """Every fault of a table of text cells that has the columns and `path`, in words."""
     unset = rows.isin(["", "nan", "NaN", "None"])
     for column in COLUMNS:
@@ -140,7 +160,8 @@ def _faults(rows: pd.DataFrame, root: Path) -> Iterator[str]:
     named = rows[~unset["filepath"]]
     yield from _missing_files(named, root)
     yield from _repeated(named)
-    yield from _lopsided(rows)
+    if not part:
+        yield from lopsided(rows)
 
 
 def _unknown(cells: pd.Series, known: Iterable[str], column: str, cure: str | None = None) -> Iterator[str]:
@@ -174,10 +195,10 @@ def _repeated(rows: pd.DataFrame) -> Iterator[str]:
         yield f"{same['filepath'].iloc[0]} is listed {where}{labels} ({_on(same.index)}); keep one line"
 
 
-def _lopsided(rows: pd.DataFrame) -> Iterator[str]:
+def lopsided(rows: pd.DataFrame) -> Iterator[str]:
     """Splits that nothing can be learnt or chosen on: empty, or of one class."""
     for split in ("train", "val"):
-        texts = rows.loc[rows["split"] == split, "label"].str.lower()
+        texts = rows.loc[rows["split"] == split, "label"].astype(str).str.lower()
         labels = {LABELS[text] for text in texts if text in LABELS}
         if not len(texts):
             yield f"the {split} split is empty; give some lines split={split}"

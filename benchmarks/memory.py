@@ -1,0 +1,78 @@
+"""How much memory does one worker of crop.py take, and does it grow with the video's length?
+
+    python -m benchmarks.memory --minutes 1 10 --height 1080 max_clip_len=16
+    python -m benchmarks.memory --minutes 1 10 --height 1080 max_clip_len=600 sync=off
+
+Crops each video in a process of its own and prints its peak resident memory. The video is the bench's clip in a loop. SyncNet's
+weights are random where the registry's are not at hand: they take the same room.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+LIMIT = 1.2e9  # bytes of one worker
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 10])
+    parser.add_argument("--height", type=int, default=1080)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_intermixed_args(argv)
+    peaks = []
+    with tempfile.TemporaryDirectory() as folder:
+        for minutes in arguments.minutes:
+            video = in_process(make, Path(folder), arguments.height, minutes * 60)
+            frames, seconds, peak = in_process(crop_one, video, arguments.overrides)
+            peaks.append(peak)
+            print(
+                f"{minutes:g} min, {arguments.height}p: {frames} frames cut in {seconds:.1f} s, peak {peak / 1e6:.0f} MB"
+            )
+    print(f"highest {max(peaks) / 1e6:.0f} MB, the limit is {LIMIT / 1e6:.0f} MB")
+    return int(max(peaks) > LIMIT)
+
+
+def in_process(function, *words):
+    """The function's result, from a fresh process: a peak never comes down."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, words)
+
+
+def make(folder: Path, height: int, seconds: float) -> Path:
+    from benchmarks.clips import data_folder, talking_clip
+
+    return talking_clip(folder, data_folder(), height, seconds)
+
+
+def crop_one(video: Path, overrides: Sequence[str]) -> tuple[int, float, int]:
+    """Frames of the track, seconds, and peak resident bytes of this process."""
+    import crop
+    import SyncNetModel
+    from visavox import config as configuration
+    from visavox import weights
+    from visavox.compute import dtype_of
+
+    config = configuration.load(None, ["device=cpu", *overrides])
+    known = config.sync != "syncnet" or (weights.folder() / "syncnet_v2.model").is_file()
+    tools = crop.build_tools(config if known else config.model_copy(update={"sync": "off"}), threads=1)
+    if not known:
+        random = SyncNetModel.FoldedSyncNet(SyncNetModel.SyncNet(), dtype_of(config.crop_precision))
+        stride = config.sync_stride
+        tools = replace(
+            tools, sync=lambda track, sound: SyncNetModel.sync_distances(random, track.crops, sound, stride=stride)
+        )
+    began = time.perf_counter()
+    bundle = crop.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, threads=1)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return bundle.track_frames, time.perf_counter() - began, peak
+
+
+if __name__ == "__main__":
+    sys.exit(main())

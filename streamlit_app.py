@@ -1,0 +1,390 @@
+"""A page that says of one video whether it is forged, how sure it is, and at which seconds.
+
+    make app                                                            # from nothing; http://localhost:8501
+    VISAVOX_XCEPTION=xception.ckpt .venv/bin/streamlit run streamlit_app.py
+
+The upload is cropped once; after that every change of the settings is arithmetic on what the networks said, and only
+frames that were not looked at before go through a network.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+HERE = Path(__file__).parent
+CHECKPOINTS = ("xception.ckpt", "demo/app/xception.ckpt")
+SUFFIXES = ("mp4", "avi", "mov", "mkv", "webm")
+PLAYED_BY_BROWSERS = {".mp4", ".mov", ".webm"}
+READ_SECONDS = 16.0
+STAGES = {
+    "decode": "1 of 4: reading the video and following the face",
+    "encode": "2 of 4: cutting out the face",
+    "sound": "3 of 4: listening to the sound",
+    "frames": "4 of 4: looking at the faces",
+}
+STRATEGIES = {
+    "equal": "Equal (50 / 50)",
+    "video_trust": "Video trust (85 / 15)",
+    "adaptive": "Adaptive (by confidence)",
+}
+POOLINGS = ["mean", "max", "p90", "top_k"]
+COLOURS = {"FAKE": "red", "REAL": "green", "ABSTAIN": "orange"}
+
+
+class Clip(NamedTuple):
+    """What is kept of an upload while its settings are tried."""
+
+    name: str
+    bundle: Any
+    """Bundle, or None where no face was found."""
+    sound: Any
+    """Evidence of the sound alone where no face was found, else None."""
+    pictures: list[tuple[float, Any]]
+    """Second and frame (H, W, 3) uint8 with its face box."""
+    film: bytes
+    film_start: float
+    """Second of the video at which the film begins."""
+    seconds: dict[str, float]
+
+
+def main() -> None:
+    st.set_page_config(page_title="Visavox", layout="wide")
+    st.title("Is this video forged?")
+    checkpoint = find_checkpoint()
+    if checkpoint is None:
+        st.error(
+            "There are no trained weights, so there is no verdict. `make app` trains a tiny pair on synthetic clips; "
+            "`python -m visavox.xception fuse` makes a checkpoint of two branches, which VISAVOX_XCEPTION then names."
+        )
+        return
+    scorer, about = load_scorer(str(checkpoint), checkpoint.stat().st_mtime_ns)
+    settings = choose_settings(scorer.settings)
+    describe_checkpoint(checkpoint, about, settings)
+    chosen = choose_clip()
+    if chosen is None:
+        st.info("Upload a video, or take one of the three samples.")
+        return
+    name, content = chosen
+    clip = prepare(name, content, scorer)
+    if clip is not None:
+        show(clip, scorer, settings)
+
+
+def find_checkpoint() -> Path | None:
+    """VISAVOX_XCEPTION where it is set, else the checkout's own."""
+    named = os.environ.get("VISAVOX_XCEPTION")
+    places = [Path(named)] if named else [HERE / place for place in CHECKPOINTS]
+    return next((place for place in places if place.is_file()), None)
+
+
+@st.cache_resource(show_spinner="Loading the networks")
+def load_scorer(path: str, _changed: int) -> tuple[Any, dict[str, str]]:
+    import model
+    from visavox.compute import resolve_device
+    from visavox.weights import safe_load
+
+    scorer = model.load(path)
+    about = safe_load(path)["hyper_parameters"].get("about", {})
+    return scorer.to(resolve_device(scorer.config.device)), about
+
+
+@st.cache_resource(show_spinner="Preparing the face detector")
+def load_tools(_config: Any, _name: str) -> Any:
+    import crop
+
+    crop.check_tools(_config)
+    return crop.build_tools(_config)
+
+
+@st.cache_data(show_spinner="Drawing the samples")
+def sample_bytes(name: str) -> bytes:
+    from examples.samples import make_samples
+
+    with tempfile.TemporaryDirectory() as folder:
+        return make_samples(Path(folder))[name].read_bytes()
+
+
+def choose_settings(trained: Any) -> Any:
+    """The side bar: settings of the fusion, those of the checkpoint where nobody has moved them."""
+    bar = st.sidebar
+    bar.header("Settings")
+    strategy = bar.selectbox(
+        "Fusion strategy", list(STRATEGIES), list(STRATEGIES).index(trained.strategy), format_func=STRATEGIES.get
+    )
+    tau = trained.tau
+    if strategy == "adaptive":
+        tau = bar.slider("Tau (sharpness of the weights)", 0.0, 20.0, float(trained.tau), 0.1)
+    temperature = bar.slider("Audio temperature", 1.0, 10.0, float(trained.audio_temperature), 0.5)
+    threshold = bar.slider("Decision threshold, P(fake)", 0.3, 0.7, float(trained.threshold), 0.01)
+    pooling = bar.selectbox("A clip's P(fake) is the ... of its segments'", POOLINGS, POOLINGS.index(trained.pooling))
+    abstain = bar.slider("No verdict below this confidence", 0.5, 0.95, float(trained.abstain_below), 0.01)
+    skip = bar.slider("Frame skip", 1, 15, min(trained.video.frame_skip, 15))
+    most = bar.number_input("Max frames", 1, 500, min(trained.video.max_frames, 500))
+    video = trained.video.model_copy(update={"frame_skip": int(skip), "max_frames": int(most)})
+    return trained.model_copy(
+        update={
+            "strategy": strategy,
+            "tau": tau,
+            "audio_temperature": temperature,
+            "threshold": threshold,
+            "abstain_below": abstain,
+            "pooling": pooling,
+            "video": video,
+        }
+    )
+
+
+def describe_checkpoint(path: Path, about: dict[str, str], settings: Any) -> None:
+    trained_on = about.get("trained_on", "not said")
+    if "synthetic" in trained_on:
+        st.warning(f"This is a demonstration. The networks were trained on {trained_on}.")
+    st.sidebar.header("Checkpoint")
+    st.sidebar.markdown(
+        f"`{path.name}`, trained on {trained_on}.\n\nVideo: {settings.video.backbone}, {settings.video.size} px. "
+        f"Audio: {settings.audio.backbone}, {settings.audio.size} px.\n\n"
+        f"P(fake): 0 = real, 1 = fake. FAKE from {settings.threshold:.2f} on."
+    )
+
+
+def choose_clip() -> tuple[str, bytes] | None:
+    """Name and content of what is uploaded, or of a sample."""
+    from examples.samples import NAMES
+
+    upload = st.file_uploader(
+        f"Video (up to {st.get_option('server.maxUploadSize')} MB; the first {READ_SECONDS:.0f} s are read)", SUFFIXES
+    )
+    if upload is not None:
+        st.session_state.pop("sample", None)
+        return upload.name, upload.getvalue()
+    columns = st.columns(len(NAMES))
+    for column, (name, label) in zip(columns, NAMES.items()):
+        if column.button(f"Sample: {label}", key=name, width="stretch"):
+            st.session_state["sample"] = name
+    name = st.session_state.get("sample")
+    return (name, sample_bytes(name)) if name else None
+
+
+def prepare(name: str, content: bytes, scorer: Any) -> Clip | None:
+    """The clip of an upload, cropped once; an error in words where it gives none."""
+    import hashlib
+
+    key = (name, hashlib.sha256(content).hexdigest(), scorer)
+    if st.session_state.get("clip_key") == key:
+        return st.session_state["clip"]
+    import crop
+
+    status = st.status("Starting", expanded=False)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "upload").with_suffix(Path(name).suffix.lower())
+        path.write_bytes(content)
+        try:
+            clip = crop_and_look(name, path, content, scorer, status)
+        except (ValueError, OSError) as error:
+            status.update(label="This video could not be judged", state="error")
+            st.error(crop.explain(error)[1].replace(str(path), name))
+            return None
+    took = sum(clip.seconds.values())
+    for stage, seconds in clip.seconds.items():
+        status.write(f"{stage}: {seconds:.2f} s")
+    status.update(label=f"Done in {took:.1f} s", state="complete")
+    st.session_state["clip_key"], st.session_state["clip"] = key, clip
+    return clip
+
+
+def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: Any) -> Clip:
+    import crop
+    from visavox.xception import analyse
+
+    # Longer than the training clips perhaps, but cut out alike; what SyncNet would say is not asked.
+    length = max(READ_SECONDS, scorer.config.max_clip_len)
+    config = scorer.config.model_copy(update={"max_clip_len": length, "sync": "off"})
+    watch = announcing(status)
+    tools = load_tools(config, config.face_detector)
+    try:
+        bundle = crop.crop_video(path, faces=tools.faces, sync=tools.sync, config=config, watch=watch)
+    except crop.CropError as error:
+        sound = read_sound(path, config) if error.status == "no_face" else None
+        if sound is None:
+            raise
+        with watch("sound"):
+            evidence = scorer.evidence_of_sound(sound)
+        return Clip(name, None, evidence, [], content, 0.0, watch.seconds)
+    analyse(bundle, scorer, watch=watch)
+    film, start = film_of(path, bundle, content, config.resample_rate)
+    return Clip(name, bundle, None, sample_pictures(path, bundle, length), film, start, watch.seconds)
+
+
+def announcing(status: Any) -> Any:
+    """A stopwatch that says on the page which stage has begun."""
+    from visavox.progress import Stopwatch
+
+    class Announcing(Stopwatch):
+        at = ""
+
+        @contextmanager
+        def __call__(self, stage: str) -> Iterator[None]:
+            if STAGES.get(stage, self.at) != self.at:
+                self.at = STAGES[stage]
+                status.update(label=self.at)
+                status.write(self.at)
+            with super().__call__(stage):
+                yield
+
+    return Announcing()
+
+
+def read_sound(path: Path, config: Any) -> Any:
+    """The sound of a video without a face, (N,) int16, or None."""
+    from visavox import media
+
+    rate, most = config.resample_rate, config.max_clip_len
+    with media.open_video(path, sample_rate=rate, max_seconds=most) as video:
+        for _ in video.frames():
+            pass
+        return video.audio()
+
+
+def sample_pictures(path: Path, bundle: Any, length: float, count: int = 4) -> list[tuple[float, Any]]:
+    """Evenly chosen frames of the video, 320 pixels high at most, with the box around the face."""
+    import cv2
+    import numpy as np
+
+    from visavox import media
+
+    wanted = {
+        round(float(bundle.times[t]) * 25): t
+        for t in np.linspace(0, bundle.track_frames - 1, count).astype(int).tolist()
+    }
+    pictures = []
+    with media.open_video(path, max_seconds=length) as video:
+        for n, frame in enumerate(video.frames()):
+            if n in wanted:
+                left, top, right, bottom = (int(v) for v in bundle.boxes[wanted[n]])
+                frame = cv2.rectangle(
+                    frame.copy(), (left, top), (right, bottom), (255, 64, 64), max(2, len(frame) // 150)
+                )
+                scale = min(1.0, 320 / len(frame))
+                small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                pictures.append((n / 25, small))
+    return pictures
+
+
+def film_of(path: Path, bundle: Any, content: bytes, rate: int) -> tuple[bytes, float]:
+    """What a browser can play, and the second at which it begins: the upload, or else the face track as MP4."""
+    if path.suffix in PLAYED_BY_BROWSERS:
+        return content, 0.0
+    from visavox.media import write_video
+
+    track = (bundle.frame(t) for t in range(bundle.track_frames))
+    place = path.with_name("film.mp4")
+    write_video(place, track, bundle.audio if bundle.status == "ok" else None, fps=25, sample_rate=rate)
+    return place.read_bytes(), float(bundle.times[0])
+
+
+def show(clip: Clip, scorer: Any, settings: Any) -> None:
+    from visavox.xception import analyse
+    from visavox.xception.analysis import explain
+
+    analysis = explain(clip.sound, settings) if clip.bundle is None else analyse(clip.bundle, scorer, settings)
+    show_verdict(analysis)
+    show_branches(analysis)
+    if clip.bundle is not None:
+        first, last = clip.bundle.times[[0, -1]]
+        notes = f" ({clip.bundle.notes.replace(chr(10), '; ')})" if clip.bundle.notes else ""
+        st.caption(f"A face was followed from {first:.1f} to {last:.1f} s; only these seconds are judged{notes}.")
+    st.subheader("Over the seconds of the video")
+    st.altair_chart(time_line(analysis))
+    show_flagged(analysis, clip)
+    if clip.pictures:
+        st.subheader("Faces that were followed")
+        for column, (second, picture) in zip(st.columns(len(clip.pictures)), clip.pictures):
+            column.image(picture, caption=f"{second:.1f} s")
+    compare_with_truth(analysis)
+    stem = Path(clip.name).stem
+    left, right = st.columns(2)
+    left.download_button("Download JSON", analysis.to_json(), f"{stem}.json", "application/json", width="stretch")
+    right.download_button("Download CSV", analysis.to_csv(), f"{stem}.csv", "text/csv", width="stretch")
+
+
+def show_verdict(analysis: Any) -> None:
+    words = {"FAKE": "FAKE", "REAL": "REAL", "ABSTAIN": "NO VERDICT"}[analysis.verdict]
+    st.header(f":{COLOURS[analysis.verdict]}[{words}]")
+    if analysis.verdict == "ABSTAIN":
+        least = analysis.settings["abstain_below"]
+        st.write(f"The confidence of {analysis.confidence:.0%} is below {least:.0%}, from which on a verdict is given.")
+    for note in analysis.notes:
+        st.info(note)
+
+
+def show_branches(analysis: Any) -> None:
+    columns = st.columns(4)
+    columns[0].metric("P(fake)", f"{analysis.p_fake:.3f}")
+    columns[1].metric("Confidence", f"{analysis.confidence:.1%}")
+    columns[2].metric(f"Video, weight {analysis.alpha_video:.3f}", _number(analysis.p_video))
+    columns[3].metric(f"Audio, weight {analysis.alpha_audio:.3f}", _number(analysis.p_audio))
+
+
+def time_line(analysis: Any) -> Any:
+    """Frames as points, windows of sound and their fusion as bars over their seconds, the flagged seconds shaded."""
+    import altair as alt
+    import pandas as pd
+
+    x = alt.X("start:Q", title="seconds")
+    y = alt.Y("p:Q", title="P(fake)", scale=alt.Scale(domain=[0, 1]))
+    frames = pd.DataFrame([{"start": f.second, "p": f.p_fake, "what": "frame"} for f in analysis.frames])
+    bars = pd.DataFrame(
+        [
+            {"start": s.start, "end": s.end, "p": p, "what": what}
+            for s in analysis.segments
+            for what, p in (("window of sound", s.p_audio), ("fused", s.p_fused))
+            if p is not None
+        ]
+    )
+    colour = alt.Color(
+        "what:N",
+        title=None,
+        scale=alt.Scale(domain=["frame", "window of sound", "fused"], range=["#4c78a8", "#f58518", "#b22222"]),
+    )
+    flagged = pd.DataFrame(analysis.flagged, columns=["start", "end"])
+    layers = [
+        alt.Chart(flagged).mark_rect(color="#b22222", opacity=0.12).encode(x="start:Q", x2="end:Q"),
+        alt.Chart(pd.DataFrame({"p": [analysis.settings["threshold"]]})).mark_rule(strokeDash=[4, 4]).encode(y=y),
+        alt.Chart(bars).mark_bar(height=4).encode(x=x, x2="end:Q", y=y, color=colour),
+    ]
+    if len(frames):
+        layers.append(alt.Chart(frames).mark_point(filled=True, size=25).encode(x=x, y=y, color=colour))
+    return alt.layer(*layers).properties(height=260)
+
+
+def show_flagged(analysis: Any, clip: Clip) -> None:
+    """The film; a button for each flagged stretch plays only that one."""
+    start, end = 0.0, None
+    if not analysis.flagged:
+        st.write("No second reaches the threshold.")
+    else:
+        labels = {f"{a:.1f} to {b:.1f} s": (a, b) for a, b in analysis.flagged}
+        choice = st.segmented_control("Flagged seconds (choose one to play it)", list(labels))
+        if choice:
+            start, end = (max(0.0, second - clip.film_start) for second in labels[choice])
+    left, _ = st.columns([1, 1])
+    left.video(clip.film, start_time=start, end_time=end)
+
+
+def compare_with_truth(analysis: Any) -> None:
+    truth = st.radio("What it really is, if you know", ["unknown", "REAL", "FAKE"], horizontal=True)
+    if truth != "unknown" and analysis.verdict != "ABSTAIN":
+        right = truth == analysis.verdict
+        (st.success if right else st.error)(f"The verdict {analysis.verdict} is {'right' if right else 'wrong'}.")
+
+
+def _number(p: float | None) -> str:
+    return "missing" if p is None else f"{p:.3f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The page: what it says with weights and without, that settings cost no second crop, and the whole of it in a browser."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import model
+from visavox import config as configuration
+from visavox.synthetic.clips import render
+
+pytest.importorskip("streamlit", reason="the app's extra is not installed: pip install -e .[app]")
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pair with fresh weights: everything but skill."""
+    from visavox.xception.scorer import join
+
+    torch.manual_seed(0)
+    branches = [configuration.load(ROOT / f"configs/xception_{name}_tiny.json") for name in ("video", "audio")]
+    scorer = join(*(model.build(config) for config in branches))
+    hyper = {"config": scorer.config.model_dump(mode="json"), "about": {"trained_on": "nothing synthetic at all"}}
+    path = tmp_path_factory.mktemp("app") / "pair.ckpt"
+    torch.save({"hyper_parameters": hyper, "state_dict": scorer.state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """sound.mp4 and silent.mp4 with a face, faceless.mp4 without, text.mp4 that is none."""
+    import numpy as np
+
+    from visavox.media import write_video
+
+    folder = tmp_path_factory.mktemp("uploads")
+    clip = render(3, 4, 2.4, 256)
+    write_video(folder / "sound.mp4", clip.frames, clip.audio, fps=25)
+    write_video(folder / "silent.mp4", clip.frames, None, fps=25)
+    write_video(folder / "faceless.mp4", np.full_like(clip.frames, 90), clip.audio, fps=25)
+    (folder / "text.mp4").write_text("this is no video\n" * 20)
+    return folder
+
+
+@pytest.fixture
+def page(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setenv("VISAVOX_XCEPTION", str(checkpoint))
+    page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
+    page.sidebar.slider[2].set_value(0.5)  # a verdict at every confidence
+    return page
+
+
+def upload(page: AppTest, path: Path) -> AppTest:
+    page.file_uploader[0].set_value((path.name, path.read_bytes(), "video/mp4"))
+    page.run()
+    assert not page.exception
+    return page
+
+
+def labels(page: AppTest) -> list[str]:
+    return [metric.label for metric in page.metric]
+
+
+def test_without_trained_weights_there_is_no_verdict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("VISAVOX_XCEPTION", str(tmp_path / "absent.ckpt"))
+    page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
+    assert not page.exception and "make app" in page.error[0].value
+    assert not page.file_uploader and not page.header
+
+
+def test_an_upload_is_cropped_once_and_settings_are_answered_at_once(page, videos: Path, monkeypatch):
+    import crop
+
+    cropped = []
+    real = crop.crop_video
+    monkeypatch.setattr(crop, "crop_video", lambda path, **how: cropped.append(path) or real(path, **how))
+    upload(page, videos / "sound.mp4")
+    assert page.header[0].value in (":red[FAKE]", ":green[REAL]")
+    assert labels(page) == ["P(fake)", "Confidence", "Video, weight 0.500", "Audio, weight 0.500"]
+    page.sidebar.selectbox[0].set_value("video_trust").run()
+    assert labels(page)[2:] == ["Video, weight 0.850", "Audio, weight 0.150"]
+    page.sidebar.selectbox[0].set_value("adaptive").run()
+    assert any("stay within 0.475 and 0.525" in note.value for note in page.info)
+    page.sidebar.slider[4].set_value(2).run()
+    assert not page.exception and len(cropped) == 1
+
+
+def test_low_confidence_gives_no_verdict(page, videos: Path):
+    upload(page, videos / "sound.mp4")
+    page.sidebar.slider[2].set_value(0.95).run()
+    assert page.header[0].value == ":orange[NO VERDICT]"
+
+
+def test_truth_is_compared_with_the_verdict(page, videos: Path):
+    upload(page, videos / "sound.mp4")
+    verdict = page.header[0].value.split("[")[1].rstrip("]")
+    page.radio[0].set_value(verdict).run()
+    assert page.success[0].value == f"The verdict {verdict} is right."
+
+
+def test_a_video_without_sound_is_judged_by_its_faces_and_says_so(page, videos: Path):
+    upload(page, videos / "silent.mp4")
+    assert "No sound: judged by the faces alone." in [note.value for note in page.info]
+    assert labels(page)[2:] == ["Video, weight 1.000", "Audio, weight 0.000"] and page.metric[3].value == "missing"
+
+
+def test_a_video_without_a_face_is_judged_by_its_sound_and_says_so(page, videos: Path):
+    upload(page, videos / "faceless.mp4")
+    assert "No face: judged by the sound alone." in [note.value for note in page.info]
+    assert page.metric[2].value == "missing"
+
+
+def test_what_is_no_video_is_said_in_words_under_its_own_name(page, videos: Path):
+    upload(page, videos / "text.mp4")
+    assert page.error[0].value.startswith("text.mp4: ") and "Traceback" not in page.error[0].value
+    assert not page.metric
+
+
+def test_the_checkpoint_is_described(page):
+    words = " ".join(text.value for text in page.sidebar.markdown)
+    assert "pair.ckpt" in words and "nothing synthetic at all" in words and "1 = fake" in words
+    assert "demonstration" in page.warning[0].value
+
+
+@pytest.fixture
+def address(checkpoint: Path) -> Iterator[str]:
+    """The app, served."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
+    environment = os.environ | {"VISAVOX_XCEPTION": str(checkpoint)}
+    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}/_stcore/health")
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield f"http://localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser(address: str, videos: Path, request: pytest.FixtureRequest, tmp_path: Path):
+    api = pytest.importorskip("playwright.sync_api", reason="pip install -e .[browser]")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium; on Debian: apt-get install chromium")
+    video = videos / "sound.mp4"
+    if os.environ.get("VISAVOX_TEST_DATA"):
+        video = next((request.getfixturevalue("clips") / "real").glob("vrt_1.*"))
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1300, "height": 1900})
+        page.goto(address)
+        page.get_by_text("Upload a video, or take").wait_for(timeout=60_000)
+        chooser = page.locator("input[type=file]")
+        chooser.set_input_files(str(video))
+        page.get_by_text("1 of 4").first.wait_for(timeout=60_000)
+        page.get_by_text("Download JSON").wait_for(timeout=120_000)
+        page.get_by_text("Video, weight 0.500").wait_for()
+        page.locator("[data-testid=stSidebar] [data-testid=stSelectbox]").first.click()
+        page.get_by_text("Video trust (85 / 15)").click()
+        page.get_by_text("Video, weight 0.850").wait_for(timeout=30_000)
+        with page.expect_download() as download:
+            page.get_by_text("Download CSV").click()
+        assert Path(download.value.path()).read_text().startswith("kind,start,end")
+        chooser.set_input_files(str(videos / "text.mp4"))
+        page.get_by_text("text.mp4: ").wait_for(timeout=60_000)
+        chooser.set_input_files(str(videos / "silent.mp4"))
+        page.get_by_text("No sound: judged by the faces alone.").wait_for(timeout=60_000)
+        page.screenshot(path=tmp_path / "silent.png")
+        browser.close()

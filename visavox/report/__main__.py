@@ -1,0 +1,130 @@
+"""Reports of score files.
+
+    python -m visavox.report make submission.csv --labels data/split.csv --output report/ [--input VIDEOS]
+    python -m visavox.report compare a.csv b.csv --labels data/split.csv
+    python -m visavox.report matrix ours=ours.csv theirs=theirs.csv --labels data/all.csv --output matrix/
+
+A score file is what eval.py writes (filename,probability), or the scores.csv of a report, which needs no --labels. Labels are
+a CSV with filename,label; further columns (split, corpus, method, kind, identity, gender, ...) give the parts, and an
+identity column the groups of the bootstrap. Exit codes: 0 done; 2 wrong arguments or files.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        return {"make": _make, "compare": _compare, "matrix": _matrix}[arguments.command](arguments)
+    except (ValueError, OSError) as error:
+        print(f"visavox.report: {error}", file=sys.stderr)
+        return 2
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    from visavox.calibration import Calibration
+    from visavox.inputs import VIDEO_SUFFIXES, find_inputs, sha256_of
+    from visavox.report import describe, write_report
+    from visavox.report.scores import parse_label_map, read_details, read_labels
+
+    rows = _rows(arguments.scores, arguments)
+    inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"}) if arguments.input else {}
+    scorer = next((row.get("identity", "") for row in read_details(arguments.scores)), "")
+    checkpoint, prep_hash, *_ = [*scorer.split(":"), "", ""]
+    origin = {"scores": str(arguments.scores), "checkpoint_sha256": checkpoint, "prep_hash": prep_hash}
+    if arguments.labels:
+        origin |= {"labels": str(arguments.labels), "labels_sha256": sha256_of(arguments.labels)}
+    numbers = write_report(
+        rows,
+        arguments.output,
+        title=arguments.title or f"Evaluation of {arguments.scores.name}",
+        labels=read_labels(arguments.labels, parse_label_map(arguments.label_map)) if arguments.labels else None,
+        calibration=Calibration.load(arguments.calibration) if arguments.calibration else None,
+        threshold=arguments.threshold,
+        split=arguments.split,
+        group=arguments.group,
+        resamples=arguments.resamples,
+        find=inputs.get,
+        provenance=origin,
+    )
+    print(describe(numbers, arguments.output))
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from visavox.report import write_beside
+    from visavox.report.compare import compare, describe_comparison
+    from visavox.report.scores import of_split
+
+    a, b = (of_split(_rows(path, arguments), arguments.split)[0] for path in (arguments.a, arguments.b))
+    resamples = arguments.resamples or 2000
+    numbers = compare(a, b, group=arguments.group, threshold=arguments.threshold or 0.5, resamples=resamples)
+    print(describe_comparison(numbers, (str(arguments.a), str(arguments.b))))
+    if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        write_beside(arguments.output, json.dumps(numbers, indent=1).encode() + b"\n")
+    return 0
+
+
+def _matrix(arguments: argparse.Namespace) -> int:
+    from visavox.report import write_beside
+    from visavox.report.compare import describe_matrix, matrix, matrix_page, named
+    from visavox.report.scores import of_split
+
+    files = named(arguments.scores)
+    tables = {name: of_split(_rows(path, arguments), arguments.split)[0] for name, path in files.items()}
+    cells = matrix(tables, column=arguments.column, group=arguments.group, resamples=arguments.resamples or 1000)
+    print(describe_matrix(cells))
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        write_beside(arguments.output / "matrix.csv", cells.to_csv(index=False, lineterminator="\n").encode())
+        write_beside(arguments.output / "matrix.html", matrix_page(cells).encode())
+    return 0
+
+
+def _rows(path: Path, arguments: argparse.Namespace) -> Any:
+    from visavox.report.scores import join, parse_label_map
+
+    return join(path, arguments.labels, label_map=parse_label_map(arguments.label_map), scores_of=arguments.scores_of)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="visavox.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--labels", type=Path, help="CSV with filename,label and the columns of the parts")
+    shared.add_argument("--split", help="rows to use: train, val, test or all (default test where there are splits)")
+    shared.add_argument("--group", help="column of identities (default group, identity, source or speaker)")
+    shared.add_argument("--label-map", help="how labels are written, for example 0=fake,1=real")
+    shared.add_argument(
+        "--scores-of", choices=("fake", "real"), default="fake", help="what the scores are probabilities of"
+    )
+    shared.add_argument("--threshold", type=float, help="a clip at or above it is called fake")
+    shared.add_argument("--resamples", type=int, help="bootstrap resamples (default 2000; matrix 1000)")
+
+    make = commands.add_parser("make", parents=[shared], help="a report of one score file")
+    make.add_argument("scores", type=Path)
+    make.add_argument("--output", type=Path, required=True, help="folder of the report")
+    make.add_argument("--input", type=Path, help="folder that was scored, for pictures of the worst errors")
+    make.add_argument("--calibration", type=Path, help="what calibrated the scores: its threshold is used")
+    make.add_argument("--title")
+    two = commands.add_parser("compare", parents=[shared], help="two score files of the same clips")
+    two.add_argument("a", type=Path)
+    two.add_argument("b", type=Path)
+    two.add_argument("--output", type=Path, help="JSON file for the numbers")
+    many = commands.add_parser("matrix", parents=[shared], help="several score files by corpus")
+    many.add_argument("scores", nargs="+", metavar="NAME=SCORES.csv")
+    many.add_argument("--column", default="corpus", help="column that names the corpus (default corpus)")
+    many.add_argument("--output", type=Path, help="folder for matrix.csv and matrix.html")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The numbers of a report: overall, per value of each column, macro averages, run times, worst errors, warnings."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from visavox.intervals import FEW_GROUPS, RESAMPLES, Estimate, estimate, polarity_warning
+from visavox.report.scores import groups_of
+
+BREAKDOWNS = ("corpus", "method", "kind", "category", "quality", "gender", "race", "audio_label", "video_label")
+"""Columns that split a report into parts."""
+MOST_VALUES = 40
+"""A column with more values is no breakdown."""
+
+
+def analyse(
+    rows: pd.DataFrame, *, threshold: float = 0.5, group: str | None = None, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Any]:
+    """What report.json holds about the scores.
+
+    Args:
+        rows: as `scores.join` gives them.
+        threshold: from the validation split; a clip at or above it is called fake.
+        group: column that says whose clip it is; None looks for one.
+    """
+    groups, column = groups_of(rows, group)
+    how = {"threshold": threshold, "resamples": resamples, "seed": seed}
+    overall = measure(rows, groups, **how)
+    parts = {name: breakdown(rows, name, groups, **how) for name in BREAKDOWNS if name in rows}
+    labels, called = rows["label"].to_numpy(), rows["probability"].to_numpy() >= threshold
+    return {
+        "overall": overall,
+        "breakdowns": {name: part for name, part in parts.items() if part["values"]},
+        "confusion": {
+            f"{truth}_called_{said}": int(((labels == value) & (called == verdict)).sum())
+            for truth, value in (("real", 0), ("fake", 1))
+            for said, verdict in (("real", False), ("fake", True))
+        },
+        "group_column": column,
+        "statuses": {str(name): int(n) for name, n in rows["status"].value_counts().items() if name},
+        "run_time": run_time(rows["seconds"]) if "seconds" in rows else [],
+        "warnings": warnings_of(rows, overall, column),
+        "bootstrap": {"resamples": resamples, "seed": seed, "level": 0.95},
+    }
+
+
+def measure(rows: pd.DataFrame, groups: np.ndarray | None, **how: Any) -> dict[str, Any]:
+    """Counts and every metric with its interval."""
+    labels = rows["label"].to_numpy()
+    numbers = estimate(labels, rows["probability"].to_numpy(), groups, **how)
+    return {
+        "n_real": int((labels == 0).sum()),
+        "n_fake": int((labels == 1).sum()),
+        "groups": len(rows) if groups is None else len(set(groups)),
+        "metrics": {name: _plain(number) for name, number in numbers.items()},
+    }
+
+
+def breakdown(rows: pd.DataFrame, column: str, groups: np.ndarray | None, **how: Any) -> dict[str, Any]:
+    """Every value of a column, and the macro average over those where AUC is defined.
+
+    A value that only fakes have (a method, say) is measured against all real clips; one that only real clips have is
+    not measured.
+    """
+    cells = rows[column].astype(str).to_numpy()
+    labels = rows["label"].to_numpy()
+    names = sorted(set(cells) - {"", "nan", "None", "-"})
+    values: dict[str, Any] = {}
+    if 1 < len(names) <= MOST_VALUES or (len(names) == 1 and (cells == "-").any()):
+        for name in names:
+            chosen = cells == name
+            if not (labels[chosen] == 1).any():
+                continue
+            own_reals = bool((labels[chosen] == 0).any())
+            if not own_reals:
+                chosen = chosen | (labels == 0)
+            if not (labels[chosen] == 0).any():
+                continue
+            part = measure(rows[chosen], None if groups is None else groups[chosen], **how)
+            values[name] = part | {"against": "real clips of the same value" if own_reals else "all real clips"}
+    return {"values": values, "macro": macro([part["metrics"] for part in values.values()])}
+
+
+def macro(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean of each metric over parts, each counting alike whatever its size."""
+    if not parts:
+        return {}
+    means = {}
+    for name in parts[0]:
+        values = [part[name]["value"] for part in parts if part[name]["value"] is not None]
+        if values:
+            means[name] = float(np.mean(values))
+    return means
+
+
+def run_time(seconds: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
+    """Per stage: clips that went through it, mean, median, 95th percentile and sum of seconds; longest first.
+
+    `total` is the worker's time for the clip, waiting included; `score` is the network's and comes on top of it.
+    """
+    stages: dict[str, list[float]] = {}
+    for clip in seconds:
+        for stage, value in (clip or {}).items():
+            stages.setdefault(stage, []).append(value)
+    rows = [
+        {
+            "stage": stage,
+            "clips": len(values),
+            "mean": float(np.mean(values)),
+            "median": float(np.median(values)),
+            "p95": float(np.quantile(values, 0.95)),
+            "sum": float(np.sum(values)),
+        }
+        for stage, values in stages.items()
+    ]
+    return sorted(rows, key=lambda row: (row["stage"] != "total", -row["sum"]))
+
+
+def worst_errors(rows: pd.DataFrame, count: int = 6) -> pd.DataFrame:
+    """The fakes with the lowest and the reals with the highest scores, worst first, `count` of each."""
+    fakes = rows[rows["label"] == 1].sort_values("probability", kind="stable").head(count)
+    reals = rows[rows["label"] == 0].sort_values("probability", ascending=False, kind="stable").head(count)
+    return pd.concat([fakes, reals])
+
+
+def warnings_of(rows: pd.DataFrame, overall: dict[str, Any], group_column: str) -> list[str]:
+    """What a reader must know before quoting a number."""
+    said = []
+    auc = overall["metrics"]["auc"]
+    if auc["value"] is not None and auc["high"] is not None:
+        said.append(polarity_warning(Estimate(auc["value"], auc["low"], auc["high"])))
+    fewest = min(overall["n_real"], overall["n_fake"])
+    if not fewest:
+        said.append("only one class is there: AUC and what follows from it are not defined")
+    elif fewest < 30:
+        said.append(f"{overall['n_real']} real and {overall['n_fake']} fake clips: too few to call a difference one")
+    if not group_column:
+        said.append("no identity column: clips count as independent, so the intervals are probably too narrow")
+    elif overall["groups"] < FEW_GROUPS:
+        said.append(
+            f"{overall['groups']} identity groups ({group_column}); with fewer than {FEW_GROUPS} an interval is a rough guess"
+        )
+    lost = ~rows["status"].isin(["ok", "no_audio", ""])
+    if lost.any():
+        said.append(f"{int(lost.sum())} of {len(rows)} clips could not be scored and stand at the failure prior")
+    return [text for text in said if text]
+
+
+def _plain(number: Estimate) -> dict[str, float | None]:
+    """For JSON, which has no NaN."""
+    return {name: float(value) if np.isfinite(value) else None for name, value in number._asdict().items()}
