@@ -393,8 +393,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
     )
-    parser.add_argument("--save-image", action="store_true", help="also write NAME.preview.png: faces, mel images, sync curve")
-    parser.add_argument("--save-avi", action="store_true", help="also write NAME.preview.avi: the face track with its sound")
+    parser.add_argument(
+        "--save-image", action="store_true", help="also write NAME.preview.png: faces, mel images, sync curve"
+    )
+    parser.add_argument(
+        "--save-avi", action="store_true", help="also write NAME.preview.avi: the face track with its sound"
+    )
     parser.add_argument(
         "--config", type=Path, default=Path(__file__).with_name("config.json"), help="JSON configuration"
     )

@@ -66,7 +66,7 @@ class BundleDataset(Dataset[Example]):
     def bundles(self) -> Iterator[Bundle]:
         """Every bundle once, without audio and track, one in memory at a time."""
         for path in self.paths:
-            yield Bundle.load(path, full=False)
+            yield Bundle.load(path, full=False, mapped=True)
 
 
 def clip_from_bundle(bundle: Bundle, config: Config, rng: np.random.Generator | None = None) -> Clip:

@@ -203,8 +203,11 @@ def describe_auc(rows: Sequence[dict[str, Any]], labels: dict[str, int] | None) 
 
 
 def label_of(name: str, labels: dict[str, int]) -> int | None:
-    """The label of a file, by its relative path or else by its bare name."""
-    return labels.get(name, labels.get(Path(name).name))
+    """The label of a file, by its relative path, else by its bare name; a bundle also has that of its video."""
+    if (label := labels.get(name, labels.get(Path(name).name))) is not None or not name.endswith(".npz"):
+        return label
+    stem = name.removesuffix(".npz")
+    return next((labels[video] for suffix in ("", *sorted(VIDEO_SUFFIXES)) if (video := stem + suffix) in labels), None)
 
 
 class Details:

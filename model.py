@@ -166,7 +166,9 @@ class MultimodalDetector(Detector):
         """frames (B, 3, T, S, S) in [-1, 1] and latency (B, 33), NaN = no audio -> logits (B,), higher = more fake."""
         look = self.timesformer(batch.frames)  # (B, D)
         sync = self.latency(batch.latency)  # (B, 8)
-        with torch.autocast(look.device.type, enabled=False):  # the 8 bits of bfloat16 would give many clips equal logits
+        with torch.autocast(
+            look.device.type, enabled=False
+        ):  # the 8 bits of bfloat16 would give many clips equal logits
             joined = torch.cat([look, sync], dim=1).to(self.classifier[1].weight.dtype)  # (B, D + 8)
             return self.classifier(joined).squeeze(1)  # (B,)
 

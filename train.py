@@ -198,7 +198,9 @@ def _start_from(detector: "Detector", pret_version: str) -> None:
     from visavox import weights
 
     if pret_version == "none":
-        log.info("training from random weights; `python -m visavox.weights list` names what --pret-version can start from")
+        log.info(
+            "training from random weights; `python -m visavox.weights list` names what --pret-version can start from"
+        )
         return
     path = Path(pret_version)
     if not path.is_file():

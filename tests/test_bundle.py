@@ -264,7 +264,7 @@ def test_every_member_is_a_field_and_has_a_meaning():
 def test_faces_are_mapped_and_equal_where_audio_and_track_are_left_out(make_bundle, tmp_path):
     bundle = make_bundle(seed=3)
     bundle.save(tmp_path / "clip.npz")
-    light = Bundle.load(tmp_path / "clip.npz", full=False)
+    light = Bundle.load(tmp_path / "clip.npz", full=False, mapped=True)
     np.testing.assert_array_equal(light.faces, bundle.faces)
     assert isinstance(light.faces.base, np.memmap) and not light.faces.flags.writeable
     assert isinstance(Bundle.load(tmp_path / "clip.npz").faces, np.ndarray) and light.track is None

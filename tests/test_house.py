@@ -79,6 +79,10 @@ def test_nothing_is_printed_or_computed_at_import():
         "-m visavox.doctor",
         "-m visavox.corpora",
         "-m visavox.synthetic",
+        "-m visavox.audit",
+        "-m visavox.calibration",
+        "-m visavox.report",
+        "-m visavox.xception",
     ],
 )
 def test_help_answers_before_heavy_imports(command: str):

@@ -18,6 +18,7 @@ def test_it_shows_a_run_from_all_sides(run: Path, data: Path, monkeypatch):
         "CLIPS": 500,
     }.items():
         monkeypatch.setenv(f"VISAVOX_{name}", str(value))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # streamlit sets it for its whole process
     notebook = nbformat.read(PATH, as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(PATH.parent)}}).execute()
     shown = {section(notebook, cell): cell.outputs for cell in notebook.cells if cell.cell_type == "code"}

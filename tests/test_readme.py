@@ -89,7 +89,12 @@ def understood(module: str, arguments: list[str], monkeypatch) -> None:
 
 def mentioned(variable: str) -> bool:
     """Whether the code knows an environment variable."""
-    sources = [*ROOT.glob("visavox/*.py"), *ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("tests/conftest.py")]
+    sources = [
+        *ROOT.glob("*.py"),
+        *ROOT.glob("visavox/*.py"),
+        *ROOT.glob("notebooks/*.ipynb"),
+        *ROOT.glob("tests/conftest.py"),
+    ]
     return any(re.search(rf"\b{variable}\b", path.read_text(encoding="utf-8")) for path in sources)
 
 

@@ -57,7 +57,7 @@ def test_resuming_needs_the_same_settings_and_starting_a_new_name(run: Path, dat
     assert train.main(command(data, "first")) == 2
     assert "--resume continues it" in capsys.readouterr().err
     assert train.main(command(data, "first", "--resume", "lr=0.5")) == 2
-    assert "lr: 0.002 then, 0.5 now" in capsys.readouterr().err
+    assert "lr: 0.001 then, 0.5 now" in capsys.readouterr().err
     assert train.main(command(data, "unheard-of", "--resume")) == 2
     assert "no run to resume" in capsys.readouterr().err
 
@@ -150,6 +150,7 @@ def test_auc_when_labels_are_given_and_the_reason_when_not(submission, talking, 
     scores = read(submission)
     expected = roc_auc_score([name.startswith("fake") for name in scores], list(scores.values()))
     assert f"AUC: {expected:.4f} over 12 files" in capsys.readouterr().out
+    assert [evaluation.label_of(name, {"a/b.mp4": 1}) for name in ("a/b.mp4", "a/b.npz", "a/c.npz")] == [1, 1, None]
     assert evaluation.describe_auc([], None).startswith("AUC: not computed, no labels")
     one_class = [{"filename": "a", "probability": 0.5}]
     assert "needs both classes" in evaluation.describe_auc(one_class, {"a": 1})

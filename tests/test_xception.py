@@ -170,6 +170,14 @@ def test_the_order_of_frames_does_not_change_a_clip():
     assert clip_probability(mixed, SETTINGS) == clip_probability(whole, SETTINGS)
 
 
+def test_a_span_takes_its_own_frames_from_its_start_to_before_its_end():
+    z = np.array([1.0, 2.0, 3.0, 4.0])
+    spans = np.array([[0, 2], [1, 3], [2, 4]])
+    aligned = fusion.sigmoid(fusion.align(np.array([0.0, 1.96, 2.0, 3.0]), z, spans))
+    p = fusion.sigmoid(z)
+    assert aligned == pytest.approx([p[:2].mean(), p[1:3].mean(), p[2:].mean()])
+
+
 def test_the_tail_belongs_to_the_last_window():
     spans = fusion.segments(np.arange(3.0), 2.0, 4.4)
     assert spans.tolist() == [[0, 2], [1, 3], [2, 4.4]]
@@ -224,6 +232,8 @@ def test_windows_equal_librosas_where_both_hear_the_same():
     sound = np.random.default_rng(2).integers(-8000, 8000, 5 * 16000).astype(np.int16)
     mels = mel_windows(sound, 16000, 128, 2.0, 0.5)
     assert mels.shape == (4, 128, 63)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (mel_windows(sound, 16000, 128, 2.0, 0.5) == mels).all()
     window = sound[32000:64000] / np.float32(32768)  # window 2, which begins at a step: 32000 = 62.5 * 512, off by half
     near = round(32000 / 512) * 512
     window = sound[near : near + 32000] / np.float32(32768)

@@ -124,18 +124,18 @@ class Bundle:
             beside.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: str | Path, *, full: bool = True) -> "Bundle":
+    def load(cls, path: str | Path, *, full: bool = True, mapped: bool = False) -> "Bundle":
         """Read and check a bundle.
 
         Args:
-            full: read audio and track too; the reference system does without. Without them `faces` is mapped into memory,
-                so that only the faces that are used are read from the disk.
+            full: read audio and track too; the reference system does without.
+            mapped: map `faces` into memory, so that only what is used of them is read; their checksum is not compared.
 
         Raises:
             BundleError: not an npz, members missing, of wrong type or shape, not finite, or pickled objects (never loaded).
         """
         with _opened(path) as archive:
-            return cls(**_read_npz(archive, full))
+            return cls(**_read_npz(archive, full, mapped))
 
 
 class Stamp(NamedTuple):
@@ -218,12 +218,12 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
         raise BundleError(f"{path}: {error}; crop the video again") from None
 
 
-def _read_npz(archive: zipfile.ZipFile, full: bool) -> dict[str, object]:
+def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, object]:
     _check_directory(archive)
     values: dict[str, object] = {
         name: None if name in HEAVY and not full else _read_array(archive, name) for name in ARRAYS if name != "faces"
     }
-    values["faces"] = _read_array(archive, "faces") if full else _map_array(archive, "faces")
+    values["faces"] = _map_array(archive, "faces") if mapped else _read_array(archive, "faces")
     values |= {name: str(_read_array(archive, name)) for name in (*TEXTS, "schema_version")}
     if values["schema_version"] != str(SCHEMA_VERSION):
         raise BundleError(f"has schema version {values['schema_version']}, this code reads {SCHEMA_VERSION}")

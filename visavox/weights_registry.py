@@ -34,9 +34,7 @@ class Entry:
     """The sources answer a browser only (log-in, consent page): to be downloaded by hand."""
 
 
-_MBULSS = (
-    "https://media.githubusercontent.com/media/Mbulss/Deepfake-Detecetor/67bf13e14d4e30264bc7bdb2bbb7cf68a50784b8"
-)
+_MBULSS = "https://media.githubusercontent.com/media/Mbulss/Deepfake-Detecetor/67bf13e14d4e30264bc7bdb2bbb7cf68a50784b8"
 _OPENMMLAB = "https://download.openmmlab.com/mmaction"
 _TIMESFORMER = "timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb"
 

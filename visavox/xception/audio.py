@@ -85,7 +85,8 @@ class XceptionAudio(Detector):
         """Mel images (W, S, S) float32 -> (W,) logits."""
         pictures = mels.unsqueeze(1).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         features = self.base(pictures)  # (W, 2048)
-        return fake_logit(self.classifier(features).float())
+        with torch.autocast(features.device.type, enabled=False):  # bf16 would give many windows equal logits
+            return fake_logit(self.classifier(features.float()))
 
     def hear(self, bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
         """Every window of a clip: starts (W,) in seconds of the video's clock, logits (W,) float64; both empty without sound."""
@@ -145,7 +146,8 @@ def mel_windows(sound: np.ndarray, rate: int, n_mels: int, window: float, overla
     spectrum = torch.stft(
         signal, N_FFT, HOP, window=torch.hann_window(N_FFT), center=True, pad_mode="constant", return_complex=True
     )
-    power = (_mel_bank(rate, n_mels) @ spectrum.abs().square()).numpy()  # (F, all steps)
+    # numpy's product, not torch's: under the autocast of scoring that would be bf16
+    power = _mel_bank(rate, n_mels) @ spectrum.abs().square().numpy()  # (F, all steps)
     steps = 1 + length // HOP
     starts = np.round(np.arange(count) * stride / HOP).astype(int)
     power = np.pad(power, ((0, 0), (0, max(0, starts[-1] + steps - power.shape[1]))))
@@ -182,9 +184,9 @@ def spec_augment(mel: np.ndarray, rng: np.random.Generator, *, bands: float = 0.
 
 
 @lru_cache
-def _mel_bank(rate: int, n_mels: int) -> Tensor:
+def _mel_bank(rate: int, n_mels: int) -> np.ndarray:
     """(F, 1 + N_FFT // 2) float32."""
     import librosa
 
     top = min(HIGHEST_HZ, rate / 2)
-    return torch.from_numpy(librosa.filters.mel(sr=rate, n_fft=N_FFT, n_mels=n_mels, fmin=LOWEST_HZ, fmax=top))
+    return librosa.filters.mel(sr=rate, n_fft=N_FFT, n_mels=n_mels, fmin=LOWEST_HZ, fmax=top)

@@ -65,7 +65,9 @@ class XceptionVideo(Detector):
     def frame_logits(self, faces: Tensor) -> Tensor:
         """faces (n, S, S, 3) uint8 RGB -> (n,) logits, each of its frame alone."""
         images = faces.permute(0, 3, 1, 2).to(self.net_dtype).sub(127.5).div(127.5)  # (n, 3, S, S) in [-1, 1]
-        return fake_logit(self.net(images).float())
+        features = self.net.forward_head(self.net.forward_features(images), pre_logits=True)  # (n, 2048)
+        with torch.autocast(features.device.type, enabled=False):  # bf16 would give many frames equal logits
+            return fake_logit(self.net.get_classifier()(features.float()))
 
     @property
     def net_dtype(self) -> torch.dtype:
