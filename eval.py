@@ -12,6 +12,7 @@ Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint o
 import argparse
 import csv
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -308,7 +309,11 @@ def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Itera
         yield _row(waiting[0]._replace(status="failed", reason=str(error)), prior, 0.0)
         return
     for prepared, score in zip(waiting, scores):
-        yield _row(prepared, float(score), watch.total() / len(waiting))
+        if math.isfinite(score):
+            yield _row(prepared, float(score), watch.total() / len(waiting))
+        else:
+            reason = f"the network gave {score}; score again with score_precision=fp32"
+            yield _row(prepared._replace(status="failed", reason=reason), prior, 0.0)
 
 
 def _row(prepared: Prepared, probability: float, scoring: float) -> dict[str, Any]:

@@ -187,6 +187,17 @@ def test_failures_get_the_prior_with_their_reason(talking: Path, run: Path, tmp_
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_score_that_is_no_number_is_a_failure_of_its_own_row(tmp_path: Path, make_bundle):
+    class Broken:
+        def score(self, bundles):
+            return np.array([0.75, float("nan")])
+
+    waiting = [evaluation.Prepared(name, tmp_path, make_bundle(), "ok", "", [], {}) for name in ("a", "b")]
+    rows = list(evaluation._score(Broken(), waiting, 0.5))
+    assert [(row["status"], row["probability"]) for row in rows] == [("ok", 0.75), ("failed", 0.5)]
+    assert "score_precision=fp32" in rows[1]["reason"]
+
+
 def test_an_interrupted_evaluation_continues(submission, talking, run, tmp_path: Path, monkeypatch):
     output = tmp_path / "s.csv"
     words = ["-input", str(talking), "-output", str(output), "--checkpoint", str(run / "best.ckpt"), "--workers", "1"]
