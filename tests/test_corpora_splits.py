@@ -213,6 +213,7 @@ def words_for(favc: Path, version: str, *more: str) -> list[str]:
 
 
 def test_from_a_corpus_to_results(favc):
+    import eval as evaluation
     import train
 
     rows = read_split(make(favc, "honest"), favc)
@@ -221,6 +222,11 @@ def test_from_a_corpus_to_results(favc):
     assert train.main(words_for(favc, "honest")) == 0
     results = json.loads((favc / "runs/honest/test.json").read_text())
     assert results["split_protocol"] == ["group_out"] and results["leak"] is None
+    words = ["-input", str(favc / "data/bundles"), "-output", str(favc / "scores.csv"), "--report", str(favc / "report")]
+    words += ["--checkpoint", str(favc / "runs/honest/best.ckpt"), "--labels", str(favc / "data/honest.csv")]
+    assert evaluation.main(words) == 0
+    report = json.loads((favc / "report/report.json").read_text())
+    assert (favc / "report/report.html").is_file() and "method" in json.dumps(report)
 
 
 def test_training_refuses_a_leak_unless_told_and_then_says_so(favc, capsys):
