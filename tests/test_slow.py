@@ -58,7 +58,7 @@ def test_crop_killed_ten_times_at_random_ends_with_the_same_bundles(talking: Pat
     rng = random.Random(0)
     for _ in range(10):
         running = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0.5, 4))
+        time.sleep(rng.uniform(0.8, 2.2))
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
     assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
