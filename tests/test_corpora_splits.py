@@ -222,7 +222,14 @@ def test_from_a_corpus_to_results(favc):
     assert train.main(words_for(favc, "honest")) == 0
     results = json.loads((favc / "runs/honest/test.json").read_text())
     assert results["split_protocol"] == ["group_out"] and results["leak"] is None
-    words = ["-input", str(favc / "data/bundles"), "-output", str(favc / "scores.csv"), "--report", str(favc / "report")]
+    words = [
+        "-input",
+        str(favc / "data/bundles"),
+        "-output",
+        str(favc / "scores.csv"),
+        "--report",
+        str(favc / "report"),
+    ]
     words += ["--checkpoint", str(favc / "runs/honest/best.ckpt"), "--labels", str(favc / "data/honest.csv")]
     assert evaluation.main(words) == 0
     report = json.loads((favc / "report/report.json").read_text())
