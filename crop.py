@@ -183,7 +183,13 @@ def crop_task(config: Config, tools: Tools, task: Task) -> dict[str, Any]:
         if source and (status := _status_if_fits(task.bundle, task.prep_hash, source)):
             return task.row(status, "", {"total": watch.total()}, source_sha256=source, kept=True)
         bundle = crop_video(
-            task.path, faces=tools.faces, sync=tools.sync, config=config, watch=watch, threads=tools.threads
+            task.path,
+            faces=tools.faces,
+            sync=tools.sync,
+            config=config,
+            watch=watch,
+            threads=tools.threads,
+            source_sha256=source,
         )
         task.bundle.parent.mkdir(parents=True, exist_ok=True)
         with watch("save"):
@@ -209,6 +215,7 @@ def crop_video(
     config: Config,
     watch: Stopwatch | None = None,
     threads: int = 0,
+    source_sha256: str | None = None,
 ) -> "Bundle":
     """Preprocess one video in one pass over its file.
 
@@ -277,7 +284,7 @@ def crop_video(
         notes="\n".join(notes),
         settings=json.dumps(config.prep(), sort_keys=True),
         prep_hash=prep_hash(config),
-        source_sha256=sha256_of(path),
+        source_sha256=source_sha256 or sha256_of(path),
     )
 
 
