@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -268,3 +269,21 @@ def test_faces_are_mapped_and_equal_where_audio_and_track_are_left_out(make_bund
     np.testing.assert_array_equal(light.faces, bundle.faces)
     assert isinstance(light.faces.base, np.memmap) and not light.faces.flags.writeable
     assert isinstance(Bundle.load(tmp_path / "clip.npz").faces, np.ndarray) and light.track is None
+
+
+def test_threads_never_parse_headers_at_once(saved, monkeypatch):
+    """CPython 3.11 can end in "AST constructor recursion depth mismatch" when two threads parse at a time."""
+    parse, inside, most = np.lib.format.read_array_header_1_0, 0, 0
+
+    def slow(member):
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.001)
+        inside -= 1
+        return parse(member)
+
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", slow)
+    with ThreadPoolExecutor(4) as pool:
+        stamps = list(pool.map(read_stamp, [saved] * 8))
+    assert len(set(stamps)) == 1 and most == 1

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import struct
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ SCHEMA_VERSION = 1
 """Raised when a member of the file changes its meaning."""
 PREP_VERSION = 1
 """Raised by hand when preprocessing gives other numbers for the same settings; it enters prep_hash."""
+_PARSER = threading.Lock()
+"""Held while numpy parses a header: threads that parse Python at once can end in a SystemError (CPython 3.11, see gh-106905)."""
 Status = Literal["ok", "no_audio", "no_face", "too_short", "failed"]
 """ok · no_audio (scored without sound) · no_face, too_short, failed (no bundle; scored at the stated prior)."""
 
@@ -254,7 +257,8 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     _read_header(archive, name)
     with archive.open(f"{name}.npy") as member:
         try:
-            return np.lib.format.read_array(member, allow_pickle=False)
+            with _PARSER:
+                return np.lib.format.read_array(member, allow_pickle=False)
         except (ValueError, MemoryError) as error:  # a short member, or one too large for this machine
             raise BundleError(f"{name} cannot be read ({error})") from None
 
@@ -281,7 +285,8 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], 
         try:
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = read(member)
+            with _PARSER:
+                shape, _, dtype = read(member)
         except (ValueError, UnicodeDecodeError) as error:
             raise BundleError(f"{name} is no array ({error})") from None
         if dtype.hasobject:
