@@ -14,6 +14,7 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -285,7 +286,8 @@ class TimeSformer(nn.Module):
             tokens = rearrange(tokens, "b p t d -> b (p t) d")
         x = torch.cat([cls, tokens], dim=1)  # (B, 1 + P*T, D); space_only (B*T, 1 + P, D)
 
-        for layer in self.transformer_layers["layers"]:
+        *layers, last = self.transformer_layers["layers"]
+        for layer in (*layers, partial(last, class_only=True)):  # of the last layer nothing else is read
             if self.checkpoint_activations and self.training:
                 x = checkpoint(layer, x, length, use_reentrant=False)
             else:
@@ -306,7 +308,7 @@ class TimeSformer(nn.Module):
             raise ValueError(f"attention_type={self.attention_type} has no attention of its own along time")
         maps: list[Tensor] = []
 
-        def keep(attention: Attention, inputs: tuple[Tensor], output: Tensor) -> None:
+        def keep(attention: Attention, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             each = attention.weights(inputs[0]).mean(1)  # (B*P, T, T)
             maps.append(rearrange(each, "(b p) t u -> b p t u", b=len(frames)).mean(1))
 
@@ -330,10 +332,10 @@ class DividedLayer(nn.Module):
         self.ffns = nn.ModuleList([FeedForward(dims, drop_path)])
         self.ffns[0].norm = nn.LayerNorm(dims, eps=1e-6)
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x (B, 1 + P*T, D) -> the same shape."""
-        for attention in self.attentions:
-            x = attention(x, frames)
+    def forward(self, x: Tensor, frames: int, class_only: bool = False) -> Tensor:
+        """x (B, 1 + P*T, D) -> the same shape; class_only: its class token alone, (B, 1, D)."""
+        over_time, over_space = self.attentions
+        x = over_space(over_time(x, frames), frames, class_only)
         return x + self.ffns[0](self.ffns[0].norm(x))
 
 
@@ -347,9 +349,10 @@ class PlainLayer(nn.Module):
         self.ffns = nn.ModuleList([FeedForward(dims, drop_path)])
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x (N, L, D) -> the same shape."""
-        x = x + self.drop_path(self.attentions[0]["attn"](self.norms[0](x)))
+    def forward(self, x: Tensor, frames: int, class_only: bool = False) -> Tensor:
+        """x (N, L, D) -> the same shape, (N, 1, D) for the class token alone."""
+        queries = 1 if class_only else None
+        x = x[:, :queries] + self.drop_path(self.attentions[0]["attn"](self.norms[0](x), queries))
         return x + self.ffns[0](self.norms[1](x))
 
 
@@ -369,7 +372,10 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         cls, tokens = x[:, :1], x[:, 1:]
         along = rearrange(tokens, "b (p t) d -> (b p) t d", t=frames)
-        change = self.temporal_fc(self.drop_path(self.attn(self.norm(along))))  # (B*P, T, D)
+        if self.training:
+            change = self.temporal_fc(self.drop_path(self.attn(self.norm(along))))  # (B*P, T, D)
+        else:
+            change = self.attn(self.norm(along), then=self.temporal_fc)
         return torch.cat([cls, tokens + rearrange(change, "(b p) t d -> b (p t) d", b=len(x))], dim=1)
 
 
@@ -382,11 +388,14 @@ class SpatialAttention(nn.Module):
         self.attn = Attention(dims, heads)
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int, class_only: bool = False) -> Tensor:
         cls = repeat(x[:, :1], "b 1 d -> (b t) 1 d", t=frames)
         tokens = rearrange(x[:, 1:], "b (p t) d -> (b t) p d", t=frames)
-        change = self.drop_path(self.attn(self.norm(torch.cat([cls, tokens], dim=1))))  # (B*T, 1 + P, D)
+        seen = self.norm(torch.cat([cls, tokens], dim=1))
+        change = self.drop_path(self.attn(seen, queries=1 if class_only else None))  # (B*T, 1 + P, D), or (B*T, 1, D)
         cls = rearrange(change[:, :1], "(b t) 1 d -> b t d", t=frames).mean(1, keepdim=True)
+        if class_only:
+            return x[:, :1] + cls
         tokens = rearrange(change[:, 1:], "(b t) p d -> b (p t) d", t=frames)
         return x + torch.cat([cls, tokens], dim=1)
 
@@ -403,20 +412,36 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (N, L, D) -> (N, L, D)."""
-        query, key, value = self._heads(x)
+    def forward(self, x: Tensor, queries: int | None = None, then: nn.Linear | None = None) -> Tensor:
+        """x (N, L, D) -> (N, L, D).
+
+        queries: only the first so many tokens ask, -> (N, queries, D). then: a linear layer to follow, for evaluation:
+        its product with the projection is one matrix, and costs half of the two.
+        """
+        query, key, value = self._heads(x, queries)
         heads = F.scaled_dot_product_attention(query, key, value)  # (N, heads, L, D / heads)
-        return self.out_proj(rearrange(heads, "n h l d -> n l (h d)"))
+        heads = rearrange(heads, "n h l d -> n l (h d)")
+        if then is None:
+            return self.out_proj(heads)
+        with torch.autocast(x.device.type, enabled=False):
+            weight = then.weight @ self.out_proj.weight
+            bias = then.weight @ self.out_proj.bias + then.bias
+        return F.linear(heads, weight, bias)
 
     def weights(self, x: Tensor) -> Tensor:
         """x (N, L, D) -> (N, heads, L, L): what `forward` weighs the values with."""
         query, key, _ = self._heads(x)
         return (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1)
 
-    def _heads(self, x: Tensor) -> Tensor:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        return rearrange(qkv, "n l (three h d) -> three n h l d", three=3, h=self.heads)
+    def _heads(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        if queries is None:
+            qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+            return rearrange(qkv, "n l (three h d) -> three n h l d", three=3, h=self.heads)
+        dims = x.shape[-1]
+        query = F.linear(x[:, :queries], self.in_proj_weight[:dims], self.in_proj_bias[:dims])
+        pair = F.linear(x, self.in_proj_weight[dims:], self.in_proj_bias[dims:])
+        key, value = rearrange(pair, "n l (two h d) -> two n h l d", two=2, h=self.heads)
+        return rearrange(query, "n l (h d) -> n h l d", h=self.heads), key, value
 
 
 class FeedForward(nn.Module):

@@ -230,6 +230,20 @@ def test_temporal_attention_mixes_frames_of_one_patch():
     assert reached == [1 + 2 * 3 + t for t in range(3)]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_and_evaluation_compute_the_same(kind):
+    """Evaluation multiplies two matrices beforehand that training keeps apart."""
+    network, frames = small(kind, drop_path_rate=0.0), clips()
+    torch.testing.assert_close(network.train()(frames), network.eval()(frames), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_last_layer_computes_no_more_than_is_read(kind):
+    layer, x = small(kind).transformer_layers["layers"][-1], seeded("tokens", (2, 1 + 4 * 3, 16))
+    alone = layer(x, 3, class_only=True)
+    torch.testing.assert_close(alone, layer(x, 3)[:, :1], atol=1e-5, rtol=1e-5)
+
+
 def test_batch_of_eight_equals_eight_singles():
     network, frames = small(), clips(8)
     singles = torch.cat([network(frame[None]) for frame in frames])
