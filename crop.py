@@ -26,6 +26,7 @@ from visavox.progress import Stopwatch, progress
 if TYPE_CHECKING:
     import numpy as np
 
+    from visavox.budget import Budget
     from visavox.bundle import Bundle
     from visavox.faces import FaceDetector, FaceTrack
     from visavox.sync import Sync
@@ -216,8 +217,9 @@ def crop_video(
     watch: Stopwatch | None = None,
     threads: int = 0,
     source_sha256: str | None = None,
+    budget: "Budget | None" = None,
 ) -> "Bundle":
-    """Preprocess one video in one pass over its file.
+    """Preprocess one video in one pass over its file. With a `budget`, `sync` is called with the stride that fits into it.
 
     Raises:
         MediaError: not a video, unreadable, too large; its message holds the cure.
@@ -231,12 +233,16 @@ def crop_video(
 
     watch = watch or Stopwatch()
     fps, rate = configuration.SYNC_FPS, config.resample_rate
+    looking: dict[str, int] = {"step": config.face_detection_step}
     with media.open_video(path, fps=fps, sample_rate=rate, max_seconds=config.max_clip_len, threads=threads) as video:
+        if budget:
+            declared = min(config.max_clip_len, video.info.duration or config.max_clip_len)
+            looking = budget.looking(round(declared * fps), config.face_detection_step)
         with watch("cut"):
             track = track_faces(
                 watch.each("decode", video.frames()),
                 _Timed(faces, watch),
-                step=config.face_detection_step,
+                **looking,
                 size=config.frame_size,
                 margin=config.face_margin,
                 expected_frames=round(config.max_clip_len * fps),
@@ -259,11 +265,15 @@ def crop_video(
             mel = audio.mel_3cs(sound, rate, config.freq_num)  # (3, F, M)
     with watch("sync"):
         if sound is not None and config.sync != "off":
-            mdist, latency, conf = sync(track, sound)
+            how = {"stride": budget.stride(T)} if budget else {}
+            mdist, latency, conf = sync(track, sound, **how)
     with watch("encode"):
         jpegs = track.crops.encode_jpegs() if config.store_track else []
         kept = ((np.arange(config.bundle_faces) + 0.5) * T / config.bundle_faces).astype(int)
         faces_kept = np.stack([track.crops[t] for t in kept])  # (K, S, S, 3)
+    if budget:
+        budget.finish(watch.seconds, track.frames_read, track.frames_detected, T)
+        notes += [budget.note()] if budget.note() else []
     return Bundle(
         faces=faces_kept,
         mel_3cs=mel,
@@ -340,12 +350,12 @@ def _build_sync(config: Config, device: Any) -> "Callable[[FaceTrack, np.ndarray
 
         published = SyncNetModel.load(weights.state_dict("syncnet_v2"))
         network = SyncNetModel.FoldedSyncNet(published, dtype_of(config.crop_precision)).to(device)
-        return lambda track, sound: SyncNetModel.sync_distances(
-            network, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=config.sync_stride
+        return lambda track, sound, stride=config.sync_stride: SyncNetModel.sync_distances(
+            network, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
         )
     from visavox.sync import correlation_sync
 
-    return lambda track, sound: correlation_sync(
+    return lambda track, sound, stride=1: correlation_sync(  # it has no windows to leave out
         track.crops, track.landmarks, sound, config.resample_rate, vshift=config.vshift
     )
 

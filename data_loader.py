@@ -28,7 +28,7 @@ class BundleDataModule(pl.LightningDataModule):
 
     Args:
         csv_path: the split CSV; relative file paths in it start from config.root_path.
-        prepare: `Detector.prepare` of the detector that is trained.
+        prepare: `Detector.clip_of` of the detector that is trained.
         any_bundles: accept bundles made with other preprocessing settings than the configuration's.
         allow_leaks: accept a CSV in which somebody stands in two splits; `leak` says who.
         full: load the bundles' track and audio too; `Detector.needs_track`.
@@ -57,7 +57,11 @@ class BundleDataModule(pl.LightningDataModule):
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Every row of the CSV, once it and its bundles are checked."""
-        rows = read_split(self.csv_path, self.config.root_path)
+        real_only = self.config.train_on == "real"
+        rows = read_split(self.csv_path, self.config.root_path, part=real_only)  # fakes may be missing anywhere
+        lacking = [name for name in ("train", "val") if not ((rows["split"] == name) & (rows["label"] == 0)).any()]
+        if real_only and lacking:
+            raise SplitError(f"{self.csv_path}: no real clips with split={' or '.join(lacking)}; train_on=real needs them")
         self.leak = find_leak(rows)
         if self.leak and not self.allow_leaks:
             raise SplitError(
@@ -74,7 +78,17 @@ class BundleDataModule(pl.LightningDataModule):
 
     def split(self, name: str) -> BundleDataset:
         """train, val or test."""
-        return BundleDataset(self.rows[self.rows["split"] == name], self.prepare, full=self.full)
+        rows = self.rows[self.rows["split"] == name]
+        return BundleDataset(self._training(rows) if name == "train" else rows, self.prepare, full=self.full)
+
+    def _training(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows that are trained on, as train_on and max_videos_per_class say, in their order."""
+        if self.config.train_on == "real":
+            rows = rows[rows["label"] == 0]
+        if (most := self.config.max_videos_per_class) is None:
+            return rows
+        drawn = [same.sample(min(most, len(same)), random_state=self.config.seed) for _, same in rows.groupby("label")]
+        return rows.loc[sorted(pd.concat(drawn).index)]
 
     def labels(self, name: str) -> list[int]:
         """Labels of a split, 1 = fake, in the order of its rows."""
@@ -140,7 +154,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """(position, seed) pairs of one epoch, a function of (seed, epoch) only; Lightning calls `set_epoch`.
 
     An epoch draws as many clips as there are. Balanced, one half is real and one fake: of the larger class another part
-    is seen in each epoch, the smaller is gone through again, in a new order, as often as it takes. Devices take turns;
+    is seen in each epoch, the smaller is gone through again, in a new order, as often as it takes; a class that is not
+    there cannot be. Devices take turns;
     where the draws do not divide, the first ones are drawn again, so that every device has the same number of steps.
 
     Args:
@@ -171,7 +186,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         total = len(self.labels)
-        if not self.balance:
+        if not self.balance or len(np.unique(self.labels)) < 2:
             return rng.permutation(total)
         real, fake = np.flatnonzero(self.labels == 0), np.flatnonzero(self.labels == 1)
         draws = [_repeat(real, total - total // 2, rng), _repeat(fake, total // 2, rng)]

@@ -21,12 +21,11 @@ from visavox.bundle import Bundle, BundleError, Stamp, differing_settings, prep_
 from visavox.config import Config
 from visavox.corpora.splits import SplitError, count_and_first
 from visavox.detector import Example
-from visavox.trim import trimmed
 
 log = logging.getLogger("visavox.dataset")
 
 Prepare = Callable[[Bundle, np.random.Generator | None], Any]
-"""`Detector.prepare`: a bundle and the randomness of training (None: deterministic) -> a NamedTuple of tensors."""
+"""`Detector.clip_of`: a bundle and the randomness of training (None: deterministic) -> a NamedTuple of tensors."""
 
 
 class Clip(NamedTuple):
@@ -78,7 +77,6 @@ def clip_from_bundle(bundle: Bundle, config: Config, rng: np.random.Generator | 
     fault = _misfit(bundle.faces.shape, len(bundle.mdist), config)
     if fault:
         raise BundleError(fault)
-    bundle = trimmed(bundle, config, rng)
     faces = bundle.faces[choose(len(bundle.faces), config.frame_num, rng)]  # (n, S', S', 3)
     if rng is not None and config.augment:
         faces = augment_faces(faces, rng)

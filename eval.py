@@ -10,26 +10,26 @@ Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint o
 """
 
 import argparse
-import csv
-import json
 import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visavox.config import Config
 from visavox.inputs import VIDEO_SUFFIXES, find_inputs, sha256_of
 from visavox.progress import Stopwatch, progress
+from visavox.submission import Details, describe_auc, fingerprint, read_labels, write_submission
 
 if TYPE_CHECKING:
+    from visavox.budget import Planner
     from visavox.bundle import Bundle
     from visavox.detector import Scorer
 
 COLUMNS = {"tmc": "probability", "dfdc": "label"}
-LABELS = {"0": 0, "1": 1, "real": 0, "fake": 1}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,10 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         import model
         from visavox.calibration import Calibration, apply_to_rows
         from visavox.compute import resolve_device, scoring_context
+        from visavox.corpora.splits import label_map
         from visavox.report import report_run
 
         inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
-        labels = read_labels(arguments.labels) if arguments.labels else None
+        known = label_map(arguments.label_map)
+        labels = read_labels(arguments.labels, known) if arguments.labels else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
         detector = model.load(arguments.checkpoint, arguments.overrides)
         detector.to(resolve_device(detector.config.device))
@@ -61,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 workers=arguments.workers,
                 timeout=arguments.timeout,
                 any_bundles=arguments.any_bundles,
+                time_budget=arguments.time_budget,
             )
         if calibration:
             rows = apply_to_rows(rows, calibration, checkpoint)
@@ -74,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config=detector.config,
                 calibration=calibration,
                 checkpoint=checkpoint,
+                label_map=known,
             )
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
@@ -97,6 +101,7 @@ def score_inputs(
     workers: int,
     timeout: float | None = None,
     any_bundles: bool = False,
+    time_budget: float | None = None,
 ) -> list[dict[str, Any]]:
     """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
 
@@ -105,16 +110,19 @@ def score_inputs(
         config: the settings that the scorer's bundles are made with.
         identity: names the scorer; rows of an interrupted run count only if theirs is the same.
         any_bundles: also score bundles made with other settings.
+        time_budget: seconds that a video may take; see `visavox.budget`.
     """
     from visavox import bundle, pool
+    from visavox.budget import Planner
 
-    seen = f"{bundle.prep_hash(config)}:{config.trim_silence}:{config.detector.model_dump_json()}"
+    seen = f"{bundle.prep_hash(config)}:{config.trim_silence}:{config.detector.model_dump_json()}:{time_budget}"
     details = Details(output, identity=f"{identity}:{seen}", keep=config.save_details)
     rows = details.earlier(inputs)
     tasks = [(name, path) for name, path in inputs.items() if name not in rows]
     workers = max(1, min(workers, len(tasks)))
     lean = config.model_copy(update={"store_track": getattr(scorer, "needs_track", False)})
-    start = partial(_build, lean, threads=max(1, pool.cores() // workers))
+    planner = Planner.of(time_budget, scorer, config) if time_budget and tasks else None
+    start = partial(_build, lean, planner, threads=max(1, pool.cores() // workers))
     work = partial(_bundle_of, lean, None if any_bundles else bundle.prep_hash(config))
     waiting: list[Prepared] = []
 
@@ -150,130 +158,27 @@ class Prepared(NamedTuple):
     reason: str
     notes: list[str]
     seconds: dict[str, float]
+    budget: dict[str, Any] | None = None
+    """What `--time-budget` left out, `Budget.record`."""
 
 
-def write_submission(rows: Sequence[dict[str, Any]], output: Path, column: str = "probability") -> None:
-    """`filename,probability`, beside and then renamed."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f"{output.name}.{os.getpid()}.part")
-    try:
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["filename", column])
-            writer.writerows([row["filename"], f"{row['probability']:.9g}"] for row in rows)
-        beside.replace(output)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def read_labels(path: Path) -> dict[str, int]:
-    """Labels CSV with columns filename and label (0, 1, real or fake) -> file name -> 0 or 1.
-
-    Raises:
-        ValueError: a column is missing, or a label is unknown; says file and line.
-    """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        missing = {"filename", "label"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}:1: lacks the column {' and '.join(sorted(missing))}; found {reader.fieldnames}")
-        labels = {}
-        for row in reader:
-            label = LABELS.get((row["label"] or "").strip().lower())
-            if label is None:
-                raise ValueError(f"{path}:{reader.line_num}: label is {row['label']!r}, expected 0, 1, real or fake")
-            labels[(row["filename"] or "").strip()] = label
-    return labels
-
-
-def describe_auc(rows: Sequence[dict[str, Any]], labels: dict[str, int] | None) -> str:
-    """One line: ROC AUC over every labelled row, failures at the prior included; or why there is none."""
-    from visavox.metrics import auc
-
-    if labels is None:
-        return "AUC: not computed, no labels were given (--labels CSV with filename,label)"
-    matched = [(label, row["probability"]) for row in rows if (label := label_of(row["filename"], labels)) is not None]
-    if not matched:
-        return f"AUC: not computed, none of the {len(rows)} files is named in the labels; first file: {rows[0]['filename']}"
-    try:
-        value = auc(*zip(*matched))
-    except ValueError as error:
-        return f"AUC: not computed; {error}"
-    unlabelled = "" if len(matched) == len(rows) else f", {len(rows) - len(matched)} without a label left out"
-    return f"AUC: {value:.4f} over {len(matched)} files{unlabelled}"
-
-
-def label_of(name: str, labels: dict[str, int]) -> int | None:
-    """The label of a file, by its relative path, else by its bare name; a bundle also has that of its video."""
-    if (label := labels.get(name, labels.get(Path(name).name))) is not None or not name.endswith(".npz"):
-        return label
-    stem = name.removesuffix(".npz")
-    return next((labels[video] for suffix in ("", *sorted(VIDEO_SUFFIXES)) if (video := stem + suffix) in labels), None)
-
-
-class Details:
-    """OUTPUT.details.jsonl, one line per input; `.part` while the run goes on, so that a killed run continues."""
-
-    def __init__(self, output: Path, *, identity: str, keep: bool):
-        self.path = output.with_name(f"{output.stem}.details.jsonl")
-        self.part = self.path.with_name(f"{self.path.name}.part")
-        self.identity, self.keep = identity, keep
-        self.part.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[str, dict[str, Any]] = {}
-
-    def earlier(self, inputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
-        """Rows of an interrupted run with the same scorer, of files that have not changed since."""
-        lines = self.part.read_text(encoding="utf-8").splitlines() if self.part.is_file() else []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the line that was being written when the run was killed
-                continue
-            path = inputs.get(row["filename"])
-            if path and row["identity"] == self.identity and row["file"] == fingerprint(path):
-                self.rows[row["filename"]] = row
-        self.part.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()), encoding="utf-8")
-        return dict(self.rows)
-
-    def append(self, row: dict[str, Any]) -> None:
-        row["identity"] = self.identity
-        self.rows[row["filename"]] = row
-        with self.part.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def close(self) -> None:
-        if not self.keep:
-            self.part.unlink()
-            return
-        self.part.write_text(
-            "".join(json.dumps(self.rows[name]) + "\n" for name in sorted(self.rows)), encoding="utf-8"
-        )
-        self.part.replace(self.path)
-
-
-def fingerprint(path: Path) -> list[int]:
-    """Size and time of change: enough to see that a file is not the one scored before."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return []
-    return [stat.st_size, stat.st_mtime_ns]
-
-
-def _build(config: Config, threads: int) -> Any:
-    """A worker's tools."""
+def _build(config: Config, planner: "Planner | None", threads: int) -> Any:
+    """A worker's tools, and its planner of time budgets."""
     import crop
 
-    return crop.build_tools(config, threads)
+    tools = crop.build_tools(config, threads)
+    if planner:
+        planner.warm_up(tools, config)
+    return tools, planner
 
 
-def _bundle_of(config: Config, prep_hash: str | None, tools: Any, task: tuple[str, Path]) -> Prepared:
+def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[str, Path]) -> Prepared:
     """In a worker: the bundle of one input, or the reason why there is none."""
     import crop
     from visavox.bundle import Bundle, BundleError, differing_settings
 
-    name, path = task
-    watch = Stopwatch()
+    (tools, planner), (name, path) = state, task
+    watch, budget = Stopwatch(), planner.begin() if planner else None
     try:
         if path.suffix.lower() == ".npz":
             with watch("load"):
@@ -283,28 +188,46 @@ def _bundle_of(config: Config, prep_hash: str | None, tools: Any, task: tuple[st
                     f"made with other settings than the checkpoint's ({differing_settings(bundle, config)}); "
                     "crop the video again, or score it all the same with --any-bundles"
                 )
+            if budget:
+                budget.faces()
         else:
             bundle = crop.crop_video(
-                path, faces=tools.faces, sync=tools.sync, config=config, watch=watch, threads=tools.threads
+                path,
+                faces=tools.faces,
+                sync=tools.sync,
+                config=config,
+                watch=watch,
+                threads=tools.threads,
+                budget=budget,
             )
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = crop.explain(error)
         return Prepared(name, path, None, status, reason, [], watch.seconds | {"total": watch.total()})
     notes = bundle.notes.split("\n") if bundle.notes else []
-    return Prepared(name, path, bundle, bundle.status, "", notes, watch.seconds | {"total": watch.total()})
+    seconds = watch.seconds | {"total": watch.total()}
+    return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
 
 
 def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[dict[str, Any]]:
+    """Rows of a batch, those that see equally many faces together."""
+
+    def faces(prepared: Prepared) -> int:
+        return prepared.budget["faces"] if prepared.budget else 0
+
+    for count, some in groupby(sorted(waiting, key=faces), key=faces):
+        fewer = count and getattr(scorer, "fewer_faces", False)
+        yield from _score_alike(scorer.seeing(count) if fewer else scorer, list(some), prior)
+
+
+def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[dict[str, Any]]:
     """Rows of a batch; if the batch does not score, of its clips one by one, so that each fault stays its own."""
-    if not waiting:
-        return
     watch = Stopwatch()
     try:
         scores = scorer.score([prepared.bundle for prepared in waiting])
     except (ValueError, RuntimeError) as error:
         if len(waiting) > 1:
             for prepared in waiting:
-                yield from _score(scorer, [prepared], prior)
+                yield from _score_alike(scorer, [prepared], prior)
             return
         yield _row(waiting[0]._replace(status="failed", reason=str(error)), prior, 0.0)
         return
@@ -318,7 +241,7 @@ def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Itera
 
 def _row(prepared: Prepared, probability: float, scoring: float) -> dict[str, Any]:
     seconds = prepared.seconds | ({"score": scoring} if scoring else {})
-    return {
+    row = {
         "filename": prepared.name,
         "probability": probability,
         "status": prepared.status,
@@ -327,6 +250,10 @@ def _row(prepared: Prepared, probability: float, scoring: float) -> dict[str, An
         "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
         "file": fingerprint(prepared.path),
     }
+    if prepared.budget:
+        met = prepared.seconds.get("total", 0.0) + scoring <= prepared.budget["seconds"]
+        row["budget"] = prepared.budget | {"met": met}
+    return row
 
 
 def _report(rows: Sequence[dict[str, Any]], output: Path) -> None:
@@ -356,6 +283,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--labels", type=Path, help="CSV with filename,label (0 real, 1 fake): prints the AUC")
     parser.add_argument(
+        "--label-map",
+        metavar="MAP",
+        help="what labels mean where 1 is not fake: 1=real,0=fake or bonafide=real,spoof=fake",
+    )
+    parser.add_argument(
         "--format", choices=COLUMNS, default="tmc", help="tmc: filename,probability; dfdc: filename,label"
     )
     parser.add_argument(
@@ -368,11 +300,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--calibration", type=Path, help="JSON of `python -m visavox.calibration`, applied to the scores"
     )
     parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
+    parser.add_argument(
+        "--time-budget",
+        type=float,
+        metavar="SECONDS",
+        help="of a video: what does not fit is left out (fewer faces, then fewer looks for faces, then fewer sync "
+        "windows) and said in the details file",
+    )
     parser.add_argument("--any-bundles", action="store_true", help="also score bundles made with other settings")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the checkpoint"
     )
     arguments = parser.parse_intermixed_args(argv)
+    if arguments.label_map and not arguments.labels:
+        parser.error("--label-map says what the labels mean; give --labels CSV")
+    if arguments.time_budget is not None and not arguments.time_budget > 0:
+        parser.error(f"--time-budget is {arguments.time_budget:g}; give seconds above 0")
     if arguments.report and not arguments.labels:
         parser.error(
             "--report needs --labels CSV (filename,label and the columns of its parts: split, method, identity, ...)"

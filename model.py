@@ -10,6 +10,7 @@ parameter names of mmaction2 1.2.0, so that its checkpoints load unchanged.
     B clips · T frames · P patches of a frame · D embed_dims · S side of a frame in pixels
 """
 
+import copy
 import json
 import logging
 from collections import OrderedDict
@@ -30,6 +31,7 @@ from dataset import Clip, clip_from_bundle
 from visavox import config as configuration
 from visavox.bundle import Bundle
 from visavox.config import (
+    AnomalyConfig,
     Config,
     ConfigError,
     TimeSformerSyncNetConfig,
@@ -61,6 +63,10 @@ def build(config: Config) -> Detector:
             from visavox.xception.scorer import FusedScorer
 
             return FusedScorer(config)
+        case AnomalyConfig():
+            from visavox.anomaly.detector import AnomalyDetector
+
+            return AnomalyDetector(config)
         case unknown:
             assert_never(unknown)
 
@@ -122,6 +128,8 @@ def _refuse_conflicts(path: str | Path, trained: Config, asked: Config) -> None:
 class MultimodalDetector(Detector):
     """Faces and mel images through TimeSformer, audio-visual distances through LatencyNet, one linear classifier."""
 
+    fewer_faces = True
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         settings = config.detector
@@ -158,6 +166,12 @@ class MultimodalDetector(Detector):
     def fit_inputs(self, bundles: Iterable[Bundle]) -> None:
         """Standardise the latency network's inputs by the training split."""
         self.latency.fit(torch.from_numpy(np.stack([bundle.latency_vector for bundle in bundles])))
+
+    def seeing(self, faces: int) -> "MultimodalDetector":
+        """This network, weights shared, on so many faces and mel images; the time embedding is resized to their number."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"frame_num": faces})
+        return other
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:
         """The clip of a bundle that this network sees; `rng` None is deterministic."""

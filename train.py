@@ -5,8 +5,9 @@
     python train.py --code-version v1 --resume
 
 Reads ROOT_PATH/data/DATA_VERSION.csv, writes RUNS_PATH/CODE_VERSION/ (config.json, metrics.csv, TensorBoard files,
-checkpoints/, best.ckpt by val/auc, test.json). Randomness depends on seed, epoch and step alone: a run that was killed and
-resumed continues from its last finished epoch and ends, on a CPU, with the same weights bit for bit.
+checkpoints/, best.ckpt by val/auc, test.json; a first stage has a folder of its own below it). Randomness depends on seed,
+epoch and step alone: a run that was killed and resumed continues from its last finished epoch and ends, on a CPU, with the
+same weights bit for bit.
 Exit codes: 0 trained; 2 wrong arguments, settings, data or weights; 130 interrupted.
 """
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from visavox.detector import Detector
 
 log = logging.getLogger("visavox.train")
+
+FINISHED = "finished"
+"""Marks the folder of a stage before the last that is trained."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,39 +86,51 @@ def train(
     from visavox.compute import resolve_device, resolve_precision
 
     run = Path(config.runs_path, code_version)
-    last = run / "checkpoints" / "last.ckpt"
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     detector = model.build(config)
     csv_path = Path(config.root_path, "data", f"{data_version}.csv")
-    data = BundleDataModule(config, csv_path, detector.prepare, full=detector.needs_track, allow_leaks=allow_leaks)
+    data = BundleDataModule(config, csv_path, detector.clip_of, full=detector.needs_track, allow_leaks=allow_leaks)
     data.prepare_data()
-    _claim(run, config, resume=resume, last=last)
-    if not last.is_file():
+    folders = [run / stage for stage in detector.stages[:-1]] + [run]
+    begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
+    _claim(run, config, resume=resume, last=next((last for last in reversed(begun) if last.is_file()), begun[0]))
+    if not any(last.is_file() for last in begun):
         _start_from(detector, pret_version)
         detector.fit_inputs(data.bundles("train"))
 
-    trainer = _trainer(config, run, device.type, precision)
-    trainer.fit(detector, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    return _test(trainer, data, run)
+    for stage, folder, last in zip(detector.stages, folders, begun):
+        detector.begin(stage)
+        trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"))
+        if not (folder / FINISHED).is_file():
+            trainer.fit(detector, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        if folder != run:
+            _finish_stage(detector, folder, trainer)
+    metrics = _test(trainer, data, run)
+    if trainer.is_global_zero:
+        detector.leave_outputs(run, data)
+    return metrics
 
 
-def _trainer(config: Config, run: Path, accelerator: str, precision: str) -> "pl.Trainer":
+def _trainer(
+    config: Config, run: Path, accelerator: str, precision: str, detector: "Detector", val_labels: Sequence[int]
+) -> "pl.Trainer":
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 
     from visavox.run import AtomicCheckpoints, History, checkpoints
 
     interactive = sys.stderr.isatty()
+    monitor, mode = detector.monitor(val_labels)
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=config.strategy,
         precision=precision,
-        max_epochs=config.epoch,
+        max_epochs=detector.epochs,
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.grad_clip or None,
         deterministic="warn" if accelerator == "cuda" else True,
@@ -125,9 +141,9 @@ def _trainer(config: Config, run: Path, accelerator: str, precision: str) -> "pl
         plugins=[AtomicCheckpoints()],
         callbacks=[
             LearningRateMonitor("epoch"),
-            EarlyStopping("val/auc", mode="max", patience=config.patience, check_on_train_epoch_end=True),
+            EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
             History(run / "metrics.csv"),
-            *checkpoints(run),
+            *checkpoints(run, monitor, mode),
             *([TQDMProgressBar()] if interactive else []),
         ],
         enable_progress_bar=interactive,
@@ -193,14 +209,22 @@ def _claim(run: Path, config: Config, *, resume: bool, last: Path) -> None:
     beside.replace(path)
 
 
+def _finish_stage(detector: "Detector", folder: Path, trainer: "pl.Trainer") -> None:
+    """The next stage goes on from the best epoch of this one; a file says that it needs no resuming."""
+    from visavox import weights
+
+    trainer.strategy.barrier()
+    detector.load_state_dict(weights.safe_load(folder / "best.ckpt")["state_dict"])
+    if trainer.is_global_zero:
+        (folder / FINISHED).touch()
+
+
 def _start_from(detector: "Detector", pret_version: str) -> None:
     """Load the weights that training starts from; `none` is said, never assumed in silence."""
     from visavox import weights
 
     if pret_version == "none":
-        log.info(
-            "training from random weights; `python -m visavox.weights list` names what --pret-version can start from"
-        )
+        detector.start_fresh()
         return
     path = Path(pret_version)
     if not path.is_file():
@@ -216,7 +240,9 @@ def _test(trainer: "pl.Trainer", data: Any, run: Path) -> dict[str, Any]:
     best = run / "best.ckpt"
     metrics: dict[str, Any] = {
         "best_checkpoint": str(best),
-        "best_val_auc": float(trainer.checkpoint_callback.best_model_score),
+        f"best_{trainer.checkpoint_callback.monitor.replace('/', '_')}": float(
+            trainer.checkpoint_callback.best_model_score
+        ),
         "epochs": trainer.current_epoch,
     }
     protocols = sorted(set(data.rows["protocol"]) - {""}) if "protocol" in data.rows else []

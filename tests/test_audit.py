@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 import torch
 
-from dataset import clip_from_bundle
+import model
 from visavox import audio, config
 from visavox.audit import Finding, audit_split, describe, judge, main, of_bundle, told_by_words
 from visavox.bundle import Bundle, BundleError
+from visavox.config import XceptionFusedConfig
+from visavox.detector import Detector
 from visavox.trim import Silence, silence, trimmed
 
 RATE, FPS = 16000, 25
@@ -204,16 +206,46 @@ def test_nothing_is_cut_unasked_nor_too_much(clip, tiny_config, make_bundle):
         trimmed(replace(bundle, audio=None, track=None, track_offsets=None), leading)
 
 
-def test_the_network_sees_the_cut_and_jitter_in_training_only(clip, tiny_config):
+def every_detector(*words: str) -> list[Detector]:
+    """One of each kind with fresh weights, as the tiny configurations describe them, and the fusion."""
+    configs = [config.load(path, words) for path in sorted(Path("configs").glob("*tiny.json"))]
+    sizes = {each.detector.name.removeprefix("xception_"): each.detector for each in configs}
+    fused = configs[-1].model_copy(
+        update={"detector": XceptionFusedConfig(video=sizes["video"], audio=sizes["audio"], abstain_below=0.5)}
+    )
+    detectors = []
+    for each in [*configs, fused]:
+        torch.manual_seed(0)
+        detectors.append(model.build(each))
+    return detectors
+
+
+def test_no_detector_forgets_the_cut(clip):
+    """What scoring and training see of a bundle with silence is what they see of one that was cut beforehand."""
     bundle = clip(5, planted=0.3)
-    plain = clip_from_bundle(bundle, tiny_config)
-    cut = clip_from_bundle(bundle, tiny_config.model_copy(update={"trim_silence": "leading"}))
-    n = tiny_config.frame_num
-    floor = plain.frames[:, n].amin()
-    assert (plain.frames[0, n] == floor).float().mean() > 3 * (cut.frames[0, n] == floor).float().mean()
-    jitter = tiny_config.model_copy(update={"temporal_jitter": 0.5, "augment": False})
-    assert clip_from_bundle(bundle, jitter).frames.equal(plain.frames)
+    for whole, cutting in zip(every_detector(), every_detector("trim_silence=leading"), strict=True):
+        beforehand = trimmed(bundle, cutting.config)
+        for detector in (whole, cutting):
+            detector.fit_inputs([bundle])
+        name = cutting.config.detector.name
+        assert cutting.score([bundle]) == pytest.approx(whole.score([beforehand]), abs=1e-12), name
+        assert abs(cutting.score([bundle]) - whole.score([bundle])).max() > 1e-9, f"{name} sees no difference"
+        of_cut, expected = (_tensors(each) for each in (cutting.clip_of(bundle), whole.clip_of(beforehand)))
+        assert all(a.equal(b) for a, b in zip(of_cut, expected, strict=True)), name
+
+
+def test_a_clip_begins_at_a_random_moment_in_training_only(clip):
+    bundle = clip(5, planted=0.3)
+    for plain, jittered in zip(every_detector("augment=false"), every_detector("augment=false", "temporal_jitter=0.5")):
+        assert all(a.equal(b) for a, b in zip(_tensors(jittered.clip_of(bundle)), _tensors(plain.clip_of(bundle))))
+        rngs = [np.random.default_rng(seed) for seed in (1, 1, 2)]
+        once, again, other = (_tensors(jittered.clip_of(bundle, rng)) for rng in rngs)
+        assert all(a.equal(b) for a, b in zip(once, again)) and not all(a.equal(b) for a, b in zip(once, other))
+    jitter = jittered.config
     starts = {trimmed(bundle, jitter, np.random.default_rng(seed)).track_frames for seed in range(20)}
     assert max(starts) <= bundle.track_frames and min(starts) >= bundle.track_frames - 13 and len(starts) > 5
-    once, again = (clip_from_bundle(bundle, jitter, np.random.default_rng(1)).frames for _ in range(2))
-    assert once.equal(again)
+
+
+def _tensors(clip) -> list[torch.Tensor]:
+    """The tensors of what `prepare` gave, however they are nested."""
+    return [clip] if isinstance(clip, torch.Tensor) else [tensor for part in clip for tensor in _tensors(part)]

@@ -12,7 +12,7 @@ import pytest
 from visavox.corpora.__main__ import main
 from visavox.corpora.groups import borrowed, components, find_leak, group_of, homes
 from visavox.corpora.protocols import share_out
-from visavox.corpora.splits import SplitError, label_map, read_split
+from visavox.corpora.splits import LABELS, SplitError, label_map, read_split
 
 SHARES = {"val": 0.2, "test": 0.2, "seed": 0}
 
@@ -162,7 +162,8 @@ def test_protocols_that_do_not_fit_say_which_does(corpus):
 def test_label_maps():
     assert label_map("1=real,0=fake")["1"] == 0 == label_map(" bonafide = real, spoof=FAKE")["bonafide"]
     assert label_map("1=real,0=fake")["0.0"] == 1 == label_map("bonafide=real,spoof=fake")["spoof"]
-    for text in ("1", "1=true", "=real", ""):
+    assert label_map(None) == label_map("") == LABELS
+    for text in ("1", "1=true", "=real"):
         with pytest.raises(SplitError, match="for example 1=real,0=fake"):
             label_map(text)
 

@@ -33,6 +33,36 @@ def test_delong_equals_its_definition():
     assert covariance == pytest.approx(expected, abs=1e-14)
 
 
+S100B = {  # (outcome, WFNS grade) -> S100 beta in 10 ng/l, sorted
+    (0, 1): "4 4 4 4 5 5 6 6 7 7 7 7 8 8 8 8 9 9 9 9 10 10 10 10 11 11 13 13 14 14 14 15 16 18 19 48 50",
+    (0, 2): "4 7 8 8 9 9 10 10 10 11 11 13 14 15 15 15 16 17 19 43",
+    (0, 3): "5 7 33",
+    (0, 4): "16 17 28 32 34 38 45 47",
+    (0, 5): "24 46 47 50",
+    (1, 1): "7 8",
+    (1, 2): "7 7 9 9 10 10 11 14 25 30 41 58",
+    (1, 3): "13",
+    (1, 4): "13 16 23 26 27 48 71 96",
+    (1, 5): "3 12 22 32 33 35 44 44 49 52 56 70 71 74 77 82 86 207",
+}
+"""113 patients with aneurysmal subarachnoid haemorrhage (Turck et al., Intensive Care Medicine 36, 2010): outcome (1 = poor)
+against a clinical grade and a blood protein; the example of R's package pROC (Robin et al., BMC Bioinformatics 12, 2011)."""
+
+
+def test_delong_equals_the_published_example():
+    """AUCs, Z and p of pROC's `roc.test(outcome ~ wfns + s100b)`, version 1.19.0.1, from its own test files."""
+    patients = [(label, grade, int(v)) for (label, grade), values in S100B.items() for v in values.split()]
+    labels, grade, protein = np.array(patients, float).T
+    found = delong(labels, protein, grade)
+    assert len(labels) == 113
+    assert found.auc_a == pytest.approx(0.73136856368563685, abs=1e-14)
+    assert found.auc_b == pytest.approx(0.82367886178861793, abs=1e-14)
+    assert found.p == pytest.approx(0.0271757822291882, abs=1e-14)
+    assert found.value / ((found.high - found.low) / (2 * 1.959963984540054)) == pytest.approx(
+        2.20898359144091, abs=1e-13
+    )
+
+
 def test_delong_by_hand():
     # reals 1 3, fakes 2 4 5: placements of the fakes 1/2 1 1, of the reals 1 2/3; AUC 5/6
     areas, covariance = delong_variance(np.array([0, 0, 1, 1, 1]), np.array([1.0, 3, 2, 4, 5]))

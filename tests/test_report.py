@@ -13,10 +13,11 @@ from sklearn.metrics import roc_auc_score
 
 from visavox.calibration import Calibration
 from visavox.config import Config
+from visavox.corpora.splits import label_map
 from visavox.report import commit_of, report_run, thumbnail, write_report
 from visavox.report.__main__ import main
 from visavox.report.compare import compare, matrix
-from visavox.report.scores import ScoresError, join, of_split, parse_label_map
+from visavox.report.scores import ScoresError, join, of_split
 
 QUICK = ["--resamples", "100"]
 
@@ -237,8 +238,8 @@ def test_scores_and_labels_that_say_real_are_turned_round(files: Path):
     labels.assign(label=1 - labels["label"]).to_csv(files / "turned.csv", index=False)
     scores = pd.read_csv(files / "good.csv")
     scores.assign(probability=1 - scores["probability"]).to_csv(files / "real.csv", index=False)
-    label_map = parse_label_map("0=fake,1=real")
-    back = join(files / "real.csv", files / "turned.csv", label_map=label_map, scores_of="real")
+    known = label_map("0=fake,1=real")
+    back = join(files / "real.csv", files / "turned.csv", label_map=known, scores_of="real")
     assert (back["label"] == there["label"]).all()
     assert back["probability"].to_numpy() == pytest.approx(there["probability"].to_numpy())
 
@@ -278,8 +279,6 @@ def test_comparison_and_split_refuse_what_does_not_fit():
         of_split(rows, "val")
     with pytest.raises(ScoresError, match="no column corpus"):
         matrix({"ours": rows.drop(columns="corpus")})
-    with pytest.raises(ScoresError, match="--label-map"):
-        parse_label_map("0:fake")
 
 
 def test_eval_writes_the_report_and_applies_the_calibration(
@@ -322,6 +321,16 @@ def test_eval_writes_the_report_and_applies_the_calibration(
     assert numbers["provenance"]["checkpoint_sha256"] == sha256_of(checkpoint)
     assert numbers["threshold"]["value"] == 0.4 and numbers["statuses"] == {"ok": 6}
     assert {"score", "load"} <= {row["stage"] for row in numbers["run_time"]}
+    turned = [line.replace(",0,", ",bonafide,").replace(",1,", ",0,").replace(",bonafide,", ",1,") for line in lines]
+    (tmp_path / "turned.csv").write_text("\n".join(["filename,label,identity", *turned]) + "\n")
+    words_of_turned = ["--labels", str(tmp_path / "turned.csv"), "--label-map", "1=real,0=fake"]
+    capsys.readouterr()
+    assert evaluation.main([*words, "-output", str(tmp_path / "raw.csv"), *labels]) == 0
+    said = capsys.readouterr().out
+    assert evaluation.main([*words, "-output", str(tmp_path / "raw.csv"), *words_of_turned]) == 0
+    assert capsys.readouterr().out == said and "AUC: " in said
+    assert evaluation.main([*words, *words_of_turned, *calibrated]) == 0
+    assert json.loads((tmp_path / "r/report.json").read_text())["overall"] == numbers["overall"]
     with pytest.raises(SystemExit):
         evaluation.main([*words, *calibrated])
     assert "--report needs --labels" in capsys.readouterr().err

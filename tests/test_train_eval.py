@@ -19,6 +19,7 @@ import model
 import train
 from visavox import config as configuration
 from visavox.bundle import Bundle
+from visavox.submission import describe_auc, label_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,10 +151,10 @@ def test_auc_when_labels_are_given_and_the_reason_when_not(submission, talking, 
     scores = read(submission)
     expected = roc_auc_score([name.startswith("fake") for name in scores], list(scores.values()))
     assert f"AUC: {expected:.4f} over 12 files" in capsys.readouterr().out
-    assert [evaluation.label_of(name, {"a/b.mp4": 1}) for name in ("a/b.mp4", "a/b.npz", "a/c.npz")] == [1, 1, None]
-    assert evaluation.describe_auc([], None).startswith("AUC: not computed, no labels")
+    assert [label_of(name, {"a/b.mp4": 1}) for name in ("a/b.mp4", "a/b.npz", "a/c.npz")] == [1, 1, None]
+    assert describe_auc([], None).startswith("AUC: not computed, no labels")
     one_class = [{"filename": "a", "probability": 0.5}]
-    assert "needs both classes" in evaluation.describe_auc(one_class, {"a": 1})
+    assert "needs both classes" in describe_auc(one_class, {"a": 1})
     (tmp_path / "wrong.csv").write_text("filename,label\na.mp4,maybe\n")
     assert evaluation.main([*words, "--labels", str(tmp_path / "wrong.csv")]) == 2
     assert "wrong.csv:2: label is 'maybe'" in capsys.readouterr().err

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 import eval as evaluation
 import model
 import train
+from visavox import calibration
 from visavox import config as configuration
 from visavox.bundle import Bundle
-from visavox.config import Config, ConfigError, XceptionFusedConfig
+from visavox.config import Config, ConfigError, LogitCalibration, XceptionFusedConfig
+from visavox.inputs import sha256_of
 from visavox.weights import WeightsError, safe_load
 from visavox.xception import __main__ as command
 from visavox.xception import fusion
@@ -87,7 +90,7 @@ def test_equal_and_video_trust_against_hand_computed_values():
     assert equal.logit[0] == pytest.approx(0.5) and equal.alpha_video[0] == 0.5
     trusting = fusion.fuse([2.0], [-1.0], strategy="video_trust")
     assert trusting.logit[0] == pytest.approx(0.85 * 2 - 0.15 * 1)  # 1.55
-    cooled = fusion.fuse([2.0], [-1.0], strategy="equal", audio_temperature=2.0)
+    cooled = fusion.fuse([2.0], fusion.calibrate(np.array([-1.0]), temperature=2.0), strategy="equal")
     assert cooled.logit[0] == pytest.approx(0.5 * 2 - 0.5 * 0.5)  # 0.75
 
 
@@ -108,7 +111,74 @@ def test_what_tau_does(tau: float, low: float):
     assert fusion.adaptive(sure, unsure, tau)[0] == pytest.approx(1 - low, abs=5e-4)
 
 
-@pytest.mark.parametrize("strategy", ["equal", "video_trust", "adaptive"])
+def test_either_is_as_fake_as_the_most_fake_modality():
+    video, audio = np.array([3.0, -3.0, -1.0, 2.0]), np.array([-3.0, 3.0, -2.0, 2.0])
+    fused = fusion.fuse(video, audio, strategy="either")
+    assert fused.logit.tolist() == [3, 3, -1, 2] and fused.alpha_video.tolist() == [1, 0, 1, 1]
+    assert fusion.fuse(video, audio, strategy="equal").logit.tolist()[:2] == [0, 0]  # sure of both: 0.5
+
+
+def test_calibration_is_a_line_in_the_logit_before_the_temperature():
+    raw = evidence([1.0] * 7, np.full(200, -2.0))
+    settings = SETTINGS.model_copy(
+        update={
+            "video_calibration": LogitCalibration(a=0.5, b=3.0),
+            "audio_calibration": LogitCalibration(a=4.0, b=-1.0),
+            "audio_temperature": 3.0,
+        }
+    )
+    said = raw.calibrated(settings)
+    assert set(said.frame_logits) == {2.0} and set(said.window_logits) == {1.0}
+    assert fuse_segments(raw, settings).fused.logit == pytest.approx(1.5)
+    analysis = explain(raw, settings)
+    assert analysis.p_video == pytest.approx(expit(2)) and analysis.p_audio == pytest.approx(expit(1))
+    assert analysis.frames[0].p_fake == pytest.approx(expit(2)) and analysis.p_fake == pytest.approx(expit(1.5))
+
+
+def test_fuse_takes_the_calibration_beside_each_checkpoint(tmp_path: Path, capsys):
+    """What eval.py would make of a branch's scores with this calibration is what the fusion makes of its logits."""
+    paths = {}
+    for seed, branch in enumerate(("video", "audio")):
+        torch.manual_seed(seed)
+        detector = model.build(tiny(branch))
+        paths[branch] = tmp_path / branch / "best.ckpt"
+        paths[branch].parent.mkdir()
+        torch.save({"state_dict": detector.state_dict(), "hyper_parameters": dict(detector.hparams)}, paths[branch])
+    z = np.array([-2.0, 0.3, 4.0])
+    labels, scores = np.arange(80) % 2, expit(np.random.default_rng(0).normal(2 * (np.arange(80) % 2) + 1, 2))
+    prior = {"video": None, "audio": 0.1}
+    fitted = {
+        branch: calibration.fit(labels, scores, "platt", target_prior=prior[branch], checkpoint=sha256_of(path))
+        for branch, path in paths.items()
+    }
+    fitted["video"].save(tmp_path / "video/calibration.json")
+    words = [
+        "fuse",
+        "--video",
+        str(paths["video"]),
+        "--audio",
+        str(paths["audio"]),
+        "--output",
+        str(tmp_path / "x.ckpt"),
+    ]
+    assert command.main(words) == 0
+    assert "video: platt a = " in (said := capsys.readouterr().out) and "audio: not calibrated" in said
+    assert model.load(tmp_path / "x.ckpt").settings.audio_temperature == 2.0, "the seed's, where nothing is known"
+    fitted["audio"].save(tmp_path / "audio/calibration.json")
+    assert command.main(words) == 0
+    settings = model.load(tmp_path / "x.ckpt").settings
+    assert settings.audio_temperature == 1.0
+    for branch, line in {"video": settings.video_calibration, "audio": settings.audio_calibration}.items():
+        assert expit(fusion.calibrate(z, line.a, line.b)) == pytest.approx(fitted[branch](expit(z)), abs=1e-12)
+
+    replace(fitted["audio"], checkpoint="another").save(tmp_path / "audio/calibration.json")
+    assert command.main(words) == 2 and "fitted for another checkpoint" in capsys.readouterr().err
+    isotonic = calibration.fit(labels, scores, "isotonic")
+    isotonic.save(tmp_path / "audio/calibration.json")
+    assert command.main(words) == 2 and "isotonic is no line in the logit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("strategy", ["equal", "video_trust", "adaptive", "either"])
 def test_weights_sum_to_one_and_what_is_missing_weighs_nothing(strategy: fusion.Strategy):
     video, audio = np.array([3.0, np.nan, -1.0, np.nan]), np.array([-2.0, 4.0, np.nan, np.nan])
     fused = fusion.fuse(video, audio, strategy=strategy, tau=3.0)
@@ -207,11 +277,13 @@ def test_a_branch_that_is_outvoted_is_named():
 def test_each_branch_sees_its_own_kind_of_fake_and_the_fusion_both(tmp_path: Path):
     from examples import xception as example
 
-    aucs = example.table(tmp_path, example.make_pair(tmp_path, small=True))
+    aucs, accuracy = example.table(tmp_path, example.make_pair(tmp_path, small=True))
     assert aucs["video"]["face_blended"] >= 0.9 and aucs["audio"]["voice_vocoded"] >= 0.9
     assert 0.2 < aucs["video"]["voice_vocoded"] < 0.8 and 0.2 < aucs["audio"]["face_blended"] < 0.8
     both = {name: row["blended or vocoded"] for name, row in aucs.items()}
-    assert both["fused equal"] >= max(both["video"], both["audio"])
+    assert both["equal"] >= max(both["video"], both["audio"])
+    assert accuracy["video"]["face_blended"] >= 0.9 and accuracy["audio"]["voice_vocoded"] >= 0.9
+    assert accuracy["either"]["blended or vocoded"] >= 0.85
 
 
 def test_an_analysis_as_json_and_csv():
@@ -414,6 +486,19 @@ def test_silence_is_trimmed_for_both_branches_alike(pair: FusedScorer, long_bund
     seen = trimming.evidence(late)
     assert 2 <= seen.window_starts[0] < 2.2 and 2 <= seen.frame_seconds[0] < 2.2
     assert pair.evidence(late).window_starts[0] == 0
+
+
+@pytest.mark.parametrize("strategy", ["equal", "video_trust", "adaptive", "either"])
+def test_training_in_common_weighs_as_scoring_does(pair: FusedScorer, long_bundle: Bundle, make_bundle, strategy):
+    lines = {"video_calibration": LogitCalibration(a=0.5, b=1.0), "audio_calibration": LogitCalibration(a=2.0, b=-1.0)}
+    settings = pair.settings.model_copy(update={"strategy": strategy, "tau": 5.0, "audio_temperature": 2.0, **lines})
+    scorer = FusedScorer(pair.config.model_copy(update={"detector": settings})).eval()
+    scorer.load_state_dict(pair.state_dict())
+    clip = torch.utils.data.default_collate([scorer.clip_of(long_bundle), scorer.clip_of(make_bundle(4))])
+    with torch.inference_mode():
+        video, audio, fused = (z.double().numpy() for z in (scorer.video(clip[0]), scorer.audio(clip[1]), scorer(clip)))
+    expected = fusion.fuse(0.5 * video + 1, (2 * audio - 1) / 2, strategy=strategy, tau=5.0).logit
+    assert fused == pytest.approx(expected, abs=1e-4)
 
 
 def test_faces_kept_stand_in_for_a_track_left_out(pair: FusedScorer, make_bundle):

@@ -73,6 +73,22 @@ class Calibration:
             return calibrated
         return shift_prior(calibrated, self.n_fake / (self.n_fake + self.n_real), self.target_prior)
 
+    def line(self) -> tuple[float, float] | None:
+        """a and b of logit(p') = a logit(p) + b; None where the map is no such line."""
+        match self.method:
+            case "none":
+                a, b = 1.0, 0.0
+            case "temperature":
+                a, b = 1 / self.parameters["T"], 0.0
+            case "platt":
+                a, b = self.parameters["a"], self.parameters["b"]
+            case _:
+                return None
+        if self.target_prior is not None:
+            now, was = self.target_prior, self.n_fake / (self.n_fake + self.n_real)
+            b += float(logit(np.array(now)) - logit(np.array(was)))
+        return a, b
+
     def save(self, path: Path) -> None:
         """Write beside, then rename."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -134,6 +134,15 @@ class XceptionAudioConfig(Settings):
     after_training: ClassVar[dict[str, Any]] = dict.fromkeys(("pooling", "top_k", "chunk"), True)
 
 
+class LogitCalibration(Settings):
+    """P(fake) = sigmoid(a z + b) of a branch's logit z, fitted on validation clips; 1 and 0 leave it as it is."""
+
+    a: float = Field(1.0, gt=0)
+    """Slope."""
+    b: float = 0.0
+    """Offset."""
+
+
 class XceptionFusedConfig(Settings):
     """The two Xceptions as one scorer. Put together of two trained ones: `python -m visavox.xception fuse`."""
 
@@ -143,12 +152,16 @@ class XceptionFusedConfig(Settings):
     """The branch that sees."""
     audio: XceptionAudioConfig = XceptionAudioConfig()
     """The branch that hears."""
-    strategy: Literal["equal", "video_trust", "adaptive"] = "equal"
-    """Weights of the branches: 50/50, 85/15, or by the confidence of each."""
+    video_calibration: LogitCalibration = LogitCalibration()
+    """Of the frames' logits; `fuse` takes it from the calibration.json beside the branch's checkpoint."""
+    audio_calibration: LogitCalibration = LogitCalibration()
+    """Of the windows' logits."""
+    strategy: Literal["equal", "video_trust", "adaptive", "either"] = "equal"
+    """Weights of the branches: 50/50, 85/15, by the confidence of each, or all to the one that sees more of a fake."""
     tau: float = Field(0.2, ge=0)
     """Sharpness of `adaptive`: 0.2 is as good as equal (0.475 to 0.525), from 5 on it bites (0.08 to 0.92)."""
     audio_temperature: float = Field(2.0, ge=1, le=10)
-    """Divides the audio logits before fusing."""
+    """Divides the audio logits before fusing; 1 where `fuse` has found a calibration."""
     threshold: float = Field(0.5, ge=0.3, le=0.7)
     """P(fake) from which a clip is called fake."""
     abstain_below: float = Field(0.6, ge=0.5, le=1)
@@ -159,11 +172,101 @@ class XceptionFusedConfig(Settings):
     """Segments that pooling=top_k takes."""
 
     after_training: ClassVar[dict[str, Any]] = dict.fromkeys(
-        ("strategy", "tau", "audio_temperature", "threshold", "abstain_below", "pooling", "top_k"), True
+        ("strategy", "tau", "audio_temperature", "threshold", "abstain_below", "pooling", "top_k")
+        + ("video_calibration", "audio_calibration"),
+        True,
     ) | {"video": XceptionVideoConfig.after_training, "audio": XceptionAudioConfig.after_training}
 
 
-DetectorConfig = TimeSformerSyncNetConfig | XceptionVideoConfig | XceptionAudioConfig | XceptionFusedConfig
+class AnomalyConfig(Settings):
+    """Mouth and voice learnt from real clips alone; the score is how unlikely a clip is after what was learnt."""
+
+    name: Literal["anomaly"] = "anomaly"
+    """Which detector; each has settings of its own."""
+    vis_backbone: str = "efficientnet_b0"
+    """Image network over mouths, by its name in timm; `test_efficientnet` is small enough for tests."""
+    vis_weights: str = "efficientnet_b0_imagenet"
+    """Where it starts from: a name of the registry, or `none` for random weights."""
+    vis_num_frames: int = Field(16, ge=8, le=32)
+    """Frames of a window, 25 a second."""
+    vis_size: int = Field(112, ge=16)
+    """Side of the mouth crops in pixels."""
+    vis_transformer_layers: int = Field(4, ge=2, le=6)
+    """Layers of the encoder over a window's frames."""
+    vis_transformer_d_model: int = Field(256, ge=128, le=512)
+    """Width of both streams and of the fused features; num_heads divides it."""
+    aud_backbone: str = "mobilenetv2_100"
+    """Image network over chunks of log-mel, by its name in timm."""
+    aud_weights: str = "mobilenetv2_100_imagenet"
+    """Where it starts from: a name of the registry, or `none` for random weights."""
+    aud_num_chunks: int = Field(8, ge=4, le=16)
+    """Chunks of sound in a window's seconds."""
+    aud_n_mels: int = Field(80, ge=64, le=128)
+    """Mel bins."""
+    aud_transformer_layers: int = Field(4, ge=2, le=6)
+    """Layers of the encoder over a window's chunks."""
+    chunk_steps: int = Field(20, ge=4, le=40)
+    """Steps of 10 ms in a chunk; chunks overlap where this is longer than their distance."""
+    num_heads: int = Field(8, ge=1)
+    """Attention heads of both encoders."""
+    decoder_d_model: int = Field(512, ge=32)
+    """Width of the autoregressive decoder; decoder_heads divides it."""
+    decoder_layers: int = Field(6, ge=1)
+    """Its layers."""
+    decoder_heads: int = Field(8, ge=1)
+    """Its attention heads."""
+    mixtures: int = Field(4, ge=1)
+    """Gaussians that the next step is a mixture of; 1 is a single one with a variance per dimension."""
+    least_variance: float = Field(0.01, gt=0)
+    """Least variance of a Gaussian; features have mean square 1."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout of encoders, fusion and decoder."""
+    sync_epochs: int = Field(50, ge=1)
+    """Epochs at most of the stage `sync`, in which the streams are trained; `epoch` is for the stage `density`."""
+    max_offset: int = Field(15, ge=4)
+    """Frames by which a clip's own sound is moved, at most, to serve as a negative."""
+    least_offset: int = Field(3, ge=2)
+    """Frames from which moved sound counts as not belonging; below it is neither own nor foreign."""
+    windows: int = Field(4, ge=2)
+    """Windows drawn from a clip per training step."""
+    temperature: float = Field(0.07, gt=0)
+    """Of the contrastive loss."""
+    match_weight: float = Field(1.0, ge=0)
+    """Weight of the fusion's own loss (own sound or not) beside the contrastive one."""
+    collapse_bound: float = Field(0.01, ge=0, lt=1)
+    """Least share of the features' power that differs between clips; training stops where it stays below. 0: never."""
+    joint: bool = False
+    """Train streams and decoder together on likelihood alone, for comparison: the features collapse."""
+    window_stride: int = Field(4, ge=1)
+    """In scoring a window begins at every n-th frame."""
+    chunk: int = Field(64, ge=1)
+    """Images or windows that go through a network at once in scoring."""
+    false_positive_rate: float = Field(0.05, gt=0, lt=1)
+    """Share of real validation clips that lie above the threshold, which is where P(fake) is 0.5."""
+
+    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(("chunk", "collapse_bound"), True)
+
+    @model_validator(mode="after")
+    def _heads_divide_widths(self) -> "AnomalyConfig":
+        faults = []
+        if self.vis_transformer_d_model % (2 * self.num_heads):
+            faults.append(
+                f"detector.vis_transformer_d_model={self.vis_transformer_d_model} is no multiple of twice "
+                f"detector.num_heads={self.num_heads}"
+            )
+        if self.decoder_d_model % (2 * self.decoder_heads):
+            faults.append(
+                f"detector.decoder_d_model={self.decoder_d_model} is no multiple of twice "
+                f"detector.decoder_heads={self.decoder_heads}"
+            )
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+DetectorConfig = (
+    TimeSformerSyncNetConfig | XceptionVideoConfig | XceptionAudioConfig | XceptionFusedConfig | AnomalyConfig
+)
 
 
 class Config(Settings):
@@ -259,6 +362,10 @@ class Config(Settings):
     """Flip, colour, blur, noise and compression of the faces in training, the same for all frames of a clip."""
     balance: bool = True
     """Draw real and fake clips equally often in training."""
+    train_on: Literal["all", "real"] = "all"
+    """`real` drops fakes from the training split; what is validated and tested on stays as it is."""
+    max_videos_per_class: int | None = Field(None, ge=1)
+    """Training clips of each class, at most, drawn by seed; null takes all."""
     runs_path: str = "runs"
     """Folder for training runs; each has its own below it."""
     wandb: Literal["off", "offline", "online"] = "off"

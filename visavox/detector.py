@@ -1,12 +1,14 @@
 """What every detector is: one network, one way in, one way out.
 
-    video -> crop.crop_video -> Bundle -> Detector.prepare -> batch -> Detector.forward -> (B,) logits -> Scorer.score
+    video -> crop.crop_video -> Bundle -> Detector.clip_of -> batch -> Detector.forward -> (B,) logits -> Scorer.score
 
 Higher always means more fake; label 1 = fake. Networks give logits; the one sigmoid is in `score`.
 """
 
+import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,13 +21,16 @@ from torchmetrics.classification import BinaryAUROC
 
 from visavox.bundle import Bundle
 from visavox.config import Config
+from visavox.trim import trimmed
+
+log = logging.getLogger("visavox.detector")
 
 
 class Example(NamedTuple):
     """One labelled clip, or a batch of them once collated."""
 
     clip: Any
-    """What `prepare` gave: a NamedTuple of tensors."""
+    """What `clip_of` gave: a NamedTuple of tensors."""
     label: Tensor
     """() or (B,) float32: 1 = fake."""
     index: Tensor
@@ -40,10 +45,18 @@ class Scorer(Protocol):
 
 
 class Detector(pl.LightningModule):
-    """One network. Subclasses give `prepare` and `forward`, and `loss` where it is not binary cross-entropy."""
+    """One network. Subclasses give `prepare` and `forward`, and `loss` where it is not binary cross-entropy.
 
+    Bundles come in through `clip_of` and `score`, which cut them as `trim_silence` and `temporal_jitter` say; `prepare` and
+    `judge` get what is left and know nothing of it.
+    """
+
+    stages: tuple[str, ...] = ("",)
+    """What is trained one after the other, each from the best of the one before."""
     needs_track: bool = False
     """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
+    fewer_faces: bool = False
+    """Whether `seeing(n)` gives the same network on n faces of each bundle, for `eval.py --time-budget`."""
 
     def __init__(self, config: Config):
         super().__init__()
@@ -53,6 +66,10 @@ class Detector(pl.LightningModule):
             {"config": config.model_dump(mode="json")}
         )  # plain values: loads with weights_only=True
         self.aucs = nn.ModuleDict({f"{split}_auc": BinaryAUROC() for split in ("train", "val", "test")})
+
+    def clip_of(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Any:
+        """What the network sees of a bundle: trimmed, in training begun at a random moment, then prepared."""
+        return self.prepare(trimmed(bundle, self.config, rng), rng)
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Any:
         """A bundle as the network wants it: a NamedTuple of tensors without batch dimension.
@@ -66,6 +83,27 @@ class Detector(pl.LightningModule):
         """A collated clip -> (B,) logits, higher = more fake."""
         raise NotImplementedError
 
+    @property
+    def epochs(self) -> int:
+        """Epochs at most of the stage that was begun."""
+        return self.config.epoch
+
+    def begin(self, stage: str) -> None:
+        """Make ready to train one of `stages`."""
+
+    def monitor(self, val_labels: Collection[int]) -> tuple[str, str]:
+        """What the best epoch is chosen by, and whether `max` or `min` of it, for a validation split with these labels."""
+        return "val/auc", "max"
+
+    def start_fresh(self) -> None:
+        """Prepare for training without --pret-version; said, never assumed in silence."""
+        log.info(
+            "training from random weights; `python -m visavox.weights list` names what --pret-version can start from"
+        )
+
+    def leave_outputs(self, run: Path, data: Any) -> None:
+        """Write what this detector leaves in the run's folder beside what all leave; `data` is its BundleDataModule."""
+
     def fit_inputs(self, bundles: Iterable[Bundle]) -> None:
         """Fit what standardises the inputs on the training split, once, before the first step."""
 
@@ -73,7 +111,11 @@ class Detector(pl.LightningModule):
         return binary_cross_entropy_with_logits(logits, labels)
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """P(fake) of bundles, (N,) float64. Deterministic; the order and the batch do not matter."""
+        """P(fake) of bundles, (N,) float64, silence trimmed. Deterministic; the order and the batch do not matter."""
+        return self.judge([trimmed(bundle, self.config) for bundle in bundles])
+
+    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """P(fake) of bundles as they are, (N,) float64."""
         self.eval()
         clip = default_collate([self.prepare(bundle, None) for bundle in bundles])
         clip = self.transfer_batch_to_device(clip, self.device, 0)
@@ -112,7 +154,7 @@ class Detector(pl.LightningModule):
         else:
             optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = min(total, round(total * self.config.warmup_epochs / self.config.epoch))
+        warmup = min(total, round(total * self.config.warmup_epochs / self.epochs))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -68,12 +68,13 @@ def track_faces(
     size: int,
     margin: float = 0.4,
     smooth: int = SMOOTH,
+    trust: int = TRUST,
     expected_frames: int | None = None,
 ) -> FaceTrack | None:
     """The main face of frames (H, W, 3) uint8 RGB, or None where no face is found.
 
     The detector sees every `step`-th frame, and frames between where interpolation cannot be trusted: in stretches
-    longer than TRUST, where a face has no partner at the other end, and beside a frame where a face's path is bent.
+    longer than `trust`, where a face has no partner at the other end, and beside a frame where a face's path is bent.
     Boxes and landmarks are interpolated between these frames, never beyond them, and averaged over `smooth` frames
     (edges repeated). A face out of sight for more than BRIDGE frames ends its track, a shot cut ends all. The main
     track has the largest sum of sqrt(box area) over its frames, times its mean score.
@@ -94,7 +95,7 @@ def track_faces(
                 best = _better(best, shot.finish())
                 looked += shot.looked
             room = min(CHUNK, max(1, CHUNK_BYTES // frame.nbytes))
-            shot = _Shot(detector, index, step, room, lambda: _Track(CropStore(size, compress), margin, smooth))
+            shot = _Shot(detector, index, step, trust, room, lambda: _Track(CropStore(size, compress), margin, smooth))
         shot.add(frame)
         read += 1
     if shot is None:
@@ -128,8 +129,10 @@ def _differ(before: list[np.ndarray], after: list[np.ndarray]) -> bool:
 class _Shot:
     """Faces of one shot: holds a chunk of frames, decides where to look, links what is found, cuts what is settled."""
 
-    def __init__(self, detector: FaceDetector, first: int, step: int, room: int, new_track: "Callable[[], _Track]"):
-        self.detector, self.new_track = detector, new_track
+    def __init__(
+        self, detector: FaceDetector, first: int, step: int, trust: int, room: int, new_track: "Callable[[], _Track]"
+    ):
+        self.detector, self.trust, self.new_track = detector, trust, new_track
         self.stride = min(step, room)
         self.chunk = room // self.stride * self.stride  # frames
         self.buffer: dict[int, np.ndarray] = {}
@@ -187,7 +190,8 @@ class _Shot:
         return [
             (left, right)
             for left, right in pairwise(looked)
-            if right - left > 1 and (right - left > TRUST or bent & {left, right} or not self._same_faces(left, right))
+            if right - left > 1
+            and (right - left > self.trust or bent & {left, right} or not self._same_faces(left, right))
         ]
 
     def _same_faces(self, left: int, right: int) -> bool:

@@ -28,13 +28,13 @@ class AtomicCheckpoints(TorchCheckpointIO):
             beside.unlink(missing_ok=True)
 
 
-def checkpoints(run: Path) -> list[ModelCheckpoint]:
-    """best.ckpt, the epoch with the highest val/auc, and checkpoints/last.ckpt after every epoch; in this order.
+def checkpoints(run: Path, monitor: str = "val/auc", mode: str = "max") -> list[ModelCheckpoint]:
+    """best.ckpt, the epoch with the highest (or lowest) `monitor`, and checkpoints/last.ckpt after every epoch; in this order.
 
     Two callbacks, since `save_last` of Lightning 2.6 writes only when the best has changed.
     """
     common = {"dirpath": run / "checkpoints", "save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = Best(run, **common, filename="best", monitor="val/auc", mode="max")
+    best = Best(run, **common, filename="best", monitor=monitor, mode=mode)
     return [best, ModelCheckpoint(**common, filename="last")]
 
 

@@ -58,12 +58,14 @@ def make_corpus(arguments: argparse.Namespace) -> str:
     from visavox.corpora.clip import clip_table
     from visavox.corpora.disk import Disk, match
     from visavox.corpora.protocols import share_out
-    from visavox.corpora.splits import SplitError
+    from visavox.corpora.splits import SplitError, label_map
 
     disk = Disk(arguments.root, arguments.bundles)
     reader = importlib.import_module(f"visavox.corpora.{arguments.corpus}")
     options = {name: getattr(arguments, name) for name in CORPORA[arguments.corpus][0]}
-    corpus = reader.read(disk, **options | _label_map(arguments, options))
+    if "label_map" in options:
+        options["label_map"] = label_map(arguments.label_map)
+    corpus = reader.read(disk, **options)
     rows, missing = match(clip_table(corpus), disk, corpus.key)
     said = [f"{corpus.name}: {missing if disk.root or disk.bundle_root else f'{len(rows)} clips in the metadata'}"]
     said += corpus.notes
@@ -93,9 +95,8 @@ def make_folder(arguments: argparse.Namespace) -> str:
     from visavox.corpora import folder, protocols, splits
     from visavox.corpora.groups import find_leak
 
-    rows = folder.read_folder(
-        arguments.root, by=arguments.by, labels=arguments.labels, **_label_map(arguments, {"label_map"})
-    )
+    labels = splits.label_map(arguments.label_map)
+    rows = folder.read_folder(arguments.root, by=arguments.by, labels=arguments.labels, label_map=labels)
     if rows["split"].eq("").all():
         rows = protocols.assign_groups(rows, val=arguments.val, test=arguments.test, seed=arguments.seed)
     base = arguments.relative_to or default_base(arguments.output)
@@ -171,14 +172,6 @@ def _only(rows: "pd.DataFrame", conditions: Sequence[str]) -> "pd.DataFrame":
         wanted = asked | {""} | ({"real"} if column == "method" else set())
         rows = rows[rows[column].isin(wanted)]
     return rows
-
-
-def _label_map(arguments: argparse.Namespace, options: object) -> dict[str, dict[str, int]]:
-    from visavox.corpora.splits import LABELS, label_map
-
-    if "label_map" not in options:
-        return {}
-    return {"label_map": label_map(arguments.label_map) if arguments.label_map else LABELS}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -27,12 +27,16 @@ class SplitError(ValueError):
     """The split CSV cannot be trained on; the message lists every fault with its line numbers and cure."""
 
 
-def label_map(text: str) -> dict[str, int]:
-    """`1=real,0=fake` (or `bonafide=real,spoof=fake`) -> what each label means, 1 = fake; the usual ones stay as well.
+def label_map(text: str | None) -> dict[str, int]:
+    """What --label-map says: `1=real,0=fake` (or `bonafide=real,spoof=fake`) -> what each label means, 1 = fake.
+
+    The usual ones stay as well, and are all there is without a text.
 
     Raises:
         SplitError: not such a text.
     """
+    if not text:
+        return LABELS
     pairs = [[part.strip().lower() for part in pair.split("=")] for pair in text.split(",")]
     if not all(len(pair) == 2 and pair[0] and pair[1] in ("real", "fake") for pair in pairs):
         raise SplitError(f"--label-map {text!r}: write what each label means, for example 1=real,0=fake")

@@ -93,6 +93,7 @@ def report_run(
     config: "Config",
     calibration: "Calibration | None",
     checkpoint: str,
+    label_map: "dict[str, int] | None" = None,
 ) -> dict[str, Any]:
     """The report of a run of eval.py, printed in short; returns its numbers.
 
@@ -101,14 +102,16 @@ def report_run(
         labels: CSV with filename,label and the columns of the parts.
         inputs: file name -> the video or bundle it was scored from.
         checkpoint: sha256 of the checkpoint.
+        label_map: what the labels mean where 1 is not fake.
     """
     import pandas as pd
 
     from visavox.bundle import prep_hash
+    from visavox.corpora.splits import LABELS
     from visavox.inputs import sha256_of
     from visavox.report.scores import look_up, read_labels
 
-    known = read_labels(labels)
+    known = read_labels(labels, label_map or LABELS)
     scored = pd.DataFrame(rows)[["filename", "probability", "status", "seconds"]]
     numbers = write_report(
         look_up(scored, known, labels),

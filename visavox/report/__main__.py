@@ -28,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make(arguments: argparse.Namespace) -> int:
     from visavox.calibration import Calibration
+    from visavox.corpora.splits import label_map
     from visavox.inputs import VIDEO_SUFFIXES, find_inputs, sha256_of
     from visavox.report import describe, write_report
-    from visavox.report.scores import parse_label_map, read_details, read_labels
+    from visavox.report.scores import read_details, read_labels
 
     rows = _rows(arguments.scores, arguments)
     inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"}) if arguments.input else {}
@@ -43,7 +44,7 @@ def _make(arguments: argparse.Namespace) -> int:
         rows,
         arguments.output,
         title=arguments.title or f"Evaluation of {arguments.scores.name}",
-        labels=read_labels(arguments.labels, parse_label_map(arguments.label_map)) if arguments.labels else None,
+        labels=read_labels(arguments.labels, label_map(arguments.label_map)) if arguments.labels else None,
         calibration=Calibration.load(arguments.calibration) if arguments.calibration else None,
         threshold=arguments.threshold,
         split=arguments.split,
@@ -88,9 +89,10 @@ def _matrix(arguments: argparse.Namespace) -> int:
 
 
 def _rows(path: Path, arguments: argparse.Namespace) -> Any:
-    from visavox.report.scores import join, parse_label_map
+    from visavox.corpora.splits import label_map
+    from visavox.report.scores import join
 
-    return join(path, arguments.labels, label_map=parse_label_map(arguments.label_map), scores_of=arguments.scores_of)
+    return join(path, arguments.labels, label_map=label_map(arguments.label_map), scores_of=arguments.scores_of)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -102,7 +104,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     shared.add_argument("--labels", type=Path, help="CSV with filename,label and the columns of the parts")
     shared.add_argument("--split", help="rows to use: train, val, test or all (default test where there are splits)")
     shared.add_argument("--group", help="column of identities (default group, identity, source or speaker)")
-    shared.add_argument("--label-map", help="how labels are written, for example 0=fake,1=real")
+    shared.add_argument("--label-map", metavar="MAP", help="what labels mean where 1 is not fake: 1=real,0=fake")
     shared.add_argument(
         "--scores-of", choices=("fake", "real"), default="fake", help="what the scores are probabilities of"
     )

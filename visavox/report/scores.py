@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "fake": 1}
+from visavox.corpora.splits import LABELS
+
 GROUP_COLUMNS = ("group", "identity", "source", "speaker")
 """Columns that say whose clip it is; the first one that is there groups the bootstrap."""
 
@@ -22,7 +23,7 @@ def join(
     scores: Path,
     labels: Path | None,
     *,
-    label_map: dict[str, int] | None = None,
+    label_map: dict[str, int] = LABELS,
     scores_of: str = "fake",
 ) -> pd.DataFrame:
     """The labelled rows of a score file: filename, probability (of fake), label (1 = fake), status, seconds, path, and
@@ -32,7 +33,7 @@ def join(
         scores: CSV with filename,probability (or filename,label of the DFDC form); statuses and seconds are taken from
             the details file that eval.py wrote beside it.
         labels: CSV with filename,label and more columns, a split CSV for example; None where `scores` has both columns.
-        label_map: how labels are written there, for example {"0": 1, "1": 0} where 1 means real.
+        label_map: what labels mean there, as `visavox.corpora.splits.label_map` gives it.
         scores_of: `real` turns scores round that are P(real).
 
     Raises:
@@ -78,22 +79,11 @@ def read_details(scores: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def read_labels(path: Path, label_map: dict[str, int] | None = None) -> pd.DataFrame:
+def read_labels(path: Path, label_map: dict[str, int] = LABELS) -> pd.DataFrame:
     table = _read_csv(path)
     _require(table, ("filename", "label"), path)
     table["label"] = _as_labels(table["label"], path, label_map)
     return table
-
-
-def parse_label_map(text: str | None) -> dict[str, int] | None:
-    """`0=fake,1=real` -> {"0": 1, "1": 0}."""
-    if not text:
-        return None
-    try:
-        pairs = [word.split("=") for word in text.split(",")]
-        return {written.strip().lower(): LABELS[meaning.strip().lower()] for written, meaning in pairs}
-    except (ValueError, KeyError):
-        raise ScoresError(f"--label-map {text!r} is not understood; write for example 0=fake,1=real") from None
 
 
 def of_split(rows: pd.DataFrame, split: str | None) -> tuple[pd.DataFrame, str]:
@@ -159,12 +149,11 @@ KEYS = (
 )
 
 
-def _as_labels(cells: pd.Series, path: Path, label_map: dict[str, int] | None) -> list[int]:
-    known = label_map or LABELS
-    values = [known.get(str(cell).strip().lower()) for cell in cells]
+def _as_labels(cells: pd.Series, path: Path, label_map: dict[str, int]) -> list[int]:
+    values = [label_map.get(str(cell).strip().lower()) for cell in cells]
     if None in values:
         line = values.index(None)
-        raise ScoresError(f"{path}:{line + 2}: label is {cells.iloc[line]!r}, expected one of {', '.join(known)}")
+        raise ScoresError(f"{path}:{line + 2}: label is {cells.iloc[line]!r}, expected one of {', '.join(label_map)}")
     return values
 
 

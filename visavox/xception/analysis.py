@@ -50,9 +50,9 @@ class Analysis:
     confidence: float
     """max(p_fake, 1 - p_fake)."""
     p_video: float | None
-    """Pooled over frames; None without a face."""
+    """Pooled over frames, after calibration; None without a face."""
     p_audio: float | None
-    """Pooled over windows, after the temperature; None without sound."""
+    """Pooled over windows, after calibration and temperature; None without sound."""
     alpha_video: float
     """Mean weight of the video over the segments."""
     alpha_audio: float
@@ -104,13 +104,13 @@ def explain(evidence: Evidence, settings: XceptionFusedConfig) -> Analysis:
     """Evidence -> the answer; pure arithmetic."""
     parts = fuse_segments(evidence, settings)
     p_fake = clip_probability(evidence, settings)
-    judged = bool(len(evidence.frame_logits) or len(evidence.window_logits))
+    said = evidence.calibrated(settings)
+    judged = bool(len(said.frame_logits) or len(said.window_logits))
     verdict = fusion.decide(p_fake, settings.threshold, settings.abstain_below) if judged else "ABSTAIN"
-    frame_p = fusion.sigmoid(evidence.frame_logits)
-    video = settings.video
-    tempered = evidence.window_logits / settings.audio_temperature
-    p_video = _probability(fusion.pool(evidence.frame_logits, video.pooling, video.top_k))
-    p_audio = _probability(fusion.pool(tempered, settings.audio.pooling, settings.audio.top_k))
+    frame_p = fusion.sigmoid(said.frame_logits)
+    video, audio = settings.video, settings.audio
+    p_video = _probability(fusion.pool(said.frame_logits, video.pooling, video.top_k))
+    p_audio = _probability(fusion.pool(said.window_logits, audio.pooling, audio.top_k))
     return Analysis(
         verdict=verdict,
         p_fake=p_fake,

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from visavox.bundle import Bundle
 from visavox.config import Config
 from visavox.detector import Detector
-from visavox.trim import trimmed
 from visavox.xception.network import at_once, fake_logit, image_network, load_published, pool
 
 N_FFT = 2048
@@ -59,7 +58,7 @@ class XceptionAudio(Detector):
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Windows:
         """`detector.windows` of the clip's windows, one of each of as many equal stretches; with `rng` with SpecAugment."""
-        mels = self._mels(trimmed(bundle, self.config, rng))  # (W, F, M)
+        mels = self._mels(bundle)  # (W, F, M)
         count, wanted = len(mels), self.settings.windows
         if count == 0:
             size = self.settings.size
@@ -102,10 +101,10 @@ class XceptionAudio(Detector):
         mels = mel_windows(sound, rate, settings.n_mels, settings.window, settings.overlap)
         return window_starts(len(mels), settings.window, settings.overlap), self._logits_of(mels)
 
-    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
         """P(fake) of bundles, (N,) float64, pooled from all windows of each; 0.5 for those without sound."""
         settings = self.settings
-        heard = [torch.from_numpy(self.hear(trimmed(bundle, self.config))[1]) for bundle in bundles]
+        heard = [torch.from_numpy(self.hear(bundle)[1]) for bundle in bundles]
         pooled = [torch.sigmoid(pool(z, settings.pooling, settings.top_k)).item() if len(z) else 0.5 for z in heard]
         return np.array(pooled)
 

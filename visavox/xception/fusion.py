@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Strategy = Literal["equal", "video_trust", "adaptive"]
+Strategy = Literal["equal", "video_trust", "adaptive", "either"]
 VIDEO_TRUST = 0.85
 
 
@@ -38,25 +38,39 @@ def adaptive(logit_video: np.ndarray, logit_audio: np.ndarray, tau: float) -> np
     return sigmoid(tau * (reliability(logit_video) - reliability(logit_audio)))
 
 
+def either(logit_video: np.ndarray, logit_audio: np.ndarray) -> np.ndarray:
+    """alpha_v = 1 where z_v >= z_a, else 0, so that P(fake) = max(P_v, P_a): a clip is as fake as its most fake modality.
+
+    The other strategies are means: a voice that is surely fake and a face that is surely real come out at 0.5. Noisy-or,
+    1 - (1 - P_v)(1 - P_a), would call fake what both branches think is rather real: 0.51 for 0.3 and 0.3.
+    """
+    return (logit_video >= logit_audio).astype(np.float64)
+
+
+def calibrate(logit: np.ndarray, a: float = 1.0, b: float = 0.0, temperature: float = 1.0) -> np.ndarray:
+    """(a z + b) / T: a and b fitted on validation clips (Platt, 1999), T chosen by hand, above 1 softer (Guo et al., 2017)."""
+    return (a * logit + b) / temperature
+
+
 def fuse(
     logit_video: np.ndarray,
     logit_audio: np.ndarray,
     *,
     strategy: Strategy,
     tau: float = 0.2,
-    audio_temperature: float = 1.0,
 ) -> Fused:
-    """alpha_v z_v + alpha_a z_a / temperature, segment by segment; a modality that is missing (NaN) has weight 0.
+    """alpha_v z_v + alpha_a z_a, segment by segment; a modality that is missing (NaN) has weight 0.
 
-    equal: alpha_v = 0.5. video_trust: alpha_v = 0.85. adaptive: see there, with the audio logit after its temperature.
+    equal: alpha_v = 0.5. video_trust: alpha_v = 0.85. adaptive, either: see there.
 
     Args:
-        logit_video, logit_audio: (W,), NaN = missing.
-        audio_temperature: T of Guo et al. (2017); above 1 it softens.
+        logit_video, logit_audio: (W,) after `calibrate`, NaN = missing.
     """
-    video, audio = np.asarray(logit_video, np.float64), np.asarray(logit_audio, np.float64) / audio_temperature
+    video, audio = np.asarray(logit_video, np.float64), np.asarray(logit_audio, np.float64)
     if strategy == "adaptive":
         alpha = adaptive(video, audio, tau)
+    elif strategy == "either":
+        alpha = either(video, audio)
     else:
         alpha = np.full(video.shape, {"equal": 0.5, "video_trust": VIDEO_TRUST}[strategy])
     seen, heard = np.isfinite(video), np.isfinite(audio)

@@ -37,15 +37,24 @@ class Evidence:
     frame_seconds: np.ndarray
     """(n,) float64."""
     frame_logits: np.ndarray
-    """(n,) float64; n = 0 without a face."""
+    """(n,) float64, as the network gave them; n = 0 without a face."""
     window_starts: np.ndarray
     """(W,) float64 seconds."""
     window_logits: np.ndarray
-    """(W,) float64, before the temperature; W = 0 without sound."""
+    """(W,) float64, as the network gave them; W = 0 without sound."""
     window: float
     """Seconds of a window."""
     span: tuple[float, float]
     """First and last second of the clip."""
+
+    def calibrated(self, settings: XceptionFusedConfig) -> "Evidence":
+        """After the calibration of each branch and the temperature of the audio."""
+        video, audio = settings.video_calibration, settings.audio_calibration
+        return replace(
+            self,
+            frame_logits=fusion.calibrate(self.frame_logits, video.a, video.b),
+            window_logits=fusion.calibrate(self.window_logits, audio.a, audio.b, settings.audio_temperature),
+        )
 
 
 class Segments(NamedTuple):
@@ -56,7 +65,7 @@ class Segments(NamedTuple):
     video: np.ndarray
     """(W,) logits, NaN = no frame."""
     audio: np.ndarray
-    """(W,) logits after the temperature, NaN = no sound."""
+    """(W,) logits after calibration and temperature, NaN = no sound."""
     fused: fusion.Fused
 
 
@@ -77,16 +86,20 @@ class FusedScorer(Detector):
 
     def forward(self, clip: tuple[Faces, Windows]) -> Tensor:
         """The branches' clip logits, (B,), fused as one segment: what can be trained in common."""
-        video, audio = self.video(clip[0]), self.audio(clip[1]) / self.settings.audio_temperature
-        if self.settings.strategy == "adaptive":
+        settings, of_video, of_audio = self.settings, self.settings.video_calibration, self.settings.audio_calibration
+        video = fusion.calibrate(self.video(clip[0]), of_video.a, of_video.b)
+        audio = fusion.calibrate(self.audio(clip[1]), of_audio.a, of_audio.b, settings.audio_temperature)
+        if settings.strategy == "either":
+            return torch.maximum(video, audio).where(clip[1].heard, video)
+        if settings.strategy == "adaptive":
             reliable = torch.sigmoid(video.abs()) - torch.sigmoid(audio.abs())
-            alpha = torch.sigmoid(self.settings.tau * reliable)
+            alpha = torch.sigmoid(settings.tau * reliable)
         else:
-            alpha = 0.5 if self.settings.strategy == "equal" else fusion.VIDEO_TRUST
+            alpha = 0.5 if settings.strategy == "equal" else fusion.VIDEO_TRUST
         return (alpha * video + (1 - alpha) * audio).where(clip[1].heard, video)
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """P(fake) of bundles, (N,) float64: fused per segment, then pooled over the clip."""
+        """P(fake) of bundles, (N,) float64: fused per segment, then pooled over the clip; `evidence` trims for itself."""
         return np.array([clip_probability(self.evidence(bundle), self.settings) for bundle in bundles])
 
     def evidence(
@@ -147,6 +160,7 @@ def _trimmed_in_time(bundle: Bundle, config: Config) -> Bundle:
 
 def fuse_segments(evidence: Evidence, settings: XceptionFusedConfig) -> Segments:
     """Each window of sound with the frames of its own seconds. Without sound, the same seconds of video alone."""
+    evidence = evidence.calibrated(settings)
     starts, audio = evidence.window_starts, evidence.window_logits
     if not len(starts):
         first, end = evidence.span
@@ -155,10 +169,8 @@ def fuse_segments(evidence: Evidence, settings: XceptionFusedConfig) -> Segments
         starts, audio = first + np.arange(count) * stride, np.full(count, np.nan)
     spans = fusion.segments(starts, evidence.window, evidence.span[1])
     video = fusion.align(evidence.frame_seconds, evidence.frame_logits, spans)
-    fused = fusion.fuse(
-        video, audio, strategy=settings.strategy, tau=settings.tau, audio_temperature=settings.audio_temperature
-    )
-    return Segments(spans, video, audio / settings.audio_temperature, fused)
+    fused = fusion.fuse(video, audio, strategy=settings.strategy, tau=settings.tau)
+    return Segments(spans, video, audio, fused)
 
 
 def clip_probability(evidence: Evidence, settings: XceptionFusedConfig) -> float:

@@ -3,6 +3,7 @@
 n frames of a clip · S detector.size in pixels · T frames of the track
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ from torch import Tensor
 from visavox.bundle import Bundle
 from visavox.config import Config
 from visavox.detector import Detector
-from visavox.trim import trimmed
 from visavox.xception.network import at_once, fake_logit, image_network, load_published, log, pool
 
 
@@ -45,7 +45,6 @@ class XceptionVideo(Detector):
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Faces:
         """`frame_num` frames, one from each of as many equal stretches of the track: its middle, or drawn and augmented."""
-        bundle = trimmed(bundle, self.config, rng)
         bounds = np.arange(self.config.frame_num + 1) * _available(bundle) // self.config.frame_num
         if rng is None:
             chosen = (bounds[:-1] + bounds[1:]) // 2
@@ -84,11 +83,11 @@ class XceptionVideo(Detector):
                 logits.append(self.frame_logits(torch.from_numpy(faces).to(self.device)).double().cpu())
         return torch.cat(logits).numpy() if logits else np.zeros(0)
 
-    def score(self, bundles: Any) -> np.ndarray:
+    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
         """P(fake) of bundles, (N,) float64, pooled from every `frame_skip`-th frame of each."""
         settings = self.settings
         pooled = []
-        for bundle in (trimmed(bundle, self.config) for bundle in bundles):
+        for bundle in bundles:
             logits = self.look(bundle, scored_frames(_available(bundle), settings.frame_skip, settings.max_frames))
             pooled.append(torch.sigmoid(pool(torch.from_numpy(logits), settings.pooling, settings.top_k)).item())
         return np.array(pooled)
