@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 LIMIT = 1.2e9  # bytes of one worker
@@ -54,20 +53,10 @@ def make(folder: Path, height: int, seconds: float) -> Path:
 def crop_one(video: Path, overrides: Sequence[str]) -> tuple[int, float, int]:
     """Frames of the track, seconds, and peak resident bytes of this process."""
     import crop
-    import SyncNetModel
-    from visavox import config as configuration
-    from visavox import weights
-    from visavox.compute import dtype_of
+    from benchmarks.tools import build_tools, settings
 
-    config = configuration.load(None, ["device=cpu", *overrides])
-    known = config.sync != "syncnet" or (weights.folder() / "syncnet_v2.model").is_file()
-    tools = crop.build_tools(config if known else config.model_copy(update={"sync": "off"}), threads=1)
-    if not known:
-        random = SyncNetModel.FoldedSyncNet(SyncNetModel.SyncNet(), dtype_of(config.crop_precision))
-        stride = config.sync_stride
-        tools = replace(
-            tools, sync=lambda track, sound: SyncNetModel.sync_distances(random, track.crops, sound, stride=stride)
-        )
+    config = settings(overrides)
+    tools = build_tools(config, threads=1)
     began = time.perf_counter()
     bundle = crop.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, threads=1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

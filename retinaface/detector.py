@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import nms
 
 from retinaface.anchors import anchors, decode_boxes, decode_landmarks
 from retinaface.network import NetworkName, Predictions, fold, load_published
@@ -114,15 +113,16 @@ class RetinaFaceDetector:
         found = []
         for score, offsets, points in zip(scores, predictions.boxes, predictions.landmarks):
             likely = score > self.threshold  # (P,): decoding a few anchors is cheaper than decoding all
-            boxes = decode_boxes(offsets[likely], priors[likely])
-            keep = nms(boxes, score[likely], self.nms_threshold)
+            boxes, certain = decode_boxes(offsets[likely], priors[likely]), score[likely]
+            keep = torch.from_numpy(suppress(boxes.cpu().numpy(), certain.cpu().numpy(), self.nms_threshold))
+            keep = keep.to(self.device)
             landmarks = decode_landmarks(points[likely][keep], priors[likely][keep])
             origin = boxes.new_tensor([left, top])
             scale = boxes.new_tensor(factors)
             found.append(
                 Detections(
                     ((boxes[keep].reshape(-1, 2, 2) - origin) / scale).reshape(-1, 4).cpu().numpy(),
-                    score[likely][keep].cpu().numpy(),
+                    certain[keep].cpu().numpy(),
                     ((landmarks - origin) / scale).cpu().numpy(),
                 )
             )
@@ -149,3 +149,13 @@ class RetinaFaceDetector:
             left, top = spare_x // 2, spare_y // 2
             images = F.pad(images, (left, spare_x - left, top, spare_y - top))
         return images, left, top, (w / width, h / height)
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Non-maximum suppression: boxes (N, 4) xyxy, scores (N,) -> positions (M,) int64 of those kept, the best first.
+
+    OpenCV's, which is here anyway: torchvision's has to be paid with a second of import and 170 MB in each worker.
+    """
+    corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
+    kept = cv2.dnn.NMSBoxes(corner_and_size, scores, 0.0, threshold)
+    return np.asarray(kept, np.int64).reshape(-1)

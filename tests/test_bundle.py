@@ -234,6 +234,8 @@ def other_value(name: str, config: Config):
     value = getattr(config, name)
     if name in changed:
         return changed[name]
+    if value is None:
+        return 7
     return not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1
 
 

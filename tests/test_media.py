@@ -299,6 +299,20 @@ def test_only_chosen_frames_are_converted_and_none_are_kept(tmp_path, monkeypatc
     assert max(most) <= 4  # the first, the held and the next one, however long the video
 
 
+def test_memory_of_frames_is_used_again_when_nobody_holds_them(tmp_path):
+    path = tmp_path / "v.mp4"
+    media.write_video(path, [np.full((48, 64, 3), 10 * i, np.uint8) for i in range(20)], None)
+    with media.open_video(path) as video:
+        kept = [frame[10:20] for frame in video.frames()]  # views hold the whole
+    assert all(abs(int(view.mean()) - 10 * i) <= 3 for i, view in enumerate(kept))
+    with media.open_video(path) as video:
+        places = set()
+        for frame in video.frames():
+            places.add(frame.ctypes.data)
+            del frame
+    assert len(places) <= 3
+
+
 def test_audio_needs_all_frames_and_frames_are_read_once(tmp_path):
     path = encode(tmp_path / "v.mp4", np.arange(10) / 25, sound=click(0.4, 0.1))
     with open_video(path) as video:

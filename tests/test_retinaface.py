@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import nn
 
 from retinaface import BGR_MEAN, IMAGENET_RGB_SQUARE, RetinaFace, RetinaFaceDetector, load_published
 from retinaface.anchors import anchors, decode_boxes, decode_landmarks
+from retinaface.detector import suppress
 from retinaface.network import Predictions, fold
 
 NETWORKS = ("mobilenet0.25", "resnet50")
@@ -343,3 +346,22 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     shared = np.clip(high - low, 0, None).prod()
     return shared / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.4, 0.7])
+def test_suppression_is_torchvisions(threshold):
+    from torchvision.ops import nms
+
+    rng = np.random.default_rng(3)
+    corners = rng.uniform(-20, 200, (400, 2)).astype(np.float32)
+    boxes = np.concatenate([corners, corners + rng.uniform(5, 60, (400, 2)).astype(np.float32)], axis=1)
+    scores = rng.permutation(400).astype(np.float32) / 400 + 0.001
+    expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores), threshold).tolist()
+    assert suppress(boxes, scores, threshold).tolist() == expected
+    assert suppress(boxes[:0], scores[:0], threshold).shape == (0,)
+
+
+def test_a_worker_with_mobilenet_does_without_torchvision():
+    code = "import sys, crop, retinaface; from visavox import config; retinaface.RetinaFace('mobilenet0.25')"
+    code += "; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0

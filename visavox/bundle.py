@@ -28,7 +28,7 @@ from visavox.config import Config
 
 SCHEMA_VERSION = 1
 """Raised when a member of the file changes its meaning."""
-PREP_VERSION = 1
+PREP_VERSION = 2
 """Raised by hand when preprocessing gives other numbers for the same settings; it enters prep_hash."""
 _PARSER = threading.Lock()
 """Held while numpy parses a header: threads that parse Python at once can end in a SystemError (CPython 3.11, see gh-106905)."""
