@@ -82,10 +82,11 @@ def clip_from_bundle(bundle: Bundle, config: Config, rng: np.random.Generator | 
         faces = augment_faces(faces, rng)
     if faces.shape[1] < config.frame_size:
         _say_once(f"faces of {faces.shape[1]} pixels are enlarged to frame_size={config.frame_size}")
-    frames = to_signed(resize_faces(faces, config.frame_size))  # (3, n, S, S)
+    n, size = config.frame_num, config.frame_size
+    frames = np.empty((3, 2 * n if config.mel_frames else n, size, size), np.float32)
+    to_signed(resize_faces(faces, size), out=frames[:, :n])
     if config.mel_frames:
-        mel = audio.mel_images(bundle.mel_3cs, config.frame_num, config.frame_size)  # (3, n, S, S)
-        frames = np.concatenate([frames, mel], axis=1)  # (3, 2n, S, S)
+        audio.mel_images(bundle.mel_3cs, n, size, out=frames[:, n:])
     return Clip(torch.from_numpy(frames), torch.from_numpy(bundle.latency_vector))
 
 

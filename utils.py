@@ -70,12 +70,14 @@ def resize_faces(faces: np.ndarray, size: int) -> np.ndarray:
     return np.stack([cv2.resize(face, (size, size), interpolation=how) for face in faces])
 
 
-def to_signed(faces: np.ndarray) -> np.ndarray:
-    """faces (n, S, S, 3) uint8 RGB -> (3, n, S, S) float32 in [-1, 1]."""
-    signed = np.ascontiguousarray(faces.transpose(3, 0, 1, 2)).astype(np.float32)  # (3, n, S, S)
-    signed -= 127.5
-    signed /= 127.5
-    return signed
+def to_signed(faces: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """faces (n, S, S, 3) uint8 RGB -> (3, n, S, S) float32 in [-1, 1], into `out` where it is given."""
+    turned = faces.transpose(3, 0, 1, 2)  # (3, n, S, S)
+    out = np.empty(turned.shape, np.float32) if out is None else out
+    np.copyto(out, turned)
+    out -= 127.5
+    out /= 127.5
+    return out
 
 
 def set_up_logging(level: str = "INFO") -> logging.Logger:

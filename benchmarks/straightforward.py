@@ -227,5 +227,7 @@ class _Multihead(nn.Module):
         self.attention.load_state_dict(attention.state_dict())
         self.attention.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x, x)[0]
+    def forward(self, x: Tensor, queries: int | None = None, then: nn.Linear | None = None) -> Tensor:
+        """All of it, whatever is needed of it, and what follows afterwards."""
+        out = self.attention(x, x, x)[0][:, :queries]
+        return then(out) if then else out

@@ -44,8 +44,10 @@ def mel_floor(n_mels: int, seconds: float, rate: int = 16000) -> np.ndarray:
     return mel
 
 
-def mel_images(mel: np.ndarray, n: int, size: int) -> np.ndarray:
+def mel_images(mel: np.ndarray, n: int, size: int, out: np.ndarray | None = None) -> np.ndarray:
     """n equal stretches of time as pictures: mel (3, F, M) from `mel_3cs` -> (3, n, size, size) float32 in [-1, 1].
+
+    They are written into `out` where it is given.
 
     Low frequencies lie at the bottom and time runs to the right; each stretch is bilinearly resized. Stretches share a
     step where M is no multiple of n, so that none is empty. Log-mel -80..40 dB, slope ±8 dB per step and curvature
@@ -57,8 +59,11 @@ def mel_images(mel: np.ndarray, n: int, size: int) -> np.ndarray:
     picture = np.ascontiguousarray(mel[:, ::-1].transpose(1, 2, 0), np.float32)  # (F, M, 3)
     picture = np.clip((picture - IMAGE_CENTRE) / IMAGE_RADIUS, -1, 1)
     bounds = [(i * steps // n, -(-(i + 1) * steps // n)) for i in range(n)]
-    images = [cv2.resize(picture[:, a:b], (size, size), interpolation=cv2.INTER_LINEAR) for a, b in bounds]
-    return np.stack(images).transpose(3, 0, 1, 2).copy()  # (3, n, S, S)
+    out = np.empty((3, n, size, size), np.float32) if out is None else out
+    for i, (a, b) in enumerate(bounds):
+        image = cv2.resize(picture[:, a:b], (size, size), interpolation=cv2.INTER_LINEAR)  # (S, S, 3)
+        out[:, i] = image.transpose(2, 0, 1)
+    return out
 
 
 def mfcc(audio: np.ndarray, rate: int) -> np.ndarray:

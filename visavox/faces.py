@@ -30,9 +30,9 @@ PARTING = 0.382  # where a stretch is parted: the golden section, because halves
 MAX_TRACKS = 8  # faces followed at once
 SHOT_CUT = 30.0  # grey levels between thumbnails; 36 clips without a cut stay below 20, two clips differ by 41 up
 BATCH = 8  # frames per call of the detector
-CHUNK_BYTES = 200 << 20  # frames settled together: 64 of 720p, 33 of 1080p, 8 of 4K
+CHUNK_BYTES = 150 << 20  # frames settled together: 56 of 720p, 25 of 1080p, 6 of 4K
 CHUNK = 64  # frames settled together where they fit
-RAW_CROP_BYTES = 512 << 20  # a track expected to be larger than this is kept as JPEG
+RAW_CROP_BYTES = 128 << 20  # a track expected to be larger than this is kept as JPEG
 JPEG_QUALITY = 95
 PAD_VALUE = 110  # grey outside the picture, SyncNet's and the seed's
 
