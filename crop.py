@@ -268,7 +268,9 @@ def crop_video(
             how = {"stride": budget.stride(T)} if budget else {}
             mdist, latency, conf = sync(track, sound, **how)
     with watch("encode"):
-        jpegs = track.crops.encode_jpegs() if config.store_track else []
+        images, offsets = np.zeros(0, np.uint8), np.zeros(T + 1, np.int64)
+        if config.store_track:
+            images, offsets = track.crops.jpegs()
         kept = ((np.arange(config.bundle_faces) + 0.5) * T / config.bundle_faces).astype(int)
         faces_kept = np.stack([track.crops[t] for t in kept])  # (K, S, S, 3)
     if budget:
@@ -286,8 +288,8 @@ def crop_video(
         times=(track.frame_index / fps).astype(np.float32),
         fps=np.float32(fps),
         audio=np.zeros(0, np.int16) if sound is None else sound,
-        track=np.frombuffer(b"".join(jpegs), np.uint8),
-        track_offsets=np.cumsum([0, *map(len, jpegs)], dtype=np.int64) if jpegs else np.zeros(T + 1, np.int64),
+        track=images,
+        track_offsets=offsets,
         status="no_audio" if sound is None else "ok",
         sync=config.sync,
         landmark_source=faces.landmark_source,

@@ -19,7 +19,7 @@ EQUALITY_CLIPS = (
     "clips/fake/anit_Einstein.mp4",
     "clips/fake/kennedy.mp4",
 )
-LOOP = 10.0  # seconds that are encoded; longer clips repeat them
+LOOP = 10.0  # seconds from one end to the other; twice as many are encoded, longer clips repeat them
 
 
 def data_folder() -> Path | None:
@@ -29,15 +29,19 @@ def data_folder() -> Path | None:
 
 
 def talking_clip(folder: Path, data: Path | None, height: int, seconds: float) -> Path:
-    """A talking face in 16:9 of this height at 25 fps, written once: the real clip in a loop, or a synthetic one."""
+    """A talking face in 16:9 of this height at 25 fps, written once: the real clip or a synthetic one, to and fro.
+
+    Without a jump anywhere, so that the face is followed through the whole of it.
+    """
     path = folder / f"{height}p_{seconds:.3g}s.mp4"
     if path.exists():
         return path
-    if seconds > LOOP:
-        return _looped(talking_clip(folder, data, height, LOOP), path, seconds)
-    frames, sound = _source(data, seconds)
+    if seconds > 2 * LOOP:
+        return _looped(talking_clip(folder, data, height, 2 * LOOP), path, seconds)
+    frames, sound = _source(data, min(seconds, LOOP))
     width, count = round(height * 16 / 18) * 2, round(seconds * SYNC_FPS)
-    resized = (cv2.resize(frames[i % len(frames)], (width, height)) for i in range(count))
+    turns = [*range(len(frames)), *reversed(range(len(frames)))]
+    resized = (cv2.resize(frames[turns[i % len(turns)]], (width, height)) for i in range(count))
     media.write_video(path, resized, np.resize(sound, count * 640))
     return path
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from visavox import faces, haar
-from visavox.faces import CropStore, Detections, HaarDetector, crop_square, cut, iou, to_crop, track_faces
+from visavox.crops import CropStore, decode_jpeg, encode_jpeg
+from visavox.faces import Detections, HaarDetector, crop_square, cut, iou, to_crop, track_faces
 from visavox.media import open_video
 
 H, W = 240, 320
@@ -305,11 +306,20 @@ def test_the_store_is_a_sequence_of_crops(compressed):
     np.testing.assert_allclose(store[np.array([4, 0, 0])].astype(int), [crops[4], crops[0], crops[0]], atol=close)
     assert store[5:].shape == (0, 40, 40, 3)
     assert len(list(store)) == 5
-    jpegs = store.encode_jpegs()
-    assert jpegs[3] == store.jpeg(3) == faces.encode_jpeg(crops[3])
-    np.testing.assert_allclose(faces.decode_jpeg(jpegs[3]).astype(int), crops[3], atol=10)
+    images, offsets = store.jpegs()
+    assert images.dtype == np.uint8 and offsets.dtype == np.int64 and len(offsets) == 6 and offsets[-1] == len(images)
+    third = images[offsets[3] : offsets[4]]
+    assert third.tobytes() == store.jpeg(3) == encode_jpeg(crops[3])
+    np.testing.assert_allclose(decode_jpeg(third).astype(int), crops[3], atol=10)
+    assert isinstance(images, np.memmap) == compressed
     with pytest.raises(IndexError):
         store[5]
+
+
+def test_an_empty_store_has_no_images():
+    for compressed in (False, True):
+        images, offsets = CropStore(40, compressed).jpegs()
+        assert len(images) == 0 and offsets.tolist() == [0]
 
 
 def test_settings_that_make_no_sense_are_refused():

@@ -15,6 +15,7 @@ HOP = 160
 TOP_HZ = 8000.0
 FLOOR_DB = -80.0
 DELTA_WIDTH = 9
+BLOCK = 512  # steps whose spectra are held at once: those of ten minutes would take half a gigabyte
 # What maps to [-1, 1] in a mel image, per channel. A full-scale tone reaches about +40 dB, so -80..40 holds every log-mel;
 # 8 dB per step and 3 dB per step² hold all but about 1 in 1000 of the deltas of real speech, and the rest is clipped.
 IMAGE_CENTRE = np.array([-20.0, 0.0, 0.0], np.float32)
@@ -28,7 +29,7 @@ def mel_3cs(audio: np.ndarray, rate: int, n_mels: int) -> np.ndarray:
     and `delta` (width 9, orders 1 and 2) of audio / 32768. Where there are fewer than 9 steps, which librosa refuses,
     the deltas continue the first and last step outwards.
     """
-    power = _mel_bank(rate, n_mels) @ _power_spectrum(_checked(audio) / np.float32(32768))  # (F, M)
+    power = _mel_power(_checked(audio) / np.float32(32768), _mel_bank(rate, n_mels))  # (F, M)
     log_mel = np.maximum(10 * np.log10(np.maximum(power, 1e-10)), FLOOR_DB)
     k = np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2
     slope = k / 60  # least squares over 9 points: a line's slope,
@@ -79,13 +80,15 @@ def mfcc(audio: np.ndarray, rate: int) -> np.ndarray:
     length, step, n_fft = int(0.025 * rate + 0.5), int(0.01 * rate + 0.5), 512
     count = 1 + max(0, -(-(len(signal) - length) // step))
     signal = np.pad(signal, (0, (count - 1) * step + length - len(signal)))
-    frames = np.lib.stride_tricks.sliding_window_view(signal, length)[::step]  # (M, length)
-    power = np.abs(np.fft.rfft(frames, n_fft)) ** 2 / n_fft  # (M, 257); a frame above n_fft is cut, as upstream
-    energy = power.sum(axis=1)  # (M,)
-    bands = power @ _mfcc_bank(rate, n_fft).T  # (M, 26)
-    cepstra = np.log(_nonzero(bands)) @ _lifted_dct().T  # (M, 13)
-    cepstra[:, 0] = np.log(_nonzero(energy))
-    return cepstra.T.astype(np.float32)  # (13, M)
+    frames = np.lib.stride_tricks.sliding_window_view(signal, length)[::step]  # (M, length); upstream cuts it at n_fft
+    blocks = []
+    for first in range(0, count, BLOCK):
+        power = np.abs(np.fft.rfft(frames[first : first + BLOCK], n_fft)) ** 2 / n_fft  # (BLOCK, 257)
+        bands = power @ _mfcc_bank(rate, n_fft).T  # (BLOCK, 26)
+        cepstra = np.log(_nonzero(bands)) @ _lifted_dct().T  # (BLOCK, 13)
+        cepstra[:, 0] = np.log(_nonzero(power.sum(axis=1)))
+        blocks.append(cepstra.astype(np.float32))
+    return np.concatenate(blocks).T  # (13, M)
 
 
 def _checked(audio: np.ndarray) -> np.ndarray:
@@ -98,12 +101,12 @@ def _checked(audio: np.ndarray) -> np.ndarray:
     return audio
 
 
-def _power_spectrum(signal: np.ndarray) -> np.ndarray:
-    """Centred Hann frames, zero-padded at both ends: (N,) float32 -> |STFT|² (1 + N_FFT // 2, M) float32."""
+def _mel_power(signal: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """Power in mel bands of centred Hann frames, zero-padded at both ends: (N,) float32, (F, 1 + N_FFT // 2) -> (F, M)."""
     window = np.hanning(N_FFT + 1)[:-1].astype(np.float32)  # periodic
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(signal, N_FFT // 2), N_FFT)[::HOP]  # (M, N_FFT), a view
-    blocks = [np.abs(np.fft.rfft(frames[i : i + 512] * window)) ** 2 for i in range(0, len(frames), 512)]
-    return np.concatenate(blocks).T.astype(np.float32)
+    blocks = (np.abs(np.fft.rfft(frames[i : i + BLOCK] * window)) ** 2 for i in range(0, len(frames), BLOCK))
+    return np.concatenate([bank @ block.T.astype(np.float32) for block in blocks], axis=1)
 
 
 def _delta(features: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from visavox.crops import CropStore
 from visavox.haar import Detections, HaarDetector
 
 __all__ = ["CropStore", "Detections", "FaceDetector", "FaceTrack", "HaarDetector", "cut", "to_crop", "track_faces"]
@@ -33,7 +34,6 @@ BATCH = 8  # frames per call of the detector
 CHUNK_BYTES = 150 << 20  # frames settled together: 56 of 720p, 25 of 1080p, 6 of 4K
 CHUNK = 64  # frames settled together where they fit
 RAW_CROP_BYTES = 128 << 20  # a track expected to be larger than this is kept as JPEG
-JPEG_QUALITY = 95
 PAD_VALUE = 110  # grey outside the picture, SyncNet's and the seed's
 
 
@@ -346,54 +346,6 @@ def _cut_one(frame: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
         borderValue=(PAD_VALUE,) * 3,
     )
     return crop if k == 1 else cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
-
-
-class CropStore(Sequence):
-    """Crops (size, size, 3) uint8 RGB in order: kept as they are, or as JPEG (quality 95, 4:4:4) when `compressed`.
-
-    `store[i]` is one crop; a slice or an array of indices gives (n, size, size, 3).
-    """
-
-    def __init__(self, size: int, compressed: bool = False):
-        self.size, self.compressed = size, compressed
-        self._items: list = []
-
-    def append(self, crop: np.ndarray) -> None:
-        self._items.append(encode_jpeg(crop) if self.compressed else crop)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index):
-        if isinstance(index, int | np.integer):
-            item = self._items[index]
-            return decode_jpeg(item) if self.compressed else item
-        crops = np.empty((0, self.size, self.size, 3), np.uint8)
-        chosen = np.arange(len(self))[index]
-        return np.stack([self[i] for i in chosen]) if len(chosen) else crops
-
-    def jpeg(self, index: int) -> bytes:
-        return self._items[index] if self.compressed else encode_jpeg(self._items[index])
-
-    def encode_jpegs(self) -> list[bytes]:
-        return [self.jpeg(index) for index in range(len(self))]
-
-
-def encode_jpeg(image: np.ndarray) -> bytes:
-    """Image (H, W, 3) uint8 RGB -> JPEG of quality 95 without chroma sub-sampling, which would blur lips."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    assert done
-    return data.tobytes()
-
-
-def decode_jpeg(data: bytes | np.ndarray) -> np.ndarray:
-    """JPEG bytes (or a uint8 array of them) -> image (H, W, 3) uint8 RGB."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{len(data)} bytes are not a JPEG image")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def match(a: np.ndarray, b: np.ndarray, least: float) -> list[tuple[int, int]]:
