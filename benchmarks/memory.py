@@ -3,8 +3,9 @@
     python -m benchmarks.memory --minutes 1 10 --height 1080 max_clip_len=16
     python -m benchmarks.memory --minutes 1 10 --height 1080 max_clip_len=600 sync=off
 
-Crops each video in a process of its own and prints its peak resident memory. The video is the bench's clip in a loop. SyncNet's
-weights are random where the registry's are not at hand: they take the same room.
+Crops each video in a process of its own and prints its peak resident memory, then that of the process of eval.py that scores.
+The video is the bench's clip, played to and fro. SyncNet's weights are random where the registry's are not at hand: they take
+the same room.
 """
 
 import argparse
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(
                 f"{minutes:g} min, {arguments.height}p: {frames} frames cut in {seconds:.1f} s, peak {peak / 1e6:.0f} MB"
             )
-    print(f"highest {max(peaks) / 1e6:.0f} MB, the limit is {LIMIT / 1e6:.0f} MB")
+    peak = in_process(score_one, arguments.overrides)
+    print(f"eval.py's own process, which holds the network and scores one clip at a time: peak {peak / 1e6:.0f} MB")
+    print(f"workers: highest {max(peaks) / 1e6:.0f} MB, the limit is {LIMIT / 1e6:.0f} MB")
     return int(max(peaks) > LIMIT)
 
 
@@ -59,8 +62,29 @@ def crop_one(video: Path, overrides: Sequence[str]) -> tuple[int, float, int]:
     tools = build_tools(config, threads=1)
     began = time.perf_counter()
     bundle = crop.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, threads=1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return bundle.track_frames, time.perf_counter() - began, peak
+    return bundle.track_frames, time.perf_counter() - began, peak_memory()
+
+
+def score_one(overrides: Sequence[str]) -> int:
+    """Peak resident bytes of a process that scores bundles with the reference network."""
+    import torch
+
+    import model
+    from benchmarks.tools import settings
+    from visavox.budget import blank_bundle
+    from visavox.compute import scoring_context
+
+    network = model.build(settings(overrides))
+    network.latency.fit(torch.zeros(2, 2 * network.config.vshift + 3))
+    with scoring_context(network.config.score_precision, torch.device("cpu")):
+        for _ in range(3):
+            network.score([blank_bundle(network.config)])
+    return peak_memory()
+
+
+def peak_memory() -> int:
+    """Highest resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":
