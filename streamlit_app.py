@@ -31,6 +31,7 @@ STRATEGIES = {
     "equal": "Equal (50 / 50)",
     "video_trust": "Video trust (85 / 15)",
     "adaptive": "Adaptive (by confidence)",
+    "either": "Either (the more suspicious one)",
 }
 POOLINGS = ["mean", "max", "p90", "top_k"]
 COLOURS = {"FAKE": "red", "REAL": "green", "ABSTAIN": "orange"}
@@ -66,13 +67,14 @@ def main() -> None:
     settings = choose_settings(scorer.settings)
     describe_checkpoint(checkpoint, about, settings)
     chosen = choose_clip()
+    progress, result = st.empty(), st.empty()  # emptied at once, so that no old verdict stands under a new video
     if chosen is None:
-        st.info("Upload a video, or take one of the three samples.")
+        result.info("Upload a video, or take one of the three samples.")
         return
-    name, content = chosen
-    clip = prepare(name, content, scorer)
+    clip = prepare(*chosen, scorer, progress)
     if clip is not None:
-        show(clip, scorer, settings)
+        with result.container():
+            show(clip, scorer, settings)
 
 
 def find_checkpoint() -> Path | None:
@@ -147,6 +149,7 @@ def describe_checkpoint(path: Path, about: dict[str, str], settings: Any) -> Non
     st.sidebar.markdown(
         f"`{path.name}`, trained on {trained_on}.\n\nVideo: {settings.video.backbone}, {settings.video.size} px. "
         f"Audio: {settings.audio.backbone}, {settings.audio.size} px.\n\n"
+        f"Calibration: {about.get('calibration', 'none')}.\n\n"
         f"P(fake): 0 = real, 1 = fake. FAKE from {settings.threshold:.2f} on."
     )
 
@@ -158,19 +161,19 @@ def choose_clip() -> tuple[str, bytes] | None:
     upload = st.file_uploader(
         f"Video (up to {st.get_option('server.maxUploadSize')} MB; the first {READ_SECONDS:.0f} s are read)", SUFFIXES
     )
+    samples = st.empty()
     if upload is not None:
         st.session_state.pop("sample", None)
         return upload.name, upload.getvalue()
-    columns = st.columns(len(NAMES))
-    for column, (name, label) in zip(columns, NAMES.items()):
+    for column, (name, label) in zip(samples.columns(len(NAMES)), NAMES.items()):
         if column.button(f"Sample: {label}", key=name, width="stretch"):
             st.session_state["sample"] = name
     name = st.session_state.get("sample")
     return (name, sample_bytes(name)) if name else None
 
 
-def prepare(name: str, content: bytes, scorer: Any) -> Clip | None:
-    """The clip of an upload, cropped once; an error in words where it gives none."""
+def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
+    """The clip of an upload, cropped once; an error in words where it gives none. `place` shows the stages."""
     import hashlib
 
     key = (name, hashlib.sha256(content).hexdigest(), scorer)
@@ -178,7 +181,7 @@ def prepare(name: str, content: bytes, scorer: Any) -> Clip | None:
         return st.session_state["clip"]
     import crop
 
-    status = st.status("Starting", expanded=False)
+    status = place.status("Starting", expanded=False)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "upload").with_suffix(Path(name).suffix.lower())
         path.write_bytes(content)
@@ -186,7 +189,12 @@ def prepare(name: str, content: bytes, scorer: Any) -> Clip | None:
             clip = crop_and_look(name, path, content, scorer, status)
         except (ValueError, OSError) as error:
             status.update(label="This video could not be judged", state="error")
-            st.error(crop.explain(error)[1].replace(str(path), name))
+            kind, reason = crop.explain(error)
+            st.error(reason.replace(str(path), name))
+            if kind == "failed":
+                st.caption(
+                    f"What can be read is {', '.join(SUFFIXES)}. `ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4` makes one."
+                )
             return None
     took = sum(clip.seconds.values())
     for stage, seconds in clip.seconds.items():
@@ -348,6 +356,7 @@ def time_line(analysis: Any) -> Any:
     colour = alt.Color(
         "what:N",
         title=None,
+        legend=alt.Legend(orient="top"),
         scale=alt.Scale(domain=["frame", "window of sound", "fused"], range=["#4c78a8", "#f58518", "#b22222"]),
     )
     flagged = pd.DataFrame(analysis.flagged, columns=["start", "end"])
@@ -358,7 +367,7 @@ def time_line(analysis: Any) -> Any:
     ]
     if len(frames):
         layers.append(alt.Chart(frames).mark_point(filled=True, size=25).encode(x=x, y=y, color=colour))
-    return alt.layer(*layers).properties(height=260)
+    return alt.layer(*layers).properties(height=300)
 
 
 def show_flagged(analysis: Any, clip: Clip) -> None:

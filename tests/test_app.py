@@ -172,8 +172,10 @@ def test_the_page_in_a_browser(address: str, videos: Path, request: pytest.Fixtu
         page.get_by_text("Upload a video, or take").wait_for(timeout=60_000)
         chooser = page.locator("input[type=file]")
         chooser.set_input_files(str(video))
-        page.get_by_text("1 of 4").first.wait_for(timeout=60_000)
         page.get_by_text("Download JSON").wait_for(timeout=120_000)
+        page.get_by_text("Done in").click()  # the stages, each of which may have been too short to be seen
+        for stage in ("1 of 4", "2 of 4", "3 of 4", "4 of 4"):
+            page.get_by_text(stage).first.wait_for()
         page.get_by_text("Video, weight 0.500").wait_for()
         page.locator("[data-testid=stSidebar] [data-testid=stSelectbox]").first.click()
         page.get_by_text("Video trust (85 / 15)").click()

@@ -143,6 +143,7 @@ class Video:
 
     def close(self) -> None:
         self._shown.close()
+        self._arrays = _Arrays()
         self.resources.close()
 
     def frames(self) -> Iterator[np.ndarray]:

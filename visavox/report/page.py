@@ -36,7 +36,7 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
   min-width: min(100%, 34rem); }
 caption { text-align: left; padding-bottom: .35rem; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: baseline; }
-th:first-child, td.word { text-align: left; } thead th { color: var(--soft); font-weight: 600; font-size: .82rem; }
+th:first-child, .word { text-align: left; } thead th { color: var(--soft); font-weight: 600; font-size: .82rem; }
 tbody th { font-weight: 500; } tr.macro > * { border-top: 2px solid var(--line); font-style: italic; }
 td small { color: var(--soft); white-space: nowrap; display: block; font-size: .78rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
@@ -48,6 +48,7 @@ figure { margin: 0; } figure.full { grid-column: 1 / -1; max-width: 46rem; }
   display: grid; place-items: center; font-size: .8rem; color: var(--soft); }
 .faces p { font-size: .82rem; margin: .2rem 0; overflow-wrap: anywhere; }
 pre { background: var(--panel); padding: .75rem 1rem; overflow-x: auto; border-radius: .5rem; font-size: .8rem; }
+@media (max-width: 30rem) { th, td { padding: .35rem .4rem; } }
 @media print { nav, .skip { display: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 """
 
@@ -164,9 +165,9 @@ def _figures(figures: dict[str, Figure]) -> str:
     for name, figure in figures.items():
         source = base64.b64encode(figure.png).decode()
         wide = ' class="full"' if name == "auc_by_part" else ""
+        words = escape(f"{figure.title}. {figure.text}", quote=True)
         items.append(
-            f'<figure{wide}><img src="data:image/png;base64,{source}" alt="{escape(figure.text, quote=True)}">'
-            f"<figcaption>{escape(figure.title)}. {escape(figure.text)}</figcaption></figure>"
+            f'<figure{wide}><img src="data:image/png;base64,{source}" alt="{words}"><figcaption>{words}</figcaption></figure>'
         )
     return f'<div class="figures">{"".join(items)}</div>'
 
@@ -194,7 +195,7 @@ def _part(column: str, part: dict[str, Any]) -> str:
 
 def _errors(errors: Sequence[dict[str, Any]]) -> str:
     parts = []
-    for label, heading in ((1, "Fakes that look real"), (0, "Real clips that look fake")):
+    for label, heading in ((1, "Fakes with the lowest scores"), (0, "Real clips with the highest scores")):
         items = "".join(_error(error) for error in errors if error["label"] == label)
         if items:
             parts.append(f'<h3>{heading}</h3><ul class="faces">{items}</ul>')
@@ -208,7 +209,8 @@ def _error(error: dict[str, Any]) -> str:
     else:
         picture = '<span class="none">no picture</span>'
     note = f" · {escape(error['note'])}" if error["note"] else ""
-    return f"<li>{picture}<p><strong>{error['probability']:.3f}</strong>{note}<br>{escape(error['filename'])}</p></li>"
+    place = escape(error["filename"]).replace("/", "/<wbr>").replace("_", "_<wbr>")  # where a narrow column may break
+    return f"<li>{picture}<p><strong>{error['probability']:.3f}</strong>{note}<br>{place}</p></li>"
 
 
 def _run_time(rows: Sequence[dict[str, Any]]) -> str:
@@ -236,7 +238,8 @@ def _provenance(origin: dict[str, Any]) -> str:
         for name, value in origin.items()
         if name not in ("config", "stamps", "rows") and value not in (None, "", {})
     ]
-    facts = table("Where these numbers come from", ["what", "value"], rows).replace("<td>", '<td class="word">')
+    facts = table("Where these numbers come from", ["what", "value"], rows)
+    facts = facts.replace("<td>", '<td class="word">').replace('<th scope="col">', '<th scope="col" class="word">')
     if not origin.get("config"):
         return facts
     config = escape(json.dumps(origin["config"], indent=1))

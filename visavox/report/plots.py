@@ -14,7 +14,7 @@ class Figure(NamedTuple):
     png: bytes
     title: str
     text: str
-    """Alternative text."""
+    """What it shows, in words; with the title its alternative text."""
 
 
 def draw(labels: np.ndarray, scores: np.ndarray, numbers: dict[str, Any], threshold: float) -> dict[str, Figure]:
@@ -47,7 +47,7 @@ def _roc(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
         ylim=(-0.01, 1.01),
     )
     axes.legend(loc="lower right", frameon=False)
-    return Figure(_png(figure), "ROC", f"ROC curve, area {auc['value']:.3f}, equal error rate {eer['value']:.3f}.")
+    return Figure(_png(figure), "ROC curve", f"Area {auc['value']:.3f}, equal error rate {eer['value']:.3f}.")
 
 
 def _precision_recall(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
@@ -59,7 +59,7 @@ def _precision_recall(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
     axes.set(xlabel="recall of fakes", ylabel="precision", xlim=(-0.01, 1.01), ylim=(0, 1.02))
     axes.legend(loc="lower left", frameon=False)
     ap = numbers["overall"]["metrics"]["ap"]["value"]
-    return Figure(_png(figure), "Precision and recall", f"Precision-recall curve, average precision {ap:.3f}.")
+    return Figure(_png(figure), "Precision and recall", f"Average precision {ap:.3f}.")
 
 
 def _reliability(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
@@ -127,9 +127,7 @@ def _parts(numbers: dict[str, Any]) -> Figure | None:
     axes.set_yticklabels([name for name, _ in rows])
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    return Figure(
-        _png(figure), "AUC of the parts", "AUC with interval of every part; the numbers stand in the tables below."
-    )
+    return Figure(_png(figure), "AUC of the parts", "With the interval of each; the numbers stand in the tables below.")
 
 
 def _axes(height: float = 4.0, width: float = 4.6) -> tuple[Any, Any]:
