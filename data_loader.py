@@ -61,7 +61,9 @@ class BundleDataModule(pl.LightningDataModule):
         rows = read_split(self.csv_path, self.config.root_path, part=real_only)  # fakes may be missing anywhere
         lacking = [name for name in ("train", "val") if not ((rows["split"] == name) & (rows["label"] == 0)).any()]
         if real_only and lacking:
-            raise SplitError(f"{self.csv_path}: no real clips with split={' or '.join(lacking)}; train_on=real needs them")
+            raise SplitError(
+                f"{self.csv_path}: no real clips with split={' or '.join(lacking)}; train_on=real needs them"
+            )
         self.leak = find_leak(rows)
         if self.leak and not self.allow_leaks:
             raise SplitError(

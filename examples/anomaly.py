@@ -2,6 +2,7 @@
 
     python -m examples.anomaly                # on the clips of `make demo`, which are made if they are not there
     python -m examples.anomaly --real CLIPS   # on the real clips of a folder with clips.csv: can it tell moved sound?
+    python -m examples.anomaly --real CLIPS --start demo/runs/anomaly/best.ckpt   # the same, not from random weights
 
 Prints the test AUC for each kind of fake with its 95 % interval, how often a real clip is more likely than the same with
 its sound backwards, and how near the peak of the score lies to 0.8 s of foreign sound in clips of 6 s. Everyone in the
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--real", type=Path, help="folder with clips.csv (file, label, identity): train on its real clips"
     )
+    parser.add_argument(
+        "--start", default="none", help="with --real: checkpoint to start from, such as the synthetic one's"
+    )
     arguments = parser.parse_args(argv)
     from utils import set_up_logging
 
@@ -46,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.real:
         from examples.anomaly_real import real_clips
 
-        real_clips(arguments.real, arguments.output / "anomaly_real", seed=arguments.seed, workers=arguments.workers)
+        root = arguments.output / ("anomaly_real" if arguments.start == "none" else "anomaly_real_started")
+        how = {"start": arguments.start, "seed": arguments.seed, "workers": arguments.workers}
+        real_clips(arguments.real, root, **how)
         return 0
     summary = example(arguments.output, seed=arguments.seed, workers=arguments.workers)
     print_summary(summary, arguments.output)
@@ -179,7 +185,7 @@ def _ready() -> None:
     cv2.setNumThreads(1)
 
 
-def _make_splice(_: None, task: tuple[Path, int, float]) -> None:
+def _make_splice(_: None, task: tuple[Path, int, float]) -> bool:
     """A clip of 6 s with 0.8 s of another person's voice from `start` on."""
     from visavox.media import write_video
     from visavox.synthetic.clips import render
@@ -194,6 +200,7 @@ def _make_splice(_: None, task: tuple[Path, int, float]) -> None:
     audio = clip.audio.copy()
     audio[a:b] = foreign[a:b]
     write_video(path, clip.frames, audio, fps=FPS, sample_rate=RATE)
+    return True
 
 
 def print_summary(summary: dict[str, Any], root: Path) -> None:

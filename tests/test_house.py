@@ -83,6 +83,7 @@ def test_nothing_is_printed_or_computed_at_import():
         "-m visavox.calibration",
         "-m visavox.report",
         "-m visavox.xception",
+        "-m visavox.anomaly",
     ],
 )
 def test_help_answers_before_heavy_imports(command: str):

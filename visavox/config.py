@@ -233,8 +233,10 @@ class AnomalyConfig(Settings):
     """Of the contrastive loss."""
     match_weight: float = Field(1.0, ge=0)
     """Weight of the fusion's own loss (own sound or not) beside the contrastive one."""
-    collapse_bound: float = Field(0.01, ge=0, lt=1)
+    collapse_bound: float = Field(0.002, ge=0, lt=1)
     """Least share of the features' power that differs between clips; training stops where it stays below. 0: never."""
+    collapse_grace: int = Field(500, ge=0)
+    """Training steps before that is asked for: features of fresh networks are alike."""
     joint: bool = False
     """Train streams and decoder together on likelihood alone, for comparison: the features collapse."""
     window_stride: int = Field(4, ge=1)
@@ -244,7 +246,7 @@ class AnomalyConfig(Settings):
     false_positive_rate: float = Field(0.05, gt=0, lt=1)
     """Share of real validation clips that lie above the threshold, which is where P(fake) is 0.5."""
 
-    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(("chunk", "collapse_bound"), True)
+    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(("chunk", "collapse_bound", "collapse_grace"), True)
 
     @model_validator(mode="after")
     def _heads_divide_widths(self) -> "AnomalyConfig":

@@ -35,6 +35,7 @@ class Entry:
 
 
 _MBULSS = "https://media.githubusercontent.com/media/Mbulss/Deepfake-Detecetor/67bf13e14d4e30264bc7bdb2bbb7cf68a50784b8"
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
 _OPENMMLAB = "https://download.openmmlab.com/mmaction"
 _TIMESFORMER = "timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb"
 
@@ -115,6 +116,27 @@ REGISTRY: dict[str, Entry] = {
             labels="none; 1000 classes of ImageNet",
             input="299x299, RGB, (x - 127.5) / 127.5",
             purpose="timm's legacy_xception (start of training of xception_video and xception_audio)",
+        ),
+        # timm's clean_checkpoint.py names a file by the first 8 digits of its sum.
+        Entry(
+            name="efficientnet_b0_imagenet",
+            file="efficientnet_b0_ra-3dd342df.pth",
+            urls=(f"{_TIMM}/efficientnet_b0_ra-3dd342df.pth",),
+            sha256_prefix="3dd342df",
+            licence="Apache-2.0 (rwightman/pytorch-image-models)",
+            labels="none; 1000 classes of ImageNet",
+            input="224x224, RGB, ImageNet mean and deviation",
+            purpose="timm's efficientnet_b0 (start of training of anomaly's visual stream)",
+        ),
+        Entry(
+            name="mobilenetv2_100_imagenet",
+            file="mobilenetv2_100_ra-b33bc2c4.pth",
+            urls=(f"{_TIMM}/mobilenetv2_100_ra-b33bc2c4.pth",),
+            sha256_prefix="b33bc2c4",
+            licence="Apache-2.0 (rwightman/pytorch-image-models)",
+            labels="none; 1000 classes of ImageNet",
+            input="224x224, RGB, ImageNet mean and deviation",
+            purpose="timm's mobilenetv2_100 (start of training of anomaly's audio stream)",
         ),
         # The sums are those of the repository's Git LFS pointers.
         Entry(

@@ -11,6 +11,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from visavox.anomaly.detector import AnomalyDetector
 
 SEED_PARAMETERS = "~52M"
 """What the detector's description states for the whole."""
@@ -32,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def describe_parameters(path: Path, overrides: Sequence[str] = ()) -> str:
     """A line per part with its parameters, then the sum."""
     from visavox import config as configuration
-    from visavox.anomaly.detector import AnomalyDetector, part_sizes
+    from visavox.anomaly.detector import AnomalyDetector
 
     config = configuration.load(path, overrides)
     if config.detector.name != "anomaly":
@@ -40,6 +44,26 @@ def describe_parameters(path: Path, overrides: Sequence[str] = ()) -> str:
     sizes = part_sizes(AnomalyDetector(config))
     lines = [f"{name:28}{count:>12,}" for name, count in sizes.items()]
     return "\n".join([*lines, f"{'all':28}{sum(sizes.values()):>12,}  (stated: {SEED_PARAMETERS})"])
+
+
+def part_sizes(detector: "AnomalyDetector") -> dict[str, int]:
+    """Parameters of each part, in the order of their use."""
+    streams, decoder = detector.streams, detector.decoder
+    settings = detector.settings
+    parts = {
+        f"visual {settings.vis_backbone}": [streams.visual.net],
+        "visual projection": [streams.visual.project],
+        "visual encoder": [streams.visual.encoder],
+        f"audio {settings.aud_backbone}": [streams.audio.net],
+        "audio projection": [streams.audio.project],
+        "audio encoder": [streams.audio.encoder],
+        "fusion": [streams.fusion],
+        "decoder layers": [decoder.layers],
+        "decoder input": [decoder.embed],
+        "decoder mixture": [decoder.weights, decoder.means, decoder.variances],
+    }
+    sizes = {name: sum(p.numel() for part in some for p in part.parameters()) for name, some in parts.items()}
+    return sizes | {"decoder start": decoder.start.numel()}
 
 
 def locate(checkpoint: Path, bundle: Path) -> str:

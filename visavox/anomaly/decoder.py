@@ -7,7 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import pad, softplus
 
 from visavox.anomaly.streams import positions
 from visavox.config import AnomalyConfig
@@ -42,10 +42,14 @@ class NextStep(nn.Module):
         T = x.shape[1]
         later = torch.ones(T, T, dtype=torch.bool, device=x.device).triu(1)
         h = self.layers(before + positions(before), mask=later)  # (N, T, E)
-        logits = self.weights(h).log_softmax(-1)  # (N, T, K)
+        with torch.autocast(x.device.type, enabled=False):  # of bfloat16's 8 bits a likelihood would keep little
+            each = self._components(x, h.float())  # (N, T, K)
+        return (-torch.logsumexp(each, -1)).where(valid, 0.0)  # (N, T)
+
+    def _components(self, x: Tensor, h: Tensor) -> Tensor:
+        """x (N, T, D), hidden h (N, T, E) -> log of weight times density of each Gaussian, (N, T, K)."""
         means = self.means(h).unflatten(-1, (self.mixtures, self.inputs))  # (N, T, K, D)
-        variances = self.least_variance + torch.nn.functional.softplus(self.variances(h)).unflatten(
-            -1, (self.mixtures, -1)
-        )
-        each = 0.5 * ((x[:, :, None] - means) ** 2 / variances + variances.log() + math.log(2 * math.pi)).sum(-1)
-        return (-torch.logsumexp(logits - each, -1)).where(valid, 0.0)  # (N, T)
+        variances = self.least_variance + softplus(self.variances(h)).unflatten(-1, (self.mixtures, -1))
+        squares = (x[:, :, None] - means) ** 2 / variances
+        densities = -0.5 * (squares + variances.log() + math.log(2 * math.pi)).sum(-1)  # (N, T, K)
+        return self.weights(h).log_softmax(-1) + densities

@@ -19,7 +19,7 @@ from visavox.anomaly.decoder import NextStep
 from visavox.anomaly.guard import Guard, spread
 from visavox.anomaly.losses import sync_loss
 from visavox.anomaly.mouth import Clip, augment, stretch
-from visavox.anomaly.streams import Streams, load_imagenet
+from visavox.anomaly.streams import Streams, load_imagenet, misfits, windows_of
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, Config
 from visavox.detector import Detector, Example
@@ -64,7 +64,7 @@ class AnomalyDetector(Detector):
         self.stage = self.stages[-1]
         self.streams = Streams(self.settings)
         self.decoder = NextStep(self.settings)
-        self.guard = Guard(self.settings.collapse_bound)
+        self.guard = Guard(self.settings.collapse_bound, self.settings.collapse_grace)
         self.val_scores, self.val_labels = CatMetric(), CatMetric()
         self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
         for name, value in {"real_mean": 0.0, "real_std": 1.0, "threshold": 0.0, "fitted": False}.items():
@@ -79,7 +79,7 @@ class AnomalyDetector(Detector):
     def begin(self, stage: str) -> None:
         """Make ready to train one stage: the other part is frozen."""
         self.stage = stage
-        self.guard = Guard(self.settings.collapse_bound)
+        self.guard = Guard(self.settings.collapse_bound, self.settings.collapse_grace)
         self.streams.requires_grad_(stage != "density")
         self.decoder.requires_grad_(stage != "sync")
 
@@ -107,18 +107,12 @@ class AnomalyDetector(Detector):
         Raises:
             WeightsError: names what does not fit.
         """
-        state = {
-            name: value
-            for name, value in parameters(checkpoint, what="weights of an anomaly detector").items()
-            if name.startswith(("streams.", "decoder."))
-        }
-        wanted = {
-            name: value.shape for name, value in self.state_dict().items() if name.startswith(("streams.", "decoder."))
-        }
-        wrong = sorted(
-            name for name in wanted.keys() | state if name not in state or wanted.get(name) != state[name].shape
+        given = parameters(checkpoint, what="weights of an anomaly detector")
+        wanted, state = (
+            {name: value for name, value in one.items() if name.startswith(("streams.", "decoder."))}
+            for one in (self.state_dict(), given)
         )
-        if wrong:
+        if wrong := misfits(wanted, state):
             raise WeightsError(
                 f"{len(wrong)} of {len(wanted)} parameters do not fit, first {wrong[:3]}; --pret-version takes a run of "
                 "configs/anomaly.json with equal sizes. ImageNet weights are named by detector.vis_weights and aud_weights"
@@ -147,6 +141,9 @@ class AnomalyDetector(Detector):
         return stretch(bundle, first, count, padded, size=settings.vis_size, n_mels=settings.aud_n_mels, rate=rate)
 
     # Training
+
+    def on_train_start(self) -> None:
+        self.train()  # a Trainer takes modules in the mode they are in
 
     def training_step(self, batch: Example, batch_idx: int) -> Tensor:
         """Clips shorter than a window, or without sound, teach nothing, and fakes are not looked at."""
@@ -208,7 +205,7 @@ class AnomalyDetector(Detector):
     def validation_step(self, batch: Example, batch_idx: int) -> None:
         if self.stage == "sync":
             clip = _only(batch.clip, self._teaching(batch))
-            if len(clip.length) < 2:
+            if not len(clip.length):
                 return
             n = self.settings.windows
             share = (torch.arange(n, device=clip.length.device) + 0.5) / n
@@ -225,6 +222,10 @@ class AnomalyDetector(Detector):
 
     def on_validation_epoch_end(self) -> None:
         if self.stage == "sync":
+            if not self.val_loss.update_called:
+                raise ValueError(
+                    f"no clip of the validation split is real, has sound and {self.settings.vis_num_frames} frames or more"
+                )
             self.log("val/loss", self.val_loss.compute(), prog_bar=True)
             self.log("val/accuracy", self.val_accuracy.compute(), prog_bar=True)
             self.val_loss.reset(), self.val_accuracy.reset()
@@ -325,7 +326,8 @@ class AnomalyDetector(Detector):
 
     def _window_nll(self, images: Tensor, mel: Tensor, starts: Tensor, valid: Tensor) -> Tensor:
         """images (L, D) and mel (F, M) of one clip, starts (n,), valid (n, T) -> (n, T)."""
-        seen = self.streams.see_windows(images[None], starts[None], valid[None])[0]
+        windows = windows_of(images[None], starts[None], valid.shape[1])
+        seen = self.streams.see_windows(windows, valid[None])[0]
         heard = self.streams.hear(mel[None], starts[None], valid[None])[0]
         return self.decoder(self.streams.fuse(seen, heard), valid)
 
@@ -354,26 +356,6 @@ def load(path: str | Path) -> AnomalyDetector:
     detector = AnomalyDetector(config)
     detector.load_state_dict(state["state_dict"])
     return detector.eval()
-
-
-def part_sizes(detector: AnomalyDetector) -> dict[str, int]:
-    """Parameters of each part, in the order of their use."""
-    streams, decoder = detector.streams, detector.decoder
-    settings = detector.settings
-    parts = {
-        f"visual {settings.vis_backbone}": [streams.visual.net],
-        "visual projection": [streams.visual.project],
-        "visual encoder": [streams.visual.encoder],
-        f"audio {settings.aud_backbone}": [streams.audio.net],
-        "audio projection": [streams.audio.project],
-        "audio encoder": [streams.audio.encoder],
-        "fusion": [streams.fusion],
-        "decoder layers": [decoder.layers],
-        "decoder input": [decoder.embed],
-        "decoder mixture": [decoder.weights, decoder.means, decoder.variances],
-    }
-    sizes = {name: sum(p.numel() for part in some for p in part.parameters()) for name, some in parts.items()}
-    return sizes | {"decoder start": decoder.start.numel()}
 
 
 def window_starts(length: int, T: int, stride: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The guard against features that say nothing.
 
-Likelihood can be had for nothing: features that are the same for every clip are predicted perfectly. Training streams and
-decoder together on likelihood alone goes there (facts of the design: two stages, or stop). What differs *between clips at
+Likelihood can be had for nothing: features that are the same for every clip are predicted perfectly, and training streams
+and decoder together on likelihood alone goes there. What differs *between clips at
 the same step of a window* is watched, since positions make steps differ whatever the clip.
 """
 
@@ -21,21 +21,26 @@ class Collapse(RuntimeError):
 class Guard:
     """Follows the share of the features' power that differs between clips; stops training where it stays below a bound."""
 
-    def __init__(self, bound: float, patience: int = PATIENCE):
+    def __init__(self, bound: float, grace: int = 0, patience: int = PATIENCE):
         self.bound = bound
+        self.grace = grace
         self.patience = patience
         self.mean: float | None = None
         self.below = 0
+        self.seen = 0
 
     def look(self, features: Tensor) -> float:
         """features (N, T, D) of a training step -> their spread.
 
         Raises:
-            Collapse: the running mean lay below the bound for `patience` steps in a row.
+            Collapse: after the first `grace` steps, in which those of fresh networks may be alike, the running mean lay
+                below the bound for `patience` steps in a row.
         """
         now = spread(features)
         self.mean = now if self.mean is None else FOLLOW * self.mean + (1 - FOLLOW) * now
-        self.below = self.below + 1 if not self.mean >= self.bound else 0  # NaN counts as below
+        self.seen += 1
+        low = self.seen > self.grace and not self.mean >= self.bound  # NaN counts as below
+        self.below = self.below + 1 if low else 0
         if self.below >= self.patience:
             raise Collapse(
                 f"features collapsed: {self.mean:.1e} of their power differs between clips, below "

@@ -37,14 +37,14 @@ def sync_loss(
         starts: (B, n) the windows' first frames.
     """
     B, n, T = seen.shape[:3]
-    v, a = seen.flatten(0, 1), heard.flatten(0, 1)  # (N, T, D)
+    v, a = seen.flatten(0, 1).float(), heard.flatten(0, 1).float()  # (N, T, D)
     clip = torch.arange(B, device=v.device).repeat_interleave(n)  # (N,)
     start = starts.flatten()
     same = clip[:, None] == clip
     far = (start[:, None] - start).abs() >= least_offset
     own = torch.eye(B * n, dtype=torch.bool, device=v.device)
     with torch.autocast(v.device.type, enabled=False):
-        closeness = torch.einsum("itd,jtd->ij", unit(v.float()), unit(a.float())) / T / temperature  # (N, N)
+        closeness = torch.einsum("itd,jtd->ij", unit(v), unit(a)) / T / temperature  # (N, N)
         closeness = closeness.masked_fill(same & ~far & ~own, -torch.inf)
         target = torch.arange(B * n, device=v.device)
         contrastive = (cross_entropy(closeness, target) + cross_entropy(closeness.mT, target)) / 2

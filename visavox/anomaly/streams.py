@@ -29,16 +29,21 @@ class Streams(nn.Module):
         self.fusion = Fusion(settings.vis_transformer_d_model, settings.dropout)
 
     def see(self, frames: Tensor, starts: Tensor, valid: Tensor) -> Tensor:
-        """frames (B, L, S, S, 3) uint8, starts (B, n) of windows, valid (B, n, T) -> (B, n, T, D). Each frame is seen once."""
-        images = self.visual.frames(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, L, D)
-        return self.see_windows(images, starts, valid)
+        """frames (B, L, S, S, 3) uint8, starts (B, n) of windows, valid (B, n, T) -> (B, n, T, D).
 
-    def see_windows(self, images: Tensor, starts: Tensor, valid: Tensor) -> Tensor:
-        """The same from what each frame shows, images (B, L, D)."""
-        steps = starts[..., None] + torch.arange(valid.shape[-1], device=starts.device)  # (B, n, T)
-        clips = torch.arange(len(images), device=starts.device)[:, None, None]
-        windows = images[clips, steps.clamp(max=images.shape[1] - 1)]  # (B, n, T, D)
-        return self.visual.encode(windows.flatten(0, 1), valid.flatten(0, 1)).unflatten(0, starts.shape)
+        Each frame goes through the image network once, or where that is less work, each frame of each window.
+        """
+        if starts.shape[1] * valid.shape[2] < frames.shape[1]:
+            windows = windows_of(frames, starts, valid.shape[2])  # (B, n, T, S, S, 3)
+            images = self.visual.frames(windows.flatten(0, 2)).unflatten(0, valid.shape)  # (B, n, T, D)
+        else:
+            images = self.visual.frames(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, L, D)
+            images = windows_of(images, starts, valid.shape[2])
+        return self.see_windows(images, valid)
+
+    def see_windows(self, images: Tensor, valid: Tensor) -> Tensor:
+        """What each frame of the windows shows, images (B, n, T, D), valid (B, n, T) -> (B, n, T, D)."""
+        return self.visual.encode(images.flatten(0, 1), valid.flatten(0, 1)).unflatten(0, images.shape[:2])
 
     def hear(self, mel: Tensor, starts: Tensor, valid: Tensor) -> Tensor:
         """mel (B, F, M), starts (B, n), valid (B, n, T) -> (B, n, T, D), on the frames' own moments."""
@@ -165,10 +170,7 @@ def load_imagenet(stream: nn.Module, part: str, name: str) -> None:
     state = weights.state_dict(name)
     own = stream.net.state_dict()
     state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
-    wrong = sorted(
-        key for key in own.keys() | state if key not in state or key not in own or own[key].shape != state[key].shape
-    )
-    wrong = [key for key in wrong if not key.endswith("num_batches_tracked")]
+    wrong = [key for key in misfits(own, state) if not key.endswith("num_batches_tracked")]
     if wrong:
         raise weights.WeightsError(
             f"{name}: {len(wrong)} of {len(own)} parameters do not fit, first {wrong[:3]}; set "
@@ -178,12 +180,25 @@ def load_imagenet(stream: nn.Module, part: str, name: str) -> None:
     log.info("the %s stream starts from %s: %d parameters", part, name, len(state))
 
 
+def misfits(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+    """Names that one of two sets of parameters lacks, or has in another shape."""
+    names = own.keys() | given.keys()
+    return sorted(n for n in names if n not in own or n not in given or own[n].shape != given[n].shape)
+
+
 def positions(x: Tensor) -> Tensor:
     """Sinusoids for x (N, T, D) -> (T, D): wavelengths from 2 pi to 10000 * 2 pi steps."""
     T, D = x.shape[-2:]
     rates = torch.exp(torch.arange(0, D, 2, device=x.device) * (-math.log(10000.0) / D))  # (D / 2,)
     angles = torch.arange(T, device=x.device)[:, None] * rates  # (T, D / 2)
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(x.dtype)
+
+
+def windows_of(x: Tensor, starts: Tensor, frames: int) -> Tensor:
+    """T frames from each start: x (B, L, ...), starts (B, n) -> (B, n, T, ...); the last one again beyond the end."""
+    steps = starts[..., None] + torch.arange(frames, device=x.device)  # (B, n, T)
+    clips = torch.arange(len(x), device=x.device)[:, None, None]
+    return x[clips, steps.clamp(max=x.shape[1] - 1)]
 
 
 def cut_chunks(mel: Tensor, starts: Tensor, frames: int, chunks: int, width: int) -> Tensor:
