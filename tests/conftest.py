@@ -19,6 +19,7 @@ from visavox.bundle import Bundle, prep_hash
 from visavox.config import Config
 
 torch.set_num_threads(2)
+os.environ["OMP_NUM_THREADS"] = "2"  # of programs that tests start: bits of a sum depend on the number of threads
 cv2.setNumThreads(1)
 
 CHECKOUT = Path(__file__).parents[1]
