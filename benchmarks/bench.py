@@ -32,7 +32,7 @@ import crop
 import model
 import SyncNetModel
 from benchmarks.clips import EQUALITY_CLIPS, data_folder, synthetic_clips, talking_clip
-from benchmarks.report import as_markdown, machine
+from benchmarks.report import as_markdown, draw, machine
 from benchmarks.straightforward import Straightforward, with_multihead_attention
 from retinaface import BGR_MEAN, RetinaFace, RetinaFaceDetector, load_published
 from visavox import config as configuration
@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (arguments.output / "results.md").write_text(as_markdown(report), encoding="utf-8")
+    draw(report, arguments.output / "results.png")
     print(as_markdown(report))
     return 0
 

@@ -17,8 +17,8 @@ EQUALITY_CLIPS = (
     "clips/real/may.mp4",
     "clips/real/pcavs_00104.mp4",
     "clips/fake/anit_Einstein.mp4",
-    "clips/fake/kennedy.mp4",
-)
+    "clips/fake/sad_art_0.mp4",
+)  # of 25 frames per second: of others MoviePy takes the frame before a moment, we the nearest
 LOOP = 10.0  # seconds from one end to the other; twice as many are encoded, longer clips repeat them
 
 

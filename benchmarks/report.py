@@ -49,9 +49,37 @@ def as_markdown(report: dict[str, Any]) -> str:
             if some := _of(runs, clip, letter):
                 base = _of(runs, clip, "a")
                 lines.append(f"| {clip} | {letter} | {' | '.join(_stage(some, base, stage) for stage in STAGES)} |")
+    lines += ["", "![Seconds of each stage](results.png)"]
     lines += ["", "Largest differences of logits that deviate by 1 over the equality clips:", ""]
     lines += [f"* {what}: {value:.1e}" for what, value in report["deviations"].items()]
     return "\n".join(lines) + "\n"
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Seconds of each stage, a bar for each pipeline, a panel for each clip; TimeSformer at 32 frames."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    runs = report["runs"]
+    clips = list(dict.fromkeys(run["clip"] for run in runs))
+    stages = [stage for stage in STAGES if stage != "classify 8"]
+    figure, axes = pyplot.subplots(len(clips), 1, figsize=(8, 2.6 * len(clips)), squeeze=False, layout="constrained")
+    for axis, clip in zip(axes[:, 0], clips):
+        letters = [letter for letter in PIPELINES if _of(runs, clip, letter)]
+        left = dict.fromkeys(letters, 0.0)
+        for colour, stage in enumerate(stages):
+            width = [median(run["seconds"].get(stage, 0.0) for run in _of(runs, clip, letter)) for letter in letters]
+            axis.barh(letters, width, left=list(left.values()), label=stage, color=f"C{colour}")
+            left = {letter: left[letter] + more for letter, more in zip(letters, width)}
+        for letter, total in left.items():
+            axis.text(total, letter, f" {total:.1f} s", va="center", fontsize=8)
+        axis.set(title=clip, xlabel="seconds", xlim=(0, 1.12 * max(left.values())))
+        axis.invert_yaxis()
+    axes[0, 0].legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
 
 
 def machine(threads: int) -> dict[str, Any]:

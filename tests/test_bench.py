@@ -23,6 +23,7 @@ def test_the_bench_reports_equal_pipelines(tmp_path: Path):
     assert all(value <= bench.SAME for what, value in report["deviations"].items() if what.startswith("b"))
     table = (tmp_path / "results.md").read_text()
     assert "--seconds 0.8" in table and "| b640 |" in table
+    assert (tmp_path / "results.png").stat().st_size > 5000
 
 
 def test_outputs_that_differ_are_not_reported():
