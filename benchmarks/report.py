@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 PIPELINES = {
-    "a": "straightforward (benchmarks/straightforward.py), ResNet50 at 1280 px on every 5th frame, fp32",
-    "b": "ours, the same networks, resolution and detection step, fp32",
+    "a": "straightforward (benchmarks/straightforward.py), ResNet50 at 1280 px (enlarged to it) on every 5th frame, fp32",
+    "b": "ours, the same networks, resolution (nothing enlarged: at 360p it sees 640 px) and detection step, fp32",
     "b640": "ours, ResNet50 at 640 px with our detection step, fp32",
     "c32": "ours at its defaults (MobileNet0.25 at 640 px, adaptive detection), scoring in fp32 too",
     "c": "ours at its defaults, scoring in bf16 where the processor has it",
