@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 BAND_HZ = (500, 4000)
+BLOCK = 512  # frames whose spectra are held at once
 PATCH_WIDTH, PATCH_HEIGHT, PATCH_SCALE = 56, 40, 64  # pixels, pixels, pixels per distance between the eyes
 MOUTH_ROW = 16  # where the line between the mouth's corners comes to lie: the jaw needs more room than the upper lip
 DARK_BIAS = 14
@@ -99,10 +100,14 @@ def voice_envelope(audio: np.ndarray, rate: int, frames: int, fps: float = 25.0)
     """
     starts = np.round(np.arange(frames) * rate / fps).astype(int)
     length = int(rate / fps)
-    sound = np.stack([audio[s : s + length] for s in starts]) / 32768.0  # (frames, length)
-    power = np.abs(np.fft.rfft(sound * np.hanning(length))) ** 2  # (frames, length // 2 + 1)
     hertz = np.fft.rfftfreq(length, 1 / rate)
-    return power[:, (hertz >= BAND_HZ[0]) & (hertz <= BAND_HZ[1])].sum(axis=1) ** 0.25
+    band = (hertz >= BAND_HZ[0]) & (hertz <= BAND_HZ[1])
+    energies = []
+    for first in range(0, frames, BLOCK):
+        sound = np.stack([audio[s : s + length] for s in starts[first : first + BLOCK]]) / 32768.0  # (BLOCK, length)
+        power = np.abs(np.fft.rfft(sound * np.hanning(length))) ** 2  # (BLOCK, length // 2 + 1)
+        energies.append(power[:, band].sum(axis=1))
+    return np.concatenate(energies) ** 0.25
 
 
 def _pearson(a: np.ndarray, b: np.ndarray) -> float:
