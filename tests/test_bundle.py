@@ -289,3 +289,11 @@ def test_threads_never_parse_headers_at_once(saved, monkeypatch):
     with ThreadPoolExecutor(4) as pool:
         stamps = list(pool.map(read_stamp, [saved] * 8))
     assert len(set(stamps)) == 1 and most == 1
+
+
+@pytest.mark.parametrize("name", ["max_clip_len", "face_margin"])
+def test_a_default_hashes_like_the_same_number_written_down(name):
+    """An integer 16 that the code holds and a 16.0 that was read from a file would make bundles strangers to each other."""
+    plain = Config(sync="off", face_detector="haar")
+    assert prep_hash(Config(sync="off", face_detector="haar", **{name: getattr(plain, name)})) == prep_hash(plain)
+    assert prep_hash(Config(sync="off", face_detector="haar", max_clip_len=16)) == prep_hash(plain)
