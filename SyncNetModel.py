@@ -7,7 +7,7 @@ The layers and their names are those of joonson/syncnet_python, so that `syncnet
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -23,25 +23,36 @@ RATE = 16000
 SAMPLES_PER_FRAME = 640
 WINDOW = 5  # video frames, and 4 * WINDOW MFCC steps
 SIZE = 224
+BLOCK = 64  # windows whose crops are held at once
+
+
+class Embedder(Protocol):
+    """The two towers, wherever they are computed."""
+
+    def lips(self, crops: np.ndarray, stride: int) -> Tensor:
+        """Crops (n, S, S, 3) uint8 RGB -> (w, 1024) float32 on the CPU, of the windows that begin at 0, stride, .. <= n - 5."""
+
+    def voice(self, cepstra: np.ndarray) -> Tensor:
+        """Windows (w, 1, 13, 20) float32 -> (w, 1024) float32 on the CPU."""
 
 
 def sync_distances(
-    model: "SyncNet | FoldedSyncNet",
+    model: "SyncNet | FoldedSyncNet | Embedder",
     crops: Sequence[np.ndarray],
     audio: np.ndarray,
     *,
     vshift: int = 15,
     pad: Literal["valid", "zero"] = "valid",
     stride: int = 1,
-    batch: int = 4,
+    batch: int | None = None,
     device: str | torch.device | None = None,
 ) -> Sync:
     """Mean embedding distance at each shift of sound against picture, in the conventions of `visavox.sync`.
 
-    model: in eval mode, on `device` (None: wherever its parameters are). crops: T indexable (S, S, 3) uint8 RGB of the
-    whole face at 25 fps, read once and in order, at most stride * (batch - 1) + 5 held. audio: (N,) int16 mono at 16 kHz,
-    sample 0 belonging to frame 0. stride: the lips are read in every stride-th window (1 to 5), the sound in all. Raises
-    `TooShort` where a shift would have no pair.
+    model: in eval mode, on `device` (None: wherever its parameters are), `batch` windows of lips at once (None: see
+    `LocalEmbedder`); or an `Embedder`. crops: T indexable (S, S, 3) uint8 RGB of the whole face at 25 fps, of which
+    stride * (BLOCK - 1) + 5 are held at once. audio: (N,) int16 mono at 16 kHz, sample 0 belonging to frame 0. stride: the
+    lips are read in every stride-th window (1 to 5), the sound in all. Raises `TooShort` where a shift would have no pair.
 
     pad="zero" is the published computation: sound is continued by vshift zero vectors at both ends, so that a window
     without a partner counts with the norm of its own embedding. Up to vshift / n of the windows do (a third of a clip of
@@ -59,12 +70,33 @@ def sync_distances(
             f"{len(crops)} frames and {len(audio)} samples; SyncNet with vshift={vshift}, pad={pad} needs at least "
             f"{needed + WINDOW} frames and {(needed + WINDOW) * SAMPLES_PER_FRAME} samples; use sync=off for this clip"
         )
-    if device is None:
-        device = next(model.parameters()).device
+    embedder = LocalEmbedder(model, batch, device) if isinstance(model, nn.Module) else model
+    cepstra = _audio_windows(audio, count).numpy()  # (count, 1, 13, 20)
     with torch.inference_mode():
-        lips = [model.embed_lips(x.to(device)).float().cpu() for x in _lip_windows(crops, count, batch, stride)]
-        voice = [model.embed_audio(x.to(device)).float().cpu() for x in _audio_windows(audio, count).split(64)]
-        return summarise(mean_distances(torch.cat(lips), torch.cat(voice), vshift, pad, stride).numpy())
+        lips = torch.cat([embedder.lips(block, stride) for block in _blocks(crops, count, stride)])
+        voice = torch.cat([embedder.voice(cepstra[first : first + BLOCK]) for first in range(0, count, BLOCK)])
+        return summarise(mean_distances(lips, voice, vshift, pad, stride).numpy())
+
+
+class LocalEmbedder:
+    """The towers in this process. batch: windows of lips that the network sees at once; None: 4, which a processor's cache
+    likes best, or all of a block on a GPU."""
+
+    def __init__(
+        self, model: "SyncNet | FoldedSyncNet", batch: int | None = None, device: str | torch.device | None = None
+    ):
+        self.model = model
+        self.device = torch.device(device or next(model.parameters(), torch.empty(0)).device)
+        self.batch = batch or (BLOCK if self.device.type == "cuda" else 4)
+
+    @torch.inference_mode()
+    def lips(self, crops: np.ndarray, stride: int) -> Tensor:
+        windows = _lip_windows(crops, len(crops) - WINDOW + 1, self.batch, stride, self.device)
+        return torch.cat([self.model.embed_lips(some).float().cpu() for some in windows])
+
+    @torch.inference_mode()
+    def voice(self, cepstra: np.ndarray) -> Tensor:
+        return self.model.embed_audio(torch.from_numpy(cepstra).to(self.device)).float().cpu()
 
 
 def mean_distances(lips: Tensor, voice: Tensor, vshift: int, pad: str, stride: int = 1) -> Tensor:
@@ -159,23 +191,35 @@ class FoldedSyncNet(nn.Module):
         return self.netfcaud(self.netcnnaud(cepstra).flatten(1))
 
 
-def _lip_windows(crops: Sequence[np.ndarray], count: int, batch: int, stride: int = 1) -> Iterator[Tensor]:
-    """Windows 0, stride, .. < count, up to `batch` at once: (b, 3, 5, 224, 224) float32 BGR."""
-    frames = torch.empty(0, 3, SIZE, SIZE)
+def _blocks(crops: Sequence[np.ndarray], count: int, stride: int) -> Iterator[np.ndarray]:
+    """Crops (n, S, S, 3) of windows 0, stride, .. < count, up to BLOCK windows at once; those between are read once."""
+    held: list[np.ndarray] = []
+    for first in range(0, count, BLOCK * stride):
+        windows = range(first, min(first + BLOCK * stride, count), stride)
+        held += [crops[i] for i in range(first + len(held), windows[-1] + WINDOW)]
+        yield np.stack(held)
+        held = held[BLOCK * stride :]
+
+
+def _lip_windows(
+    crops: np.ndarray, count: int, batch: int, stride: int = 1, device: str | torch.device = "cpu"
+) -> Iterator[Tensor]:
+    """Windows 0, stride, .. < count, up to `batch` at once: (b, 3, 5, 224, 224) float32 BGR on the device."""
+    frames = torch.empty(0, 3, SIZE, SIZE, device=device)
     for first in range(0, count, batch * stride):
         windows = range(first, min(first + batch * stride, count), stride)
-        new = [_bgr(crops[i]) for i in range(first + len(frames), windows[-1] + WINDOW)]
-        frames = torch.cat([frames, torch.stack(new)])  # (stride * (b - 1) + 5, 3, 224, 224)
+        new = torch.from_numpy(crops[first + len(frames) : windows[-1] + WINDOW]).to(device)
+        frames = torch.cat([frames, _bgr(new)])  # (stride * (b - 1) + 5, 3, 224, 224)
         yield frames.unfold(0, WINDOW, stride).permute(0, 1, 4, 2, 3)
         frames = frames[batch * stride :]
 
 
-def _bgr(crop: np.ndarray) -> Tensor:
-    """(S, S, 3) uint8 RGB -> (3, 224, 224) float32 BGR 0..255."""
-    image = torch.from_numpy(np.ascontiguousarray(crop[..., ::-1])).permute(2, 0, 1).float()
-    if image.shape[1:] != (SIZE, SIZE):
-        image = interpolate(image[None], (SIZE, SIZE), mode="bilinear", antialias=True)[0]
-    return image
+def _bgr(crops: Tensor) -> Tensor:
+    """(n, S, S, 3) uint8 RGB -> (n, 3, 224, 224) float32 BGR 0..255."""
+    images = crops.flip(-1).permute(0, 3, 1, 2).float()
+    if images.shape[2:] != (SIZE, SIZE):
+        images = interpolate(images, (SIZE, SIZE), mode="bilinear", antialias=True)
+    return images
 
 
 def _audio_windows(audio: np.ndarray, count: int) -> Tensor:

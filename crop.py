@@ -12,7 +12,8 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,11 @@ from visavox.progress import Stopwatch, progress
 if TYPE_CHECKING:
     import numpy as np
 
+    import SyncNetModel
     from visavox.budget import Budget
     from visavox.bundle import Bundle
     from visavox.faces import FaceDetector, FaceTrack
+    from visavox.owner import Address, Link
     from visavox.sync import Sync
 
 
@@ -93,8 +96,9 @@ def crop_folder(
     rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
     open_tasks = [task for task in tasks if task.name not in {row["input"] for row in rows}]
     workers = max(1, min(workers, len(open_tasks)))
-    start = partial(build_tools, config, threads=max(1, pool.cores() // workers))
-    with progress("cropping", len(open_tasks)) as advance:
+    threads = max(1, pool.cores() // workers)
+    with owned_networks(config, bool(open_tasks)) as owner, progress("cropping", len(open_tasks)) as advance:
+        start = partial(build_tools, config, threads=threads, owner=owner)
         for task, row in pool.run(open_tasks, start, partial(crop_task, config), workers=workers, timeout=timeout):
             if isinstance(row, pool.Died):
                 row = task.row("failed", row.reason, {})
@@ -138,20 +142,39 @@ class Tools:
     """For decoding; 0 leaves it to libav."""
 
 
-def build_tools(config: Config, threads: int | None = None) -> Tools:
-    """Load the networks that the configuration names; weights come from the registry and are never random."""
+def build_tools(config: Config, threads: int | None = None, owner: "Address | None" = None) -> Tools:
+    """The networks that the configuration names, or the way to those of an `owner`; weights are never random."""
     import cv2
 
     cv2.setNumThreads(threads or 0)
-    device = None
+    device = link = None
     if needs_torch(config):
         import torch
 
         from visavox.compute import resolve_device
+        from visavox.owner import Link
 
         torch.set_num_threads(threads or torch.get_num_threads())
-        device = resolve_device(config.device)
-    return Tools(_build_faces(config, device), _build_sync(config, device), threads or 0)
+        link = Link(owner) if owner else None
+        device = None if owner else resolve_device(config.device)
+    return Tools(_build_faces(config, device, link), _build_sync(config, device, link), threads or 0)
+
+
+@contextmanager
+def owned_networks(config: Config, wanted: bool = True) -> "Iterator[Address | None]":
+    """On a GPU, this process computes for all workers: where they find it. None: each builds its own."""
+    from visavox import owner
+
+    if not (wanted and needs_torch(config) and owner.has_gpu(config.device)):
+        yield None
+        return
+    from visavox.compute import resolve_device
+
+    device = resolve_device(config.device)
+    faces = None if config.face_detector == "haar" else _build_faces(config, device)
+    embedder = _embedder(config, device) if config.sync == "syncnet" else None
+    with owner.serve(faces, embedder) as address:
+        yield address
 
 
 def check_tools(config: Config) -> None:
@@ -325,17 +348,25 @@ class _Timed:
             return self.faces.detect(frames)
 
 
-def _build_faces(config: Config, device: Any) -> "FaceDetector":
+def _build_faces(config: Config, device: Any, link: "Link | None" = None) -> "FaceDetector":
     if config.face_detector == "haar":
         from visavox.faces import HaarDetector
 
         return HaarDetector(max_size=config.face_max_size, threshold=config.face_threshold)
-    from retinaface import RetinaFaceDetector
+    from retinaface.detector import PUBLISHED_PREPROCESSING, RetinaFaceDetector, fitted
+
+    network = config.face_detector.removeprefix("retinaface_")
+    if link:
+        from visavox.owner import RemoteFaces
+
+        least = PUBLISHED_PREPROCESSING[network].min_size
+        fit = partial(fitted, max_size=config.face_max_size, min_size=least)
+        return RemoteFaces(link, config.face_detector, RetinaFaceDetector.landmark_source, fit)
     from visavox import weights
     from visavox.compute import dtype_of
 
     return RetinaFaceDetector(
-        config.face_detector.removeprefix("retinaface_"),
+        network,
         weights.state_dict(config.face_detector),
         max_size=config.face_max_size,
         threshold=config.face_threshold,
@@ -344,22 +375,31 @@ def _build_faces(config: Config, device: Any) -> "FaceDetector":
     )
 
 
-def _build_sync(config: Config, device: Any) -> "Callable[[FaceTrack, np.ndarray], Sync | None]":
+def _build_sync(
+    config: Config, device: Any, link: "Link | None" = None
+) -> "Callable[[FaceTrack, np.ndarray], Sync | None]":
     if config.sync == "syncnet":
         import SyncNetModel
-        from visavox import weights
-        from visavox.compute import dtype_of
+        from visavox.owner import RemoteEmbedder
 
-        published = SyncNetModel.load(weights.state_dict("syncnet_v2"))
-        network = SyncNetModel.FoldedSyncNet(published, dtype_of(config.crop_precision)).to(device)
+        embedder = RemoteEmbedder(link) if link else _embedder(config, device)
         return lambda track, sound, stride=config.sync_stride: SyncNetModel.sync_distances(
-            network, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
+            embedder, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
         )
     from visavox.sync import correlation_sync
 
     return lambda track, sound, stride=1: correlation_sync(  # it has no windows to leave out
         track.crops, track.landmarks, sound, config.resample_rate, vshift=config.vshift
     )
+
+
+def _embedder(config: Config, device: Any) -> "SyncNetModel.LocalEmbedder":
+    import SyncNetModel
+    from visavox import weights
+    from visavox.compute import dtype_of
+
+    published = SyncNetModel.load(weights.state_dict("syncnet_v2"))
+    return SyncNetModel.LocalEmbedder(SyncNetModel.FoldedSyncNet(published, dtype_of(config.crop_precision)).to(device))
 
 
 def _span(sound: "np.ndarray", frame_index: "np.ndarray", samples_per_frame: float) -> "np.ndarray":

@@ -14,6 +14,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from visavox.budget import Planner
     from visavox.bundle import Bundle
     from visavox.detector import Scorer
+    from visavox.owner import Address
 
 COLUMNS = {"tmc": "probability", "dfdc": "label"}
 
@@ -112,6 +114,7 @@ def score_inputs(
         any_bundles: also score bundles made with other settings.
         time_budget: seconds that a video may take; see `visavox.budget`.
     """
+    import crop
     from visavox import bundle, pool
     from visavox.budget import Planner
 
@@ -122,7 +125,6 @@ def score_inputs(
     workers = max(1, min(workers, len(tasks)))
     lean = config.model_copy(update={"store_track": getattr(scorer, "needs_track", False)})
     planner = Planner.of(time_budget, scorer, config) if time_budget and tasks else None
-    start = partial(_build, lean, planner, threads=max(1, pool.cores() // workers))
     work = partial(_bundle_of, lean, None if any_bundles else bundle.prep_hash(config))
     waiting: list[Prepared] = []
 
@@ -132,17 +134,20 @@ def score_inputs(
             details.append(row)
             advance()
 
-    with progress("scoring", len(tasks)) as advance:
-        for (name, path), prepared in pool.run(tasks, start, work, workers=workers, timeout=timeout):
-            if isinstance(prepared, pool.Died):
-                prepared = Prepared(name, path, None, "failed", prepared.reason, [], {})
-            if prepared.bundle is None:
-                finish([_row(prepared, config.failure_prior, 0.0)])
-                continue
-            waiting.append(prepared)
-            if len(waiting) == config.submit_batch_size:
-                finish(_score(scorer, waiting, config.failure_prior))
-                waiting = []
+    with crop.owned_networks(config, bool(tasks)) as owner, progress("scoring", len(tasks)) as advance:
+        start = partial(_build, lean, planner, threads=max(1, pool.cores() // workers), owner=owner)
+        cropped = partial(pool.run, tasks, start, work, workers=workers, timeout=timeout)
+        with closing(pool.ahead(lambda stop: cropped(stop=stop), workers)) as results:
+            for (name, path), prepared in results:
+                if isinstance(prepared, pool.Died):
+                    prepared = Prepared(name, path, None, "failed", prepared.reason, [], {})
+                if prepared.bundle is None:
+                    finish([_row(prepared, config.failure_prior, 0.0)])
+                    continue
+                waiting.append(prepared)
+                if len(waiting) == config.submit_batch_size:
+                    finish(_score(scorer, waiting, config.failure_prior))
+                    waiting = []
         finish(_score(scorer, waiting, config.failure_prior))
     details.close()
     return [rows[name] for name in sorted(rows)]
@@ -162,11 +167,11 @@ class Prepared(NamedTuple):
     """What `--time-budget` left out, `Budget.record`."""
 
 
-def _build(config: Config, planner: "Planner | None", threads: int) -> Any:
+def _build(config: Config, planner: "Planner | None", threads: int, owner: "Address | None") -> Any:
     """A worker's tools, and its planner of time budgets."""
     import crop
 
-    tools = crop.build_tools(config, threads)
+    tools = crop.build_tools(config, threads, owner)
     if planner:
         planner.warm_up(tools, config)
     return tools, planner

@@ -108,35 +108,27 @@ class RetinaFaceDetector:
         """Frames of one size -> their faces."""
         images, left, top, factors = self._network_input(frames)
         predictions = Predictions(*(values.float() for values in self.network(images.to(self.dtype))))
-        priors = anchors(*images.shape[-2:], device=self.device)  # (P, 4)
         scores = predictions.logits.softmax(dim=-1)[..., 1]  # (B, P)
-        found = []
-        for score, offsets, points in zip(scores, predictions.boxes, predictions.landmarks):
-            likely = score > self.threshold  # (P,): decoding a few anchors is cheaper than decoding all
-            boxes, certain = decode_boxes(offsets[likely], priors[likely]), score[likely]
-            keep = torch.from_numpy(suppress(boxes.cpu().numpy(), certain.cpu().numpy(), self.nms_threshold))
-            keep = keep.to(self.device)
-            landmarks = decode_landmarks(points[likely][keep], priors[likely][keep])
-            origin = boxes.new_tensor([left, top])
-            scale = boxes.new_tensor(factors)
-            found.append(
-                Detections(
-                    ((boxes[keep].reshape(-1, 2, 2) - origin) / scale).reshape(-1, 4).cpu().numpy(),
-                    certain[keep].cpu().numpy(),
-                    ((landmarks - origin) / scale).cpu().numpy(),
-                )
-            )
-        return found
+        which, place = (scores > self.threshold).nonzero(as_tuple=True)  # (L,): few of P are worth decoding
+        priors = anchors(*images.shape[-2:], device=self.device)[place]  # (L, 4)
+        boxes = decode_boxes(predictions.boxes[which, place], priors)  # (L, 4)
+        points = decode_landmarks(predictions.landmarks[which, place], priors)  # (L, 5, 2)
+        certain = scores[which, place, None]  # (L, 1)
+        found = torch.cat([which[:, None], certain, boxes, points.flatten(1)], dim=1).cpu().numpy()  # (L, 16)
+        origin, scale = np.float32([left, top]), np.float32(factors)
+        faces = []
+        for frame in range(len(frames)):
+            rows = found[found[:, 0] == frame, 1:]  # (l, 15)
+            rows = rows[suppress(rows[:, 1:5], rows[:, 0], self.nms_threshold)]
+            corners = (rows[:, 1:].reshape(-1, 7, 2) - origin) / scale
+            faces.append(Detections(corners[:, :2].reshape(-1, 4), rows[:, 0], corners[:, 2:]))
+        return faces
 
     def _network_input(self, frames: list[np.ndarray]) -> tuple[Tensor, int, int, tuple[float, float]]:
         """Frames of one size -> images (B, 3, h, w) float32, their left and top padding, resize factors of x and y."""
         spec = self.preprocessing
         height, width = frames[0].shape[:2]
-        longer = max(height, width)
-        factor = min(max(longer, spec.min_size or self.max_size), self.max_size) / longer
-        if factor != 1:
-            size = max(1, round(width * factor)), max(1, round(height * factor))
-            frames = [cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR) for frame in frames]
+        frames = [fitted(frame, self.max_size, spec.min_size) for frame in frames]
         pixels = torch.from_numpy(np.stack(frames)).to(self.device)  # (B, h, w, 3) uint8 RGB
         if spec.color == "bgr":
             pixels = pixels.flip(-1)
@@ -149,6 +141,17 @@ class RetinaFaceDetector:
             left, top = spare_x // 2, spare_y // 2
             images = F.pad(images, (left, spare_x - left, top, spare_y - top))
         return images, left, top, (w / width, h / height)
+
+
+def fitted(frame: np.ndarray, max_size: int, min_size: int | None) -> np.ndarray:
+    """A frame (H, W, 3) uint8 with its longer side between min_size (None: max_size) and max_size pixels."""
+    height, width = frame.shape[:2]
+    longer = max(height, width)
+    factor = min(max(longer, min_size or max_size), max_size) / longer
+    if factor == 1:
+        return frame
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR)
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import os
+import queue
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -38,12 +40,14 @@ def run(
     *,
     workers: int,
     timeout: float | None = None,
+    stop: threading.Event | None = None,
 ) -> Iterator[tuple[Task, Result | Died]]:
     """Yield `(task, work(state, task))` as results come in, each worker with a state of its own from `start()`.
 
     Args:
         start, work: picklable; `work` answers its own exceptions, since one that escapes ends its worker.
         timeout: seconds after which a task is given up and its worker replaced.
+        stop: once it is set, nothing more is yielded and the workers are ended, within a second.
 
     Raises:
         PoolError: `start` raised; no task is lost in silence.
@@ -63,6 +67,8 @@ def run(
             if not busy:
                 return
             wait([end for worker in busy for end in (worker.connection, worker.process.sentinel)], timeout=1.0)
+            if stop and stop.is_set():
+                return
             for worker in list(busy):
                 result = worker.result(timeout)
                 if result is None:
@@ -81,6 +87,45 @@ def run(
     finally:
         for worker in (*busy, *idle):
             worker.stop()
+
+
+def ahead(results: Callable[[threading.Event], Iterator[Result]], most: int) -> Iterator[Result]:
+    """The results, drawn by a thread while the caller is busy with those it has, at most `most` of which wait.
+
+    results: makes the iterator, which is to end soon after the event is set; it is then no longer wanted.
+    """
+    stop = threading.Event()
+    drawn: queue.Queue[tuple[bool, Any]] = queue.Queue(most)
+
+    def draw() -> None:
+        try:
+            for result in results(stop):
+                _put(drawn, (True, result), stop)
+            _put(drawn, (False, None), stop)
+        except BaseException as error:  # raised again where the results are wanted
+            _put(drawn, (False, error), stop)
+
+    drawing = threading.Thread(target=draw, name="ahead", daemon=True)
+    drawing.start()
+    try:
+        while True:
+            more, value = drawn.get()
+            if more:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        stop.set()
+        drawing.join()
+
+
+def _put(drawn: queue.Queue, item: Any, stop: threading.Event) -> None:
+    while not stop.is_set():
+        with suppress(queue.Full):
+            drawn.put(item, timeout=0.2)
+            return
 
 
 class _Worker:
