@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         import crop
         import model
         from visavox.calibration import Calibration, apply_to_rows
-        from visavox.compute import resolve_device, scoring_context
+        from visavox.compute import resolve_device, scoring_context, scoring_dtype
         from visavox.corpora.splits import label_map
         from visavox.report import report_run
 
@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         detector.to(resolve_device(detector.config.device))
         crop.check_tools(detector.config)
         checkpoint = sha256_of(arguments.checkpoint)
-        with scoring_context(detector.config.score_precision, detector.device):
+        dtype = scoring_dtype(detector.config.score_precision, detector.device)
+        detector.fold(dtype)
+        with scoring_context(dtype, detector.device):
             rows = score_inputs(
                 inputs,
                 detector,

@@ -40,6 +40,7 @@ from visavox.config import (
     XceptionVideoConfig,
 )
 from visavox.detector import Detector
+from visavox.folded import FoldedTimeSformer
 from visavox.pretrained import AttentionType, LoadReport, load_pretrained, resize_time
 from visavox.weights import WeightsError, parameters, safe_load
 
@@ -166,6 +167,11 @@ class MultimodalDetector(Detector):
     def fit_inputs(self, bundles: Iterable[Bundle]) -> None:
         """Standardise the latency network's inputs by the training split."""
         self.latency.fit(torch.from_numpy(np.stack([bundle.latency_vector for bundle in bundles])))
+
+    def fold(self, dtype: torch.dtype) -> None:
+        """TimeSformer in its form for scoring alone, `visavox.folded`; of other attention types it stays as it is."""
+        if self.config.detector.attention_type == "divided_space_time":
+            self.timesformer = FoldedTimeSformer(self.timesformer, dtype)
 
     def seeing(self, faces: int) -> "MultimodalDetector":
         """This network, weights shared, on so many faces and mel images; the time embedding is resized to their number."""
@@ -386,10 +392,7 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, frames: int) -> Tensor:
         cls, tokens = x[:, :1], x[:, 1:]
         along = rearrange(tokens, "b (p t) d -> (b p) t d", t=frames)
-        if self.training:
-            change = self.temporal_fc(self.drop_path(self.attn(self.norm(along))))  # (B*P, T, D)
-        else:
-            change = self.attn(self.norm(along), then=self.temporal_fc)
+        change = self.temporal_fc(self.drop_path(self.attn(self.norm(along))))  # (B*P, T, D)
         return torch.cat([cls, tokens + rearrange(change, "(b p) t d -> b (p t) d", b=len(x))], dim=1)
 
 
@@ -426,21 +429,11 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: Tensor, queries: int | None = None, then: nn.Linear | None = None) -> Tensor:
-        """x (N, L, D) -> (N, L, D).
-
-        queries: only the first so many tokens ask, -> (N, queries, D). then: a linear layer to follow, for evaluation:
-        its product with the projection is one matrix, and costs half of the two.
-        """
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        """x (N, L, D) -> (N, L, D), or (N, queries, D) where only the first so many tokens ask."""
         query, key, value = self._heads(x, queries)
         heads = F.scaled_dot_product_attention(query, key, value)  # (N, heads, L, D / heads)
-        heads = rearrange(heads, "n h l d -> n l (h d)")
-        if then is None:
-            return self.out_proj(heads)
-        with torch.autocast(x.device.type, enabled=False):
-            weight = then.weight @ self.out_proj.weight
-            bias = then.weight @ self.out_proj.bias + then.bias
-        return F.linear(heads, weight, bias)
+        return self.out_proj(rearrange(heads, "n h l d -> n l (h d)"))
 
     def weights(self, x: Tensor) -> Tensor:
         """x (N, L, D) -> (N, heads, L, L): what `forward` weighs the values with."""

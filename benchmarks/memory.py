@@ -72,11 +72,13 @@ def score_one(overrides: Sequence[str]) -> int:
     import model
     from benchmarks.tools import settings
     from visavox.budget import blank_bundle
-    from visavox.compute import scoring_context
+    from visavox.compute import scoring_context, scoring_dtype
 
     network = model.build(settings(overrides))
     network.latency.fit(torch.zeros(2, 2 * network.config.vshift + 3))
-    with scoring_context(network.config.score_precision, torch.device("cpu")):
+    dtype = scoring_dtype(network.config.score_precision, torch.device("cpu"))
+    network.fold(dtype)
+    with scoring_context(dtype, torch.device("cpu")):
         for _ in range(3):
             network.score([blank_bundle(network.config)])
     return peak_memory()

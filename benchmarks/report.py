@@ -12,6 +12,7 @@ PIPELINES = {
     "b": "ours, the same networks, resolution (nothing enlarged: at 360p it sees 640 px) and detection step, fp32",
     "b640": "ours, ResNet50 at 640 px with our detection step, fp32",
     "c32": "ours at its defaults (MobileNet0.25 at 640 px, adaptive detection), scoring in fp32 too",
+    "c320": "ours with face_max_size=320, scoring in bf16 where the processor has it",
     "c": "ours at its defaults, scoring in bf16 where the processor has it",
     "d": "c with crop_precision=bf16",
     "e": "d with sync_stride=2 (other distances: not equal)",
@@ -52,6 +53,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     lines += ["", "![Seconds of each stage](results.png)"]
     lines += ["", "Largest differences of logits that deviate by 1 over the equality clips:", ""]
     lines += [f"* {what}: {value:.1e}" for what, value in report["deviations"].items()]
+    lines += ["", *_limits(report["limits"])]
     return "\n".join(lines) + "\n"
 
 
@@ -82,8 +84,23 @@ def draw(report: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def machine(threads: int) -> dict[str, Any]:
-    """Processor, cores, versions, commit (`+` = changed since) and load."""
+def _limits(limits: dict[str, Any]) -> list[str]:
+    """How near TimeSformer is to what the hardware multiplies at best."""
+    rates = limits["operations per second"]
+    lines = [
+        "Matrix products of (1568, 768) and (768, 3072) reach "
+        + " and ".join(f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in rates.items())
+        + f", {rates['bf16'] / rates['fp32']:.1f} times as many. At that rate TimeSformer as it scores takes at least:",
+        "",
+    ]
+    for frames, count in limits["operations"].items():
+        least = " and ".join(f"{count / rate:.2f} s in {name}" for name, rate in rates.items())
+        lines.append(f"* {least} at {frames} frames, {count / 1e9:,.0f} GFLOP")
+    return lines
+
+
+def machine(threads: int, device: Any) -> dict[str, Any]:
+    """Processor or GPU, cores, versions, commit (`+` = changed since) and load."""
     import torch
 
     root = Path(__file__).parents[1]
@@ -92,9 +109,10 @@ def machine(threads: int) -> dict[str, Any]:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
         return done.stdout.strip()
 
+    gpu = f", {torch.cuda.get_device_name(device)}" if device.type == "cuda" else ""
     changed = "+" if git("status", "--porcelain", "--untracked-files=no") else ""
     return {
-        "processor": f"{processor()}, {len(os.sched_getaffinity(0))} cores",
+        "processor": f"{processor()}, {len(os.sched_getaffinity(0))} cores" + gpu,
         "threads": threads,
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import model
 from dataset import Clip
 from retinaface import RetinaFace
+from retinaface.network import Predictions
 from SyncNetModel import SyncNet
 from visavox import audio as visavox_audio
 from visavox import faces
@@ -76,7 +77,7 @@ class Straightforward:
         for name, detector in self.detectors.items():
             with watch(f"classify {name}"):
                 clip = clip_of(crops[kept], mel, latency, detector.config)
-                logits[name] = float(detector(clip))
+                logits[name] = float(detector(Clip(*(part.to(device_of(detector)) for part in clip))))
         return logits
 
 
@@ -115,7 +116,8 @@ def detect(network: RetinaFace, frame: np.ndarray, max_size: int, threshold: flo
     image = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR).astype(np.float32)
     image = image[..., ::-1] - (104, 117, 123)
     height, width = image.shape[:2]
-    predictions = network(torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)).unsqueeze(0))
+    batch = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32)).unsqueeze(0)
+    predictions = Predictions(*(values.cpu() for values in network(batch.to(device_of(network)))))
     anchors = priors(height, width)
     offsets = predictions.boxes[0]
     centres = anchors[:, :2] + offsets[:, :2] * 0.1 * anchors[:, 2:]
@@ -125,6 +127,10 @@ def detect(network: RetinaFace, frame: np.ndarray, max_size: int, threshold: flo
     likely = np.where(scores > threshold)[0]
     order = likely[scores[likely].argsort()[::-1]][:5000]
     return suppress(boxes[order], 0.4)[:750]
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def priors(height: int, width: int) -> Tensor:
@@ -160,8 +166,10 @@ def sync(network: SyncNet, crops: np.ndarray, sound: np.ndarray, vshift: int) ->
     lips, voice = [], []
     for first in range(0, last, BATCH):
         windows = range(first, min(last, first + BATCH))
-        lips.append(network.embed_lips(torch.cat([pictures[:, :, v : v + 5] for v in windows])))
-        voice.append(network.embed_audio(torch.cat([cepstra[..., 4 * v : 4 * v + 20] for v in windows])))
+        seen = torch.cat([pictures[:, :, v : v + 5] for v in windows])
+        heard = torch.cat([cepstra[..., 4 * v : 4 * v + 20] for v in windows])
+        lips.append(network.embed_lips(seen.to(device_of(network))).cpu())
+        voice.append(network.embed_audio(heard.to(device_of(network))).cpu())
     lips, voice = torch.cat(lips), torch.cat(voice)
     distances: list[list[float]] = [[] for _ in range(2 * vshift + 1)]
     for i in range(last):
@@ -227,7 +235,6 @@ class _Multihead(nn.Module):
         self.attention.load_state_dict(attention.state_dict())
         self.attention.eval()
 
-    def forward(self, x: Tensor, queries: int | None = None, then: nn.Linear | None = None) -> Tensor:
-        """All of it, whatever is needed of it, and what follows afterwards."""
-        out = self.attention(x, x, x)[0][:, :queries]
-        return then(out) if then else out
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        """All of it, whatever is needed of it."""
+        return self.attention(x, x, x)[0][:, :queries]

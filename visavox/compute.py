@@ -45,8 +45,13 @@ def has_bf16(device: torch.device) -> bool:
     return bool(known.get("avx512_bf16") or known.get("amx_bf16") or known.get("bf16"))
 
 
-def scoring_context(precision: str, device: torch.device) -> AbstractContextManager:
-    """Autocast for scoring in `auto`, `fp32` or `bf16`; says which."""
+def scoring_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What to score in for `auto`, `fp32` or `bf16`; says which."""
     bf16 = has_bf16(device) if precision == "auto" else precision == "bf16"
     log.info("scoring in %s", "bf16" if bf16 else "fp32")
-    return torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def scoring_context(dtype: torch.dtype, device: torch.device) -> AbstractContextManager:
+    """Autocast for scoring in bfloat16, nothing for float32."""
+    return torch.autocast(device.type, dtype) if dtype == torch.bfloat16 else nullcontext()

@@ -110,6 +110,9 @@ class Detector(pl.LightningModule):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(logits, labels)
 
+    def fold(self, dtype: torch.dtype) -> None:
+        """Make ready to score and nothing else, in `dtype` where that is faster; it cannot be trained or saved after it."""
+
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
         """P(fake) of bundles, (N,) float64, silence trimmed. Deterministic; the order and the batch do not matter."""
         return self.judge([trimmed(bundle, self.config) for bundle in bundles])
