@@ -206,6 +206,7 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
 
 def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: Any) -> Clip:
     import crop
+    from visavox.preprocess import CropError
     from visavox.xception import analyse
 
     # Longer than the training clips perhaps, but cut out alike; what SyncNet would say is not asked.
@@ -215,7 +216,7 @@ def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: An
     tools = load_tools(config, config.face_detector)
     try:
         bundle = crop.crop_video(path, faces=tools.faces, sync=tools.sync, config=config, watch=watch)
-    except crop.CropError as error:
+    except CropError as error:
         sound = read_sound(path, config) if error.status == "no_face" else None
         if sound is None:
             raise

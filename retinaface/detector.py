@@ -61,7 +61,8 @@ class RetinaFaceDetector:
     Faces scored above `threshold` are kept after non-maximum suppression at an IoU of `nms_threshold`. `preprocessing`
     defaults to that of the network's registered weights: BGR_MEAN for mobilenet0.25, IMAGENET_RGB_SQUARE for resnet50.
     biubug6's own Resnet50 weights have the parameter names and shapes of ternaus', so that nothing in the file tells
-    them apart: pass BGR_MEAN for them. In `dtype` bfloat16 the network alone is computed; boxes are decoded in float32.
+    them apart: pass BGR_MEAN for them. `batch_size` None is 8 frames, on a GPU 32. In `dtype` bfloat16 the network alone is
+    computed; boxes are decoded in float32.
     """
 
     landmark_source = "retinaface"
@@ -74,15 +75,16 @@ class RetinaFaceDetector:
         max_size: int = 640,
         threshold: float = 0.9,
         nms_threshold: float = 0.4,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         device: str | torch.device = "cpu",
         preprocessing: Preprocessing | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.device = torch.device(device)
+        batch_size = (32 if self.device.type == "cuda" else 8) if batch_size is None else batch_size
         if max_size < 1 or batch_size < 1:
             raise ValueError(f"max_size is {max_size} and batch_size {batch_size}; both must be at least 1")
         self.name = f"retinaface_{network}"
-        self.device = torch.device(device)
         self.network = fold(load_published(network, state_dict)).to(self.device, dtype)
         self.dtype = dtype
         self.preprocessing = preprocessing or PUBLISHED_PREPROCESSING[network]

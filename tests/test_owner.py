@@ -1,6 +1,7 @@
 """The process that owns the networks: workers get the answers they would have computed themselves, whatever others ask."""
 
 import queue
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from multiprocessing.connection import Client
@@ -106,6 +107,13 @@ def test_a_stranger_without_the_key_is_not_answered():
         with pytest.raises(Exception, match="digest"):
             Client(address.path, authkey=b"guess")
         assert float(remote(address).detect([grey(7)])[0].scores[0]) == 7
+
+
+def test_an_owner_leaves_no_thread_behind():
+    with owner.serve(Fake()) as address:
+        remote(address).detect([grey(1)])
+        assert "owner" in {thread.name for thread in threading.enumerate()}
+    assert not {"owner", "owner's door"} & {thread.name for thread in threading.enumerate()}
 
 
 def test_an_owner_that_is_gone_is_said():

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -70,28 +71,33 @@ def serve(faces: "FaceDetector | None", embedder: Any = None) -> Iterator[Addres
     """
     key = os.urandom(32)
     asked: queue.SimpleQueue[Ask | None] = queue.SimpleQueue()
+    over = threading.Event()
     with Listener(backlog=128, authkey=key) as door:
-        computing = threading.Thread(target=_compute, args=(asked, faces, embedder), name="owner", daemon=True)
-        threading.Thread(target=_admit, args=(door, asked), name="owner's door", daemon=True).start()
-        computing.start()
+        threads = [
+            threading.Thread(target=_compute, args=(asked, faces, embedder), name="owner", daemon=True),
+            threading.Thread(target=_admit, args=(door, asked, over), name="owner's door", daemon=True),
+        ]
+        for thread in threads:
+            thread.start()
         try:
             yield Address(door.address, key)
         finally:
+            over.set()
             asked.put(None)
-            computing.join()
+            with suppress(OSError):
+                Client(door.address).close()  # or the door would wait for a worker for ever
+            for thread in threads:
+                thread.join()
 
 
-def _admit(door: Listener, asked: "queue.SimpleQueue[Ask | None]") -> None:
-    """One thread for each worker that comes; ends when the door is closed."""
-    while True:
+def _admit(door: Listener, asked: "queue.SimpleQueue[Ask | None]", over: threading.Event) -> None:
+    """One thread for each worker that comes."""
+    while not over.is_set():
         try:
             connection = door.accept()
-        except AuthenticationError:
+        except (AuthenticationError, EOFError, OSError):  # a stranger, or a worker that was stopped at the door
+            time.sleep(0.01)
             continue
-        except (EOFError, ConnectionError):  # a worker that was stopped at the door
-            continue
-        except OSError:  # closed
-            return
         threading.Thread(target=_attend, args=(connection, asked), daemon=True).start()
 
 
