@@ -134,6 +134,7 @@ def _look(faces: "FaceDetector | None", asks: list[Ask]) -> None:
     frames = [frame for ask in asks for frame in ask.what[0]]
     try:
         found = iter(faces.detect(frames) if frames else [])
+        answers = [[next(found) for _ in ask.what[0]] for ask in asks]
     except Exception as error:  # whatever a network raises goes to the worker whose video it was
         if len(asks) == 1:
             _refuse(asks[0], error)
@@ -142,8 +143,8 @@ def _look(faces: "FaceDetector | None", asks: list[Ask]) -> None:
         for ask in asks:
             _look(faces, [ask])
         return
-    for ask in asks:
-        ask.answer.set_result([next(found) for _ in ask.what[0]])
+    for ask, answer in zip(asks, answers, strict=True):
+        ask.answer.set_result(answer)
 
 
 def _embed(embedder: Any, ask: Ask) -> None:
