@@ -23,7 +23,7 @@ def test_it_computes_what_the_network_computes(chunk, frames, monkeypatch):
     torch.testing.assert_close(fold(network)(seen), network(seen), atol=1e-5, rtol=1e-5)
 
 
-def test_bfloat16_stays_near_and_holds_half(monkeypatch):
+def test_bfloat16_stays_near_and_holds_half():
     network = small()
     half = fold(network, torch.bfloat16)
     out = half(clips())

@@ -1,9 +1,9 @@
 """One process owns the GPU: workers send it what its networks should see, and it answers several at once.
 
-Opening a GPU costs each process seconds of start and half a gigabyte on the card, and networks of a dozen processes take
-turns instead of working together. So `crop.py` and `eval.py` keep face detector and SyncNet in the parent process, where a
-thread computes whatever the workers have asked for since it last looked: frames of several videos are one batch. Without a
-GPU each worker has its own networks, for there batching gains nothing.
+Opening a GPU costs each process start-up time and memory on the card for a context of its own, and networks of a dozen
+processes take turns instead of working together. So `crop.py` and `eval.py` keep face detector and SyncNet in the parent
+process, where a thread computes whatever the workers have asked for since it last looked: frames of several videos are one
+batch. Without a GPU each worker has its own networks, for there batching gains nothing.
 """
 
 import ctypes
