@@ -16,17 +16,17 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     NO_ALBUMENTATIONS_UPDATE=1 VISAVOX_WEIGHTS=/app/weights
 COPY requirements.lock ./
 RUN pip install --no-cache-dir -r requirements.lock
-COPY --chmod=755 retinaface/ retinaface/
 COPY --chmod=755 visavox/ visavox/
-COPY --chmod=755 SyncNetModel.py crop.py dataset.py eval.py model.py utils.py ./
+COPY --chmod=755 eval.py ./
 COPY --chmod=755 model.ckpt ./
 
 # Of weights/ only what the configuration in model.ckpt names goes on into the image, once it is verified or fetched.
 # (requirements.lock stands in the COPY for builders that want at least one file: weights/ may be absent.)
 FROM system AS weighed
 COPY requirements.lock weights* weights/
-RUN mkdir needed && python -c "import shutil, crop, model; from visavox import weights; \
-    [shutil.copy(weights.resolve(name), 'needed') for name in crop.weights_of(model.load('model.ckpt').config)]"
+RUN mkdir needed && python -c "import shutil; from visavox import weights; from visavox.detectors.build import load; \
+    from visavox.preprocessing.provenance import weights_of; \
+    [shutil.copy(weights.resolve(name), 'needed') for name in weights_of(load('model.ckpt').config)]"
 
 FROM system
 COPY --from=weighed --chmod=755 /app/needed/ weights/

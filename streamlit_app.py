@@ -60,7 +60,7 @@ def main() -> None:
     if checkpoint is None:
         st.error(
             "There are no trained weights, so there is no verdict. `make app` trains a tiny pair on synthetic clips; "
-            "`python -m visavox.xception fuse` makes a checkpoint of two branches, which VISAVOX_XCEPTION then names."
+            "`python -m visavox.detectors.xception fuse` makes a checkpoint of two branches, which VISAVOX_XCEPTION then names."
         )
         return
     scorer, about = load_scorer(str(checkpoint), checkpoint.stat().st_mtime_ns)
@@ -86,21 +86,21 @@ def find_checkpoint() -> Path | None:
 
 @st.cache_resource(show_spinner="Loading the networks")
 def load_scorer(path: str, _changed: int) -> tuple[Any, dict[str, str]]:
-    import model
     from visavox.compute import resolve_device
+    from visavox.detectors import build
     from visavox.weights import safe_load
 
-    scorer = model.load(path)
+    scorer = build.load(path)
     about = safe_load(path)["hyper_parameters"].get("about", {})
     return scorer.to(resolve_device(scorer.config.device)), about
 
 
 @st.cache_resource(show_spinner="Preparing the face detector")
 def load_tools(_config: Any, _name: str) -> Any:
-    import crop
+    from visavox.preprocessing import tools as tools_module
 
-    crop.check_tools(_config)
-    return crop.build_tools(_config)
+    tools_module.check_tools(_config)
+    return tools_module.build_tools(_config)
 
 
 @st.cache_data(show_spinner="Drawing the samples")
@@ -179,7 +179,7 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
     key = (name, hashlib.sha256(content).hexdigest(), scorer)
     if st.session_state.get("clip_key") == key:
         return st.session_state["clip"]
-    import crop
+    from visavox.preprocessing import pipeline
 
     status = place.status("Starting", expanded=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -189,7 +189,7 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
             clip = crop_and_look(name, path, content, scorer, status)
         except (ValueError, OSError) as error:
             status.update(label="This video could not be judged", state="error")
-            kind, reason = crop.explain(error)
+            kind, reason = pipeline.explain(error)
             st.error(reason.replace(str(path), name))
             if kind == "failed":
                 st.caption(
@@ -205,9 +205,9 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
 
 
 def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: Any) -> Clip:
-    import crop
-    from visavox.preprocess import CropError
-    from visavox.xception import analyse
+    from visavox.detectors.xception import analyse
+    from visavox.preprocessing import pipeline
+    from visavox.preprocessing.pipeline import CropError
 
     # Longer than the training clips perhaps, but cut out alike; what SyncNet would say is not asked.
     length = max(READ_SECONDS, scorer.config.max_clip_len)
@@ -215,7 +215,7 @@ def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: An
     watch = announcing(status)
     tools = load_tools(config, config.face_detector)
     try:
-        bundle = crop.crop_video(path, faces=tools.faces, sync=tools.sync, config=config, watch=watch)
+        bundle = pipeline.crop_video(path, faces=tools.faces, sync=tools.sync, config=config, watch=watch)
     except CropError as error:
         sound = read_sound(path, config) if error.status == "no_face" else None
         if sound is None:
@@ -296,8 +296,8 @@ def film_of(path: Path, bundle: Any, content: bytes, rate: int) -> tuple[bytes, 
 
 
 def show(clip: Clip, scorer: Any, settings: Any) -> None:
-    from visavox.xception import analyse
-    from visavox.xception.analysis import explain
+    from visavox.detectors.xception import analyse
+    from visavox.detectors.xception.analysis import explain
 
     analysis = explain(clip.sound, settings) if clip.bundle is None else analyse(clip.bundle, scorer, settings)
     show_verdict(analysis)

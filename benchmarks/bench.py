@@ -32,17 +32,18 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import crop
-import model
-import SyncNetModel
 from benchmarks.clips import EQUALITY_CLIPS, data_folder, synthetic_clips, talking_clip
 from benchmarks.report import as_markdown, draw, machine
 from benchmarks.straightforward import Straightforward, with_multihead_attention
-from retinaface import BGR_MEAN, RetinaFace, RetinaFaceDetector, load_published
 from visavox import config as configuration
 from visavox import media, weights
 from visavox.compute import dtype_of, has_bf16, resolve_device, scoring_context
-from visavox.haar import Detections
+from visavox.detectors import build
+from visavox.detectors.timesformer import detector as model
+from visavox.faces import Detections
+from visavox.faces.retinaface import BGR_MEAN, RetinaFace, RetinaFaceDetector, load_published
+from visavox.features import syncnet
+from visavox.preprocessing import pipeline as pipeline_module
 from visavox.progress import Stopwatch
 
 Logits = dict[str, float]
@@ -128,7 +129,7 @@ class Bench:
         self.config = configuration.load(None, self.words)
         self.large, self.small = (160, 96) if quick else (1280, 640)  # pixels that RetinaFace sees
         torch.manual_seed(self.config.seed)
-        self.syncnet = SyncNetModel.SyncNet().eval().to(device)
+        self.syncnet = syncnet.SyncNet().eval().to(device)
         mobilenet = RetinaFace("mobilenet0.25").state_dict()
         if self.data:
             mobilenet = weights.parameters(weights.safe_load(self.data / "weights/retinaface_mobilenet0.25.pth"))
@@ -264,21 +265,19 @@ class Bench:
         dtype = dtype_of(config.crop_precision)
         options = {"max_size": size, "threshold": config.face_threshold, "preprocessing": BGR_MEAN, "dtype": dtype}
         found = RetinaFaceDetector(network, self.faces[network], device=self.device, **options) if network else None
-        folded = SyncNetModel.LocalEmbedder(SyncNetModel.FoldedSyncNet(self.syncnet, dtype))
+        folded = syncnet.LocalEmbedder(syncnet.FoldedSyncNet(self.syncnet, dtype))
 
         def sync(track: Any, sound: np.ndarray) -> Any:
-            return SyncNetModel.sync_distances(
-                folded, track.crops, sound, vshift=config.vshift, stride=config.sync_stride
-            )
+            return syncnet.sync_distances(folded, track.crops, sound, vshift=config.vshift, stride=config.sync_stride)
 
         faces = found if box is None else StandIn(found, box)
-        return lambda path, watch: crop.crop_video(
+        return lambda path, watch: pipeline_module.crop_video(
             path, faces=faces, sync=sync, config=config, watch=watch, threads=self.threads
         )
 
     def _network(self, faces: int) -> model.MultimodalDetector:
         """The reference detector with random weights, time attention included (which training starts at zero)."""
-        network = model.build(configuration.load(None, [*self.words, f"frame_num={faces}"]))
+        network = build.build(configuration.load(None, [*self.words, f"frame_num={faces}"]))
         for name, parameter in network.named_parameters():
             if name.endswith("temporal_fc.weight"):
                 torch.nn.init.trunc_normal_(parameter, std=0.02)

@@ -16,10 +16,10 @@ from statistics import median
 import torch
 from torch import Tensor
 
-import model
 from benchmarks.tools import settings
 from visavox.compute import resolve_device, scoring_dtype
-from visavox.folded import FoldedTimeSformer
+from visavox.detectors import build
+from visavox.detectors.timesformer.inference import FoldedTimeSformer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     device = resolve_device(config.device)
     dtype = scoring_dtype(config.score_precision, device)
     torch.manual_seed(config.seed)
-    plain = model.build(config).timesformer.eval().to(device)
+    plain = build.build(config).timesformer.eval().to(device)
     networks = {"as eval.py scores": FoldedTimeSformer(copy.deepcopy(plain), dtype), "compiled": compiled(plain, dtype)}
     for frames in arguments.frames:
         seen = torch.randn(1, 3, frames, config.frame_size, config.frame_size, device=device)

@@ -18,17 +18,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import crop
-import model
-import SyncNetModel
 from benchmarks.bench import scale_classifier
 from benchmarks.tools import has_syncnet, settings
 from visavox import weights
 from visavox.bundle import Bundle
 from visavox.compute import has_bf16
+from visavox.detectors import build
+from visavox.detectors.timesformer import detector
 from visavox.faces import FaceTrack
-from visavox.inputs import find_inputs
-from visavox.sync import Sync
+from visavox.features import syncnet
+from visavox.features.sync import Sync
+from visavox.files import find_inputs
+from visavox.preprocessing import pipeline, tools
 
 VARIANTS = {"bf16": ("bf16", 1), "stride 2": ("fp32", 2), "stride 5": ("fp32", 5), "bf16, stride 2": ("bf16", 2)}
 
@@ -44,28 +45,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = settings([*words, *arguments.overrides])
     torch.manual_seed(config.seed)
     known = has_syncnet()
-    published = SyncNetModel.load(weights.state_dict("syncnet_v2")) if known else SyncNetModel.SyncNet().eval()
+    published = syncnet.load(weights.state_dict("syncnet_v2")) if known else syncnet.SyncNet().eval()
     networks = {
-        "fp32": SyncNetModel.FoldedSyncNet(published),
-        "bf16": SyncNetModel.FoldedSyncNet(published, torch.bfloat16),
+        "fp32": syncnet.FoldedSyncNet(published),
+        "bf16": syncnet.FoldedSyncNet(published, torch.bfloat16),
     }
     if not has_bf16(torch.device("cpu")):
         print("this processor has no bf16: it is emulated, the same numbers in more time")
     bundles: list[Bundle] = []
     others: dict[str, list[Bundle]] = {name: [] for name in VARIANTS}
-    faces = crop.build_tools(config.model_copy(update={"sync": "off"})).faces
+    faces = tools.build_tools(config.model_copy(update={"sync": "off"})).faces
     for video in find_inputs(arguments.input).values():
         seen: dict[str, Sync] = {}
 
         def sync(track: FaceTrack, sound: np.ndarray, seen: dict[str, Sync] = seen) -> Sync:
             for name, (precision, stride) in {"": ("fp32", 1), **VARIANTS}.items():
-                seen[name] = SyncNetModel.sync_distances(
+                seen[name] = syncnet.sync_distances(
                     networks[precision], track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
                 )
             return seen[""]
 
         try:
-            bundles.append(crop.crop_video(video, faces=faces, sync=sync, config=config))
+            bundles.append(pipeline.crop_video(video, faces=faces, sync=sync, config=config))
         except ValueError as error:
             print(f"left out: {video.name}: {error}", file=sys.stderr)
             continue
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(bundles)} videos, SyncNet's weights are {'trained' if known else 'RANDOM'}; changes against float32:")
     print("| | mdist: mean (largest) | of its own deviation | latency moved | conf: mean | P(fake): mean (largest) |")
     print("|---|---|---|---|---|---|")
-    network = model.build(config).eval().requires_grad_(False)
+    network = build.build(config).eval().requires_grad_(False)
     scale_classifier(network, bundles)
     before = scores(network, bundles, "fp32")
     for name, changed in others.items():
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def scores(network: model.MultimodalDetector, bundles: Sequence[Bundle], precision: str) -> np.ndarray:
+def scores(network: detector.MultimodalDetector, bundles: Sequence[Bundle], precision: str) -> np.ndarray:
     """P(fake) of each, (N,)."""
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         return np.concatenate([network.score([bundle]) for bundle in bundles])

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-import crop
 from visavox import config as configuration
 from visavox import media
-from visavox.faces import iou, track_faces
-from visavox.inputs import find_inputs
+from visavox.faces import track_faces
+from visavox.faces.boxes import iou
+from visavox.files import find_inputs
+from visavox.preprocessing import tools
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(argv)
     config = configuration.load(arguments.config, ["sync=off", *arguments.overrides])
-    crop.check_tools(config)
-    faces = crop.build_tools(config).faces
+    tools.check_tools(config)
+    faces = tools.build_tools(config).faces
     print(f"{faces.name}, face_detection_step={config.face_detection_step}")
     print(f"{'video':40} {'read':>5} {'track':>5} {'seen':>6} {'IoU>=.8':>8} {'mean':>6}")
     worst = 1.0

@@ -55,13 +55,13 @@ def make(folder: Path, height: int, seconds: float) -> Path:
 
 def crop_one(video: Path, overrides: Sequence[str]) -> tuple[int, float, int]:
     """Frames of the track, seconds, and peak resident bytes of this process."""
-    import crop
     from benchmarks.tools import build_tools, settings
+    from visavox.preprocessing import pipeline
 
     config = settings(overrides)
     tools = build_tools(config, threads=1)
     began = time.perf_counter()
-    bundle = crop.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, threads=1)
+    bundle = pipeline.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, threads=1)
     return bundle.track_frames, time.perf_counter() - began, peak_memory()
 
 
@@ -69,12 +69,12 @@ def score_one(overrides: Sequence[str]) -> int:
     """Peak resident bytes of a process that scores bundles with the reference network."""
     import torch
 
-    import model
     from benchmarks.tools import settings
-    from visavox.budget import blank_bundle
     from visavox.compute import scoring_context, scoring_dtype
+    from visavox.detectors import build
+    from visavox.preprocessing.budget import blank_bundle
 
-    network = model.build(settings(overrides))
+    network = build.build(settings(overrides))
     network.latency.fit(torch.zeros(2, 2 * network.config.vshift + 3))
     dtype = scoring_dtype(network.config.score_precision, torch.device("cpu"))
     network.fold(dtype)

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import model
-from dataset import Clip
-from retinaface import RetinaFace
-from retinaface.network import Predictions
-from SyncNetModel import SyncNet
-from visavox import audio as visavox_audio
 from visavox import faces
 from visavox.config import SYNC_FPS, Config
+from visavox.detectors.timesformer import network as network_module
+from visavox.detectors.timesformer.clip import Clip
+from visavox.faces.retinaface import RetinaFace
+from visavox.faces.retinaface.network import Predictions
+from visavox.features import audio as visavox_audio
+from visavox.features.syncnet import SyncNet
 from visavox.progress import Stopwatch
 
 RATE = 16000
@@ -222,13 +222,13 @@ def with_multihead_attention(detector: nn.Module) -> nn.Module:
     detector = copy.deepcopy(detector).eval()
     for parent in list(detector.modules()):
         for name, module in list(parent.named_children()):
-            if isinstance(module, model.Attention):
+            if isinstance(module, network_module.Attention):
                 setattr(parent, name, _Multihead(module))
     return detector
 
 
 class _Multihead(nn.Module):
-    def __init__(self, attention: "model.Attention"):
+    def __init__(self, attention: "network_module.Attention"):
         super().__init__()
         dims = attention.out_proj.in_features
         self.attention = nn.MultiheadAttention(dims, attention.heads, batch_first=True)

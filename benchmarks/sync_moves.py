@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-import crop
 from visavox import config as configuration
-from visavox.inputs import find_inputs
+from visavox.files import find_inputs
+from visavox.preprocessing import pipeline
+from visavox.preprocessing import tools as tools_module
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(argv)
     config = configuration.load(arguments.config, arguments.overrides)
-    crop.check_tools(config)
-    tools = crop.build_tools(config)
+    tools_module.check_tools(config)
+    tools = tools_module.build_tools(config)
     samples_per_frame = round(config.resample_rate / configuration.SYNC_FPS)
     hits, inside = [], []
     print(f"{'video':40} {'before':>6} " + " ".join(f"{move:+5d}" for move in arguments.moves))
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return tools.sync(track, sound)
 
         try:
-            before = float(crop.crop_video(path, faces=tools.faces, sync=sync, config=config).latency)
+            before = float(pipeline.crop_video(path, faces=tools.faces, sync=sync, config=config).latency)
         except ValueError as error:
             print(f"{name:40} {error}")
             continue

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import torch
 
-import crop
-import SyncNetModel
 from visavox import config as configuration
 from visavox import weights
 from visavox.compute import dtype_of
 from visavox.config import Config
+from visavox.features import syncnet
+from visavox.preprocessing import tools
 
 
 def settings(overrides: Sequence[str]) -> Config:
@@ -21,16 +21,16 @@ def has_syncnet() -> bool:
     return (weights.folder() / "syncnet_v2.model").is_file()
 
 
-def build_tools(config: Config, threads: int) -> crop.Tools:
+def build_tools(config: Config, threads: int) -> tools.Tools:
     """`crop.build_tools`; where the registry's SyncNet is missing, one of random weights, which takes the same time and room."""
     if config.sync != "syncnet" or has_syncnet():
-        return crop.build_tools(config, threads)
+        return tools.build_tools(config, threads)
     torch.manual_seed(config.seed)
-    random = SyncNetModel.FoldedSyncNet(SyncNetModel.SyncNet().eval(), dtype_of(config.crop_precision))
+    random = syncnet.FoldedSyncNet(syncnet.SyncNet().eval(), dtype_of(config.crop_precision))
     torch.set_num_threads(threads)
     return replace(
-        crop.build_tools(config.model_copy(update={"sync": "off"}), threads),
-        sync=lambda track, sound, stride=config.sync_stride: SyncNetModel.sync_distances(
+        tools.build_tools(config.model_copy(update={"sync": "off"}), threads),
+        sync=lambda track, sound, stride=config.sync_stride: syncnet.sync_distances(
             random, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
         ),
     )

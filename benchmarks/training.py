@@ -24,14 +24,15 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-import model
 from benchmarks.straightforward import with_multihead_attention
-from data_loader import BundleDataset
 from visavox import config as configuration
-from visavox.budget import blank_bundle
-from visavox.bundle import prep_hash
 from visavox.compute import has_bf16, resolve_device
 from visavox.config import Config
+from visavox.detectors import build
+from visavox.detectors.timesformer import detector
+from visavox.preprocessing.budget import blank_bundle
+from visavox.preprocessing.provenance import prep_hash
+from visavox.training.data_module import BundleDataset
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     config = configuration.load(None, ["sync=off", "face_detector=haar", *arguments.overrides])
     with tempfile.TemporaryDirectory() as folder:
-        network = model.build(config)
+        network = build.build(config)
         network.latency.fit(torch.randn(9, 2 * config.vshift + 3))
         data = made_up(Path(folder), config, network, arguments.samples)
         best = 0.0
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def made_up(folder: Path, config: Config, network: model.MultimodalDetector, samples: int) -> BundleDataset:
+def made_up(folder: Path, config: Config, network: detector.MultimodalDetector, samples: int) -> BundleDataset:
     """Sixteen bundles of noise, each several times."""
     from dataclasses import replace
 
@@ -91,7 +92,7 @@ def samples_per_second(data: BundleDataset, workers: int) -> float:
     return rest / (time.perf_counter() - began)
 
 
-def steps(network: model.MultimodalDetector, data: BundleDataset, config: Config, batch: int, count: int) -> float:
+def steps(network: detector.MultimodalDetector, data: BundleDataset, config: Config, batch: int, count: int) -> float:
     """Median seconds of our step; prints both networks' and their peak memory."""
     device = resolve_device(config.device)
     examples = torch.utils.data.default_collate([data[(index, index)] for index in range(batch)])

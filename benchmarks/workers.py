@@ -17,11 +17,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import crop
-from visavox import pool
 from visavox.config import Config
-from visavox.inputs import find_inputs
+from visavox.files import find_inputs
+from visavox.preprocessing import pipeline
+from visavox.preprocessing import tools as tools_module
 from visavox.progress import Stopwatch
+from visavox.workers import pool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     config = settings(arguments.overrides)
     videos = list(find_inputs(arguments.input).values())
-    crop.check_tools(config.model_copy(update={"sync": "off"}))
+    tools_module.check_tools(config.model_copy(update={"sync": "off"}))
     spans: dict[int, list[float]] = {count: [] for count in arguments.workers}
     for turn in range(arguments.repeats):
         for count in arguments.workers:
@@ -73,7 +74,7 @@ def crop_one(config: Config, tools: Any, video: Path) -> tuple[float, float, str
     """Beginning and end by the machine's clock, which workers share, and what went wrong."""
     began, fault = time.time(), ""
     try:
-        crop.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, watch=Stopwatch(), threads=1)
+        pipeline.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, watch=Stopwatch(), threads=1)
     except ValueError as error:
         fault = str(error)
     return began, time.time(), fault

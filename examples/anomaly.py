@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--start", default="none", help="with --real: checkpoint to start from, such as the synthetic one's"
     )
     arguments = parser.parse_args(argv)
-    from utils import set_up_logging
+    from visavox.logs import set_up_logging
 
     set_up_logging()
     if arguments.real:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     """Run every stage below `root`; returns what anomaly.json holds. Stages that are done are not done again."""
-    from visavox.anomaly.detector import load
+    from visavox.detectors.anomaly.detector import load
 
     seconds: dict[str, float] = {}
     with demo.stage("clips", seconds):
@@ -92,13 +92,13 @@ def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
 
 
 def train_tiny(root: Path, seed: int) -> None:
-    from train import train
     from visavox import config
+    from visavox.commands.train import train
 
     if (root / "runs" / RUN / "test.json").is_file():
         return
     words = [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"]
-    begun = (root / "runs" / RUN / "config.json").is_file()
+    begun = (root / "runs" / RUN / "schema.json").is_file()
     train(config.load(CONFIG, words), data_version=Path(SPLIT).stem, code_version=RUN, resume=begun)
 
 
@@ -107,8 +107,8 @@ def judge_test_clips(root: Path, detector: Any, split: Any) -> tuple[dict[str, d
 
     Beside the rendered fakes stand the real test clips themselves with their sound moved, swapped or reversed.
     """
-    from visavox.anomaly import probes
     from visavox.bundle import Bundle
+    from visavox.pseudofakes import sound
 
     test = demo.test_rows(split)
     bundles = [Bundle.load(root / path) for path in test["filepath"]]
@@ -119,13 +119,13 @@ def judge_test_clips(root: Path, detector: Any, split: Any) -> tuple[dict[str, d
         kind: ([b for b, k in zip(bundles, test["kind"]) if k == kind], people[test["kind"] == kind])
         for kind in sorted(set(test["kind"]), key=lambda kind: (kind != "real", kind))
     }
-    scores |= {f"moved by {by:+d}": ([probes.moved(bundle, by) for bundle in real], real_people) for by in SHIFTS}
+    scores |= {f"moved by {by:+d}": ([sound.moved(bundle, by) for bundle in real], real_people) for by in SHIFTS}
     others = [
         next(o for o, q in zip(real[i:] + real, [*real_people[i:], *real_people]) if q != p)
         for i, p in enumerate(real_people)
     ]
-    scores["somebody else's"] = ([probes.with_sound_of(b, o) for b, o in zip(real, others)], real_people)
-    scores["backwards"] = ([probes.backwards(bundle) for bundle in real], real_people)
+    scores["somebody else's"] = ([sound.with_sound_of(b, o) for b, o in zip(real, others)], real_people)
+    scores["backwards"] = ([sound.backwards(bundle) for bundle in real], real_people)
     values = {
         name: (np.array([detector.step_scores(b).scores.mean() for b in some]), who)
         for name, (some, who) in scores.items()
@@ -141,7 +141,7 @@ def compare(
     """AUC of scores (N,) with the interval of a bootstrap over people, against the real ones; share above the threshold."""
     from scipy.stats import rankdata
 
-    from visavox.intervals import estimate
+    from visavox.evaluation.intervals import estimate
 
     row: dict[str, float] = {"clips": len(other[0]), "above_threshold": round(float((other[0] >= threshold).mean()), 3)}
     if other is not real:
@@ -154,9 +154,10 @@ def compare(
 
 def locate_splices(root: Path, detector: Any, *, workers: int) -> dict[str, Any]:
     """How near the highest score lies to the foreign sound: seconds from it (0 inside) in each clip, and the share near."""
-    import crop
-    from visavox import config, pool
+    from visavox import config
     from visavox.bundle import Bundle
+    from visavox.commands import crop
+    from visavox.workers import pool
 
     folder = root / "splices"
     rng = np.random.default_rng(SPLICE_SEED)

@@ -23,9 +23,9 @@ def real_clips(clips: Path, root: Path, *, start: str = "none", seed: int = 0, w
     Args:
         start: checkpoint that training starts from, as train.py's --pret-version.
     """
-    import crop
     from visavox import config
-    from visavox.anomaly.detector import load
+    from visavox.commands import crop
+    from visavox.detectors.anomaly.detector import load
 
     table = one_clip_of_each(clips)
     settings = config.load(CONFIG, [*SETTINGS, f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}"])
@@ -63,7 +63,7 @@ def one_clip_of_each(clips: Path) -> Any:
 
 def train_fold(root: Path, table: Any, fold: int, settings: Any, start: str) -> None:
     """Test: every third person from `fold` on; of the others every fifth for validation."""
-    from train import train
+    from visavox.commands.train import train
 
     if (root / f"runs/fold{fold}/test.json").is_file():
         return
@@ -79,8 +79,8 @@ def train_fold(root: Path, table: Any, fold: int, settings: Any, start: str) -> 
 
 def judge(root: Path, detector: Any, row: Any, fold: int) -> dict[str, Any]:
     """Scores of one held-out clip, as it is and with its sound moved, in deviations of its fold's validation clips."""
-    from visavox.anomaly import probes
     from visavox.bundle import Bundle
+    from visavox.pseudofakes import sound
 
     bundle = Bundle.load(root / row.filepath)
 
@@ -88,13 +88,13 @@ def judge(root: Path, detector: Any, row: Any, fold: int) -> dict[str, Any]:
         steps = detector.step_scores(changed).scores.mean()
         return round(float((steps - float(detector.real_mean)) / float(detector.real_std)), 4)
 
-    moved = {str(by): score(probes.moved(bundle, by)) for by in SHIFTS if abs(by) < bundle.track_frames - 16}
+    moved = {str(by): score(sound.moved(bundle, by)) for by in SHIFTS if abs(by) < bundle.track_frames - 16}
     return {
         "file": row.file,
         "fold": fold,
         "original": score(bundle),
         "moved": moved,
-        "backwards": score(probes.backwards(bundle)),
+        "backwards": score(sound.backwards(bundle)),
     }
 
 
@@ -102,7 +102,7 @@ def summarise(found: list[dict[str, Any]]) -> dict[str, Any]:
     """AUC of moved against original clips, and how often a clip is more likely than itself with moved sound; 95 %."""
     from scipy.stats import rankdata
 
-    from visavox.intervals import estimate
+    from visavox.evaluation.intervals import estimate
 
     groups = [i for i, clip in enumerate(found) for _ in range(1 + len(clip["moved"]))]
     labels = np.array([int(j > 0) for clip in found for j in range(1 + len(clip["moved"]))])

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     """Run every stage below `root`; returns what summary.json holds. Stages that are done are not done again."""
-    from utils import set_up_logging
+    from visavox.logs import set_up_logging
 
     set_up_logging()
     seconds: dict[str, float] = {}
@@ -94,8 +94,8 @@ def make_clips(root: Path, *, seed: int, workers: int) -> Path:
 
 
 def crop_clips(root: Path, *, workers: int) -> list[dict[str, Any]]:
-    import crop
     from visavox import config
+    from visavox.commands import crop
 
     inputs = crop.find_inputs(root / VIDEOS)
     return crop.crop_folder(inputs, root / BUNDLES, config.load(CONFIG), workers=workers)
@@ -114,14 +114,14 @@ def make_split(root: Path, labels: Path, *, seed: int) -> Any:
 
 
 def train_tiny(root: Path, *, seed: int, run: str = RUN, data_version: str = "demo") -> dict[str, Any]:
-    from train import train
     from visavox import config
+    from visavox.commands.train import train
 
     settings = config.load(CONFIG, [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"])
     done = root / "runs" / run / "test.json"
     if done.is_file():
         return json.loads(done.read_text(encoding="utf-8"))
-    begun = (root / "runs" / run / "config.json").is_file()
+    begun = (root / "runs" / run / "schema.json").is_file()
     return train(settings, data_version=data_version, code_version=run, resume=begun)
 
 
@@ -129,7 +129,7 @@ def score_test_clips(root: Path, split: Any, *, workers: int) -> dict[str, float
     """Score the test *videos* through eval.py, as a submission would be; file name -> P(fake)."""
     import csv
 
-    import eval as evaluation
+    from visavox.commands import evaluate as evaluation
 
     test = root / "test_videos"
     for name in test_rows(split)["filename"]:
@@ -158,7 +158,7 @@ def score_test_clips(root: Path, split: Any, *, workers: int) -> dict[str, float
 
 def aucs(split: Any, scores: dict[str, float]) -> dict[str, Any]:
     """Test AUC, and per kind of fake against all real test clips."""
-    from visavox.metrics import auc
+    from visavox.evaluation.metrics import auc
 
     test = test_rows(split)
     p = test["filename"].map(scores).to_numpy()
@@ -182,7 +182,7 @@ def trivial_auc(root: Path, split: Any) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from visavox.metrics import auc
+    from visavox.evaluation.metrics import auc
 
     features = np.array([trivial_features(root, row) for row in split.itertuples()])
     probe = make_pipeline(StandardScaler(), LogisticRegression())

@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_pair(root: Path, *, seed: int = 0, workers: int = 2, small: bool = False) -> Path:
     """Clips, bundles, both branches, one checkpoint; stages that are done are not done again. Returns ROOT/xception.ckpt."""
-    from utils import set_up_logging
-    from visavox.xception.__main__ import fuse
+    from visavox.detectors.xception.__main__ import fuse
+    from visavox.logs import set_up_logging
 
     checkpoint = root / CHECKPOINT
     if checkpoint.is_file():
@@ -95,15 +95,15 @@ def make_small_clips(root: Path, seed: int, workers: int) -> Path:
 def train_branch(root: Path, branch: str, seed: int, *words: str) -> dict[str, Any]:
     import torch
 
-    from train import train
     from visavox import config
+    from visavox.commands.train import train
 
     torch.set_num_threads(1)  # networks this small lose more by sharing their work than they gain
     run = f"xception_{branch}"
     if (root / "runs" / run / "test.json").is_file():
         return {}
     words = (f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu", *words)
-    begun = (root / "runs" / run / "config.json").is_file()
+    begun = (root / "runs" / run / "schema.json").is_file()
     settings = config.load(f"configs/{run}_tiny.json", words)
     return train(settings, data_version=branch, code_version=run, resume=begun)
 
@@ -116,14 +116,14 @@ def calibrate(root: Path, branch: str, checkpoint: Path) -> None:
     """
     import pandas as pd
 
-    import model
-    from visavox import calibration
     from visavox.bundle import Bundle
-    from visavox.inputs import sha256_of
+    from visavox.detectors import build
+    from visavox.evaluation import calibration
+    from visavox.files import sha256_of
 
     rows = pd.read_csv(root / f"data/{branch}.csv")
     val = rows[rows["split"] == "val"]
-    scores = model.load(checkpoint).score([Bundle.load(root / path) for path in val["filepath"]])
+    scores = build.load(checkpoint).score([Bundle.load(root / path) for path in val["filepath"]])
     names = {"checkpoint": sha256_of(checkpoint), "clips": list(val["filename"])}
     fitted = calibration.fit(val["label"].to_numpy(), scores, "platt", target_prior=0.5, **names)
     fitted.save(checkpoint.with_name("calibration.json"))
@@ -143,11 +143,11 @@ def table(root: Path, checkpoint: Path) -> Table:
     """AUC and accuracy of each branch and strategy on unseen identities."""
     import pandas as pd
 
-    import model
     from visavox.bundle import Bundle
-    from visavox.metrics import auc
+    from visavox.detectors import build
+    from visavox.evaluation.metrics import auc
 
-    scorer = model.load(checkpoint)
+    scorer = build.load(checkpoint)
     test = demo.test_rows(pd.read_csv(root / demo.SPLIT))
     evidence = [scorer.evidence(Bundle.load(root / path)) for path in test["filepath"]]
     labels, kinds = test["label"].to_numpy(), test["kind"].to_numpy()
@@ -172,8 +172,8 @@ def table(root: Path, checkpoint: Path) -> Table:
 
 def scores_of(evidence: list[Any], settings: Any) -> dict[str, np.ndarray]:
     """P(fake) of clips, (N,), by each branch alone and by each strategy."""
-    from visavox.xception import fusion
-    from visavox.xception.scorer import clip_probability
+    from visavox.detectors.xception import fusion
+    from visavox.detectors.xception.scorer import clip_probability
 
     said = [one.calibrated(settings) for one in evidence]
     scores = {

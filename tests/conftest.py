@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from visavox import config as configuration
-from visavox.bundle import Bundle, prep_hash
+from visavox.bundle import Bundle
 from visavox.config import Config
+from visavox.preprocessing.provenance import prep_hash
 
 torch.set_num_threads(2)
 os.environ["OMP_NUM_THREADS"] = "2"  # of programs that tests start: bits of a sum depend on the number of threads
@@ -102,7 +103,7 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root_path: the bundles of `talking` and data/split.csv, split by file."""
-    import crop
+    from visavox.commands import crop
     from visavox.corpora.__main__ import main as make_split
 
     root = tmp_path_factory.mktemp("root")
@@ -115,7 +116,7 @@ def data(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run(data: Path) -> Path:
     """A finished run of three epochs on `data`."""
-    import train
+    from visavox.commands import train
 
     assert train.main(command(data, "first")) == 0
     return data / "runs/first"

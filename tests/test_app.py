@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import model
 from visavox import config as configuration
+from visavox.detectors import build
 from visavox.synthetic.clips import render
 
 pytest.importorskip("streamlit", reason="the app's extra is not installed: pip install -e .[app]")
@@ -26,11 +26,11 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pair with fresh weights: everything but skill."""
-    from visavox.xception.scorer import join
+    from visavox.detectors.xception.scorer import join
 
     torch.manual_seed(0)
     branches = [configuration.load(ROOT / f"configs/xception_{name}_tiny.json") for name in ("video", "audio")]
-    scorer = join(*(model.build(config) for config in branches))
+    scorer = join(*(build.build(config) for config in branches))
     hyper = {"config": scorer.config.model_dump(mode="json"), "about": {"trained_on": "nothing synthetic at all"}}
     path = tmp_path_factory.mktemp("app") / "pair.ckpt"
     torch.save({"hyper_parameters": hyper, "state_dict": scorer.state_dict()}, path)
@@ -80,11 +80,11 @@ def test_without_trained_weights_there_is_no_verdict(monkeypatch: pytest.MonkeyP
 
 
 def test_an_upload_is_cropped_once_and_settings_are_answered_at_once(page, videos: Path, monkeypatch):
-    import crop
+    from visavox.preprocessing import pipeline
 
     cropped = []
-    real = crop.crop_video
-    monkeypatch.setattr(crop, "crop_video", lambda path, **how: cropped.append(path) or real(path, **how))
+    real = pipeline.crop_video
+    monkeypatch.setattr(pipeline, "crop_video", lambda path, **how: cropped.append(path) or real(path, **how))
     upload(page, videos / "sound.mp4")
     assert page.header[0].value in (":red[FAKE]", ":green[REAL]")
     assert labels(page) == ["P(fake)", "Confidence", "Video, weight 0.500", "Audio, weight 0.500"]

@@ -9,8 +9,9 @@ import torch
 
 from benchmarks import bench, straightforward
 from benchmarks.bench import Run
-from visavox import audio, config
+from visavox import config
 from visavox.compute import dtype_of, has_bf16
+from visavox.features import audio
 
 
 def test_the_bench_reports_equal_pipelines(tmp_path: Path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from visavox import doctor
-from visavox.weights_registry import REGISTRY
+from visavox.weights import REGISTRY
 
 ROOT = Path(__file__).parents[1]
 

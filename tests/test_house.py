@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAT = {"crop", "dataset", "data_loader", "model", "SyncNetModel", "train", "eval", "utils", "retinaface"}
-SIBLINGS = {"xception", "anomaly", "td3mf", "fiveway"}
+DOORS = {"crop", "dataset", "data_loader", "model", "SyncNetModel", "train", "eval", "utils", "retinaface"}
+SIBLINGS = {"timesformer", "xception", "anomaly", "td3mf", "fiveway"}
 FRONTS = {"fastapi", "streamlit", "wandb"}
-ABOVE_TRAIN = {"train.py", "service", "streamlit_app.py", "examples", "notebooks", "benchmarks", "tests"}
+OUTER = {"streamlit_app.py", "examples", "notebooks", "benchmarks", "tests"}
+FRONT_ROOMS = {"visavox/commands/train.py", "visavox/doctor.py"}
 SKIPPED = {".venv", "demo", "runs", "build"}
 
 
@@ -35,27 +36,30 @@ def roots(names: set[str]) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def test_the_package_imports_no_flat_module():
-    guilty = {str(path): found for path in python_files(ROOT / "visavox") if (found := roots(imports_of(path)) & FLAT)}
+def test_nothing_in_the_package_imports_a_door():
+    guilty = {str(path): found for path in python_files(ROOT / "visavox") if (found := roots(imports_of(path)) & DOORS)}
     assert not guilty
 
 
 def test_siblings_do_not_import_each_other():
     for name in SIBLINGS:
-        others = {f"visavox.{other}" for other in SIBLINGS - {name}}
-        for path in python_files(ROOT / "visavox" / name):
-            assert not {found for found in imports_of(path) if ".".join(found.split(".")[:2]) in others}, path
+        others = {f"visavox.detectors.{other}" for other in SIBLINGS - {name}}
+        for path in python_files(ROOT / "visavox" / "detectors" / name):
+            assert not {found for found in imports_of(path) if ".".join(found.split(".")[:3]) in others}, path
 
 
 def test_retinaface_stands_alone():
-    allowed = {"torch", "torchvision", "numpy", "cv2", "retinaface", "__future__"} | set(sys.stdlib_module_names)
-    for path in python_files(ROOT / "retinaface"):
+    allowed = {"torch", "torchvision", "numpy", "cv2", "visavox", "__future__"} | set(sys.stdlib_module_names)
+    for path in python_files(ROOT / "visavox" / "faces" / "retinaface"):
+        ours = {name for name in imports_of(path) if name.startswith("visavox")}
         assert roots(imports_of(path)) - {""} <= allowed, path
+        assert all(name.startswith(("visavox.faces.retinaface", "visavox.faces.detection")) for name in ours), path
 
 
-def test_fronts_appear_in_no_file_below_train():
+def test_fronts_appear_in_no_file_below_the_commands():
     for path in python_files():
-        if path.relative_to(ROOT).parts[0] not in ABOVE_TRAIN and path.name != "doctor.py":
+        place = path.relative_to(ROOT)
+        if place.parts[0] not in OUTER and place.as_posix() not in FRONT_ROOMS:
             assert not roots(imports_of(path)) & FRONTS, path
 
 
@@ -80,10 +84,10 @@ def test_nothing_is_printed_or_computed_at_import():
         "-m visavox.corpora",
         "-m visavox.synthetic",
         "-m visavox.audit",
-        "-m visavox.calibration",
+        "-m visavox.evaluation.calibration",
         "-m visavox.report",
-        "-m visavox.xception",
-        "-m visavox.anomaly",
+        "-m visavox.detectors.xception",
+        "-m visavox.detectors.anomaly",
     ],
 )
 def test_help_answers_before_heavy_imports(command: str):

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 
-import model
+from visavox.detectors import build as build_module
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -154,7 +154,7 @@ def context(tiny_config, make_bundle, tmp_path_factory) -> Path:
 def save_checkpoint(path: Path, config, bundles) -> None:
     """What train.py leaves, without the training."""
     torch.manual_seed(0)
-    detector = model.build(config)
+    detector = build_module.build(config)
     detector.fit_inputs(bundles)
     torch.save({"state_dict": detector.state_dict(), "hyper_parameters": dict(detector.hparams)}, path)
 
@@ -186,7 +186,11 @@ def test_the_entry_command_scores_a_folder_offline(image: Stage, talking: Path):
 def test_everything_that_scoring_may_import_is_in_the_image(image: Stage):
     """The tiny configuration needs neither RetinaFace nor SyncNet; the default one does."""
     needed = first_party("eval")
-    assert {"crop.py", "SyncNetModel.py", "retinaface/network.py", "visavox/haar.py"} <= needed
+    assert {
+        "visavox/preprocessing/pipeline.py",
+        "visavox/features/syncnet.py",
+        "visavox/faces/retinaface/network.py",
+    } <= needed
     assert not {name for name in needed if not image.path(name).is_file()}
     assert not list(image.root.rglob("__pycache__")) and not list(image.root.rglob("*.part"))
 

@@ -11,7 +11,7 @@ import pytest
 
 from visavox import config as configuration
 from visavox.bundle import Status
-from visavox.weights_registry import REGISTRY
+from visavox.weights import REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]

@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-import crop
-import train
 from visavox import config as configuration
+from visavox.commands import crop, train
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -22,10 +22,10 @@ from importlib import metadata
 from pathlib import Path
 
 from visavox import weights
-from visavox.weights_registry import REGISTRY
+from visavox.files import CHECKOUT
+from visavox.weights import REGISTRY, store
 
 GIB = 1 << 30
-CHECKOUT = Path(__file__).resolve().parents[1]
 CGROUP = Path("/sys/fs/cgroup")
 INSTALL = "make setup, or: python -m pip install -r requirements.lock && python -m pip install --no-deps -e ."
 
@@ -287,10 +287,10 @@ def check_weights() -> Iterator[Finding]:
         if not path.exists():
             found = "not here; to be downloaded by hand" if entry.manual else "not here; comes at first use"
             yield warn(entry.name, found, f"{fetch} (offline: add --from-dir DIR)")
-        elif wrong := weights.complaint(entry, path):
+        elif wrong := store.complaint(entry, path):
             yield bad(entry.name, f"{path} {wrong}", f"rm {path}; {fetch}")
         else:
-            yield ok(entry.name, "verified" if entry.sha256 else f"here, sha256 {weights.sum_known(entry)}")
+            yield ok(entry.name, "verified" if entry.sha256 else f"here, sha256 {store.sum_known(entry)}")
 
 
 def check_folders() -> Iterator[Finding]:

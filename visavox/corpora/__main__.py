@@ -38,12 +38,12 @@ PROTOCOLS = (
     "partition",
     "official",
     "compat",
-)  # of visavox.corpora.protocols, which needs pandas
+)  # of visavox.splits.protocols, which needs pandas
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
-    from visavox.corpora.splits import SplitError
+    from visavox.splits.table import SplitError
 
     try:
         print(arguments.make(arguments))
@@ -57,8 +57,8 @@ def make_corpus(arguments: argparse.Namespace) -> str:
     """Split CSV of a known corpus, or only what it would hold; in words."""
     from visavox.corpora.clip import clip_table
     from visavox.corpora.disk import Disk, match
-    from visavox.corpora.protocols import share_out
-    from visavox.corpora.splits import SplitError, label_map
+    from visavox.splits.protocols import share_out
+    from visavox.splits.table import SplitError, label_map
 
     disk = Disk(arguments.root, arguments.bundles)
     reader = importlib.import_module(f"visavox.corpora.{arguments.corpus}")
@@ -92,8 +92,10 @@ def make_corpus(arguments: argparse.Namespace) -> str:
 
 def make_folder(arguments: argparse.Namespace) -> str:
     """Split CSV of a tree of bundles; what it holds, in words."""
-    from visavox.corpora import folder, protocols, splits
-    from visavox.corpora.groups import find_leak
+    from visavox.corpora import folder
+    from visavox.splits import protocols
+    from visavox.splits import table as splits
+    from visavox.splits.groups import find_leak
 
     labels = splits.label_map(arguments.label_map)
     rows = folder.read_folder(arguments.root, by=arguments.by, labels=arguments.labels, label_map=labels)
@@ -112,8 +114,8 @@ def make_concat(arguments: argparse.Namespace) -> str:
     """One CSV of several: the rows one below the other, columns that one lacks are empty."""
     import pandas as pd
 
-    from visavox.corpora import splits
-    from visavox.corpora.groups import find_leak
+    from visavox.splits import table as splits
+    from visavox.splits.groups import find_leak
 
     base = arguments.relative_to or default_base(arguments.output)
     tables = [
@@ -139,8 +141,8 @@ def default_base(output: Path) -> Path:
 
 def _write(rows: "pd.DataFrame", arguments: argparse.Namespace, bundles: Path | None) -> str:
     """Write the split CSV if there is a place for it; what it holds, in words."""
-    from visavox.corpora import splits
     from visavox.corpora.clip import FACTS
+    from visavox.splits import table as splits
 
     said = splits.describe(rows)
     if arguments.output:
@@ -160,7 +162,7 @@ def _below(path: str | Path, base: Path) -> str:
 
 def _only(rows: "pd.DataFrame", conditions: Sequence[str]) -> "pd.DataFrame":
     """Rows that fit `column=a,b` conditions; real clips pass one on the method, empty cells pass all."""
-    from visavox.corpora.splits import SplitError
+    from visavox.splits.table import SplitError
 
     for condition in conditions:
         column, _, text = condition.partition("=")

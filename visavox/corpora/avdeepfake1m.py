@@ -13,7 +13,7 @@ from typing import Any
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
 from visavox.corpora.metadata import Json, no_duplicates
-from visavox.corpora.splits import SplitError
+from visavox.splits.table import SplitError
 
 TYPES = {  # modify_type -> video_label, audio_label
     "real": (0, 0),

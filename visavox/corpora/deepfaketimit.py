@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
-from visavox.corpora.splits import SplitError
+from visavox.splits.table import SplitError
 
 FAKE = re.compile(
     r"(?:.*/)?(?P<quality>lower|higher)_quality/(?P<folder>[a-z]\w{4}(?:-[a-z]\w{4})?)/\w+-video-(?P<who>\w{5})"

@@ -11,7 +11,7 @@ from pathlib import Path
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
 from visavox.corpora.metadata import Json, no_duplicates, read_table
-from visavox.corpora.splits import SplitError, count_and_first
+from visavox.splits.table import SplitError, count_and_first
 
 LABELS = {"REAL": 0, "FAKE": 1}
 TEST_LABELS = {"0": 0, "1": 1}

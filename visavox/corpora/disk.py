@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from visavox.corpora.splits import SplitError, count_and_first
-from visavox.inputs import MANIFEST, Manifest, find_inputs
+from visavox.files import find_inputs
+from visavox.preprocessing.manifest import MANIFEST, Manifest
+from visavox.splits.table import SplitError, count_and_first
 
 
 class Disk:

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
 from visavox.corpora.metadata import Line, no_duplicates, read_table
-from visavox.corpora.splits import SPLITS, SplitError
+from visavox.splits.table import SPLITS, SplitError
 
 TYPES = {  # type -> category, video_label, audio_label
     "RealVideo-RealAudio": ("A", 0, 0),

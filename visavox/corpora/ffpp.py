@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
 from visavox.corpora.metadata import Json
-from visavox.corpora.splits import SPLITS, SplitError
+from visavox.splits.table import SPLITS, SplitError
 
 PLACE = re.compile(
     r"(?:.*/)?(?:original_sequences/(?P<real>youtube|actors)|manipulated_sequences/(?P<method>\w+))"

@@ -30,9 +30,9 @@ SLACK = 0.2
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
-    from visavox.corpora.splits import SplitError, count_and_first
     from visavox.media import MediaError
     from visavox.progress import progress
+    from visavox.splits.table import SplitError, count_and_first
 
     lost = []
     try:
@@ -68,7 +68,7 @@ def find_cuts(root: Path) -> tuple[dict[str, Cut], list[tuple[str, str]]]:
     """Clip id -> its cut, as far as tables and sources are there; and (path below the root, id of whom it shows) pairs."""
     from visavox.corpora import ffpp
     from visavox.corpora.disk import Disk
-    from visavox.corpora.splits import SplitError
+    from visavox.splits.table import SplitError
 
     disk = Disk(root, None)
     table = ffpp.conversion_table(disk)
@@ -97,9 +97,9 @@ def add_sound(clip: Path, output: Path, cut: Cut | None) -> None:
     Raises:
         SplitError: its source is not there, has no sound, or does not fit the clip.
     """
-    from visavox.corpora.splits import SplitError
     from visavox.media import probe
-    from visavox.media_mux import copy_with_sound
+    from visavox.media.mux import copy_with_sound
+    from visavox.splits.table import SplitError
 
     if cut is None:
         raise SplitError("its YouTube video or its list of frames is not there")
@@ -117,8 +117,8 @@ def add_sound(clip: Path, output: Path, cut: Cut | None) -> None:
 
 def read_sound(video: Path, start: float, seconds: float) -> "np.ndarray":
     """Sound (N,) int16 mono at RATE of a part of a video, on the clock of its picture."""
-    from visavox.corpora.splits import SplitError
     from visavox.media import open_video
+    from visavox.splits.table import SplitError
 
     with open_video(video, fps=1, sample_rate=RATE, max_seconds=int(start + seconds) + 2) as source:
         for _ in source.frames():  # one a second: the sound is complete when the picture is

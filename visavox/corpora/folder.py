@@ -10,9 +10,10 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from visavox.corpora.clip import FACTS
-from visavox.corpora.groups import components
-from visavox.corpora.splits import COLUMNS, LABELS, SPLITS, SplitError, count_and_first
-from visavox.inputs import MANIFEST, VIDEO_SUFFIXES, Manifest
+from visavox.files import VIDEO_SUFFIXES
+from visavox.preprocessing.manifest import MANIFEST, Manifest
+from visavox.splits.groups import components
+from visavox.splits.table import COLUMNS, LABELS, SPLITS, SplitError, count_and_first
 
 CLASSES = {"real": 0, "fake": 1}
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
 from visavox.corpora.metadata import Line, no_duplicates, read_table
-from visavox.corpora.splits import SplitError
+from visavox.splits.table import SplitError
 
 REAL, FAKE = "원본영상", "변조영상"
 VIDEO, PERSON, TARGET, SOURCE, MODEL, GENDER = "영상ID", "UUID", "타겟UUID", "소스UUID", "변조모델", "인물성별"

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
 from visavox.corpora.metadata import Json, no_duplicates
-from visavox.corpora.splits import SplitError
+from visavox.splits.table import SplitError
 
 SPLIT_NAMES = {"train": "train", "dev": "val", "test": "test"}
 FLAGS = {True: 1, False: 0}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from visavox.corpora.splits import SplitError
+from visavox.splits.table import SplitError
 
 
 class Line(dict[str, str]):

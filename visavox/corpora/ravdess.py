@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
-from visavox.corpora.splits import SplitError
+from visavox.splits.table import SplitError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 VOCAL = {"01": "speech", "02": "song"}

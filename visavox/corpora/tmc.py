@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from visavox.corpora.clip import Clip, Corpus
 from visavox.corpora.disk import Disk
 from visavox.corpora.metadata import Line, no_duplicates, read_table
-from visavox.corpora.splits import LABELS, SPLITS, SplitError
+from visavox.splits.table import LABELS, SPLITS, SplitError
 
 
 def read(disk: Disk, metadata: Path | None = None, label_map: dict[str, int] = LABELS) -> Corpus:

@@ -27,11 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make(arguments: argparse.Namespace) -> int:
-    from visavox.calibration import Calibration
-    from visavox.corpora.splits import label_map
-    from visavox.inputs import VIDEO_SUFFIXES, find_inputs, sha256_of
-    from visavox.report import describe, write_report
-    from visavox.report.scores import read_details, read_labels
+    from visavox.evaluation.calibration import Calibration
+    from visavox.evaluation.scores import read_details, read_labels
+    from visavox.files import VIDEO_SUFFIXES, find_inputs, sha256_of
+    from visavox.report.build import describe, write_report
+    from visavox.splits.table import label_map
 
     rows = _rows(arguments.scores, arguments)
     inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"}) if arguments.input else {}
@@ -58,9 +58,9 @@ def _make(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from visavox.report import write_beside
+    from visavox.evaluation.scores import of_split
+    from visavox.report.build import write_beside
     from visavox.report.compare import compare, describe_comparison
-    from visavox.report.scores import of_split
 
     a, b = (of_split(_rows(path, arguments), arguments.split)[0] for path in (arguments.a, arguments.b))
     resamples = arguments.resamples or 2000
@@ -73,9 +73,9 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _matrix(arguments: argparse.Namespace) -> int:
-    from visavox.report import write_beside
+    from visavox.evaluation.scores import of_split
+    from visavox.report.build import write_beside
     from visavox.report.compare import describe_matrix, matrix, matrix_page, named
-    from visavox.report.scores import of_split
 
     files = named(arguments.scores)
     tables = {name: of_split(_rows(path, arguments), arguments.split)[0] for name, path in files.items()}
@@ -89,8 +89,8 @@ def _matrix(arguments: argparse.Namespace) -> int:
 
 
 def _rows(path: Path, arguments: argparse.Namespace) -> Any:
-    from visavox.corpora.splits import label_map
-    from visavox.report.scores import join
+    from visavox.evaluation.scores import join
+    from visavox.splits.table import label_map
 
     return join(path, arguments.labels, label_map=label_map(arguments.label_map), scores_of=arguments.scores_of)
 

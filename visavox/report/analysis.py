@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from visavox.intervals import FEW_GROUPS, RESAMPLES, Estimate, estimate, polarity_warning
-from visavox.report.scores import groups_of
+from visavox.evaluation.intervals import FEW_GROUPS, RESAMPLES, Estimate, estimate, polarity_warning
+from visavox.evaluation.scores import groups_of
 
 BREAKDOWNS = ("corpus", "method", "kind", "category", "quality", "gender", "race", "audio_label", "video_label")
 """Columns that split a report into parts."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from visavox.intervals import RESAMPLES, delong, estimate, paired_bootstrap
-from visavox.metrics import METRICS
-from visavox.report.scores import ScoresError, groups_of
+from visavox.evaluation.intervals import RESAMPLES, delong, estimate, paired_bootstrap
+from visavox.evaluation.metrics import METRICS
+from visavox.evaluation.scores import ScoresError, groups_of
 
 COMPARED = ("auc", "ap", "eer", "balanced_accuracy", "brier", "ece")
 

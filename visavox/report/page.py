@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from visavox.metrics import LOWER_IS_BETTER, METRICS
+from visavox.evaluation.metrics import LOWER_IS_BETTER, METRICS
 from visavox.report.plots import Figure
 
 PART_METRICS = ("auc", "ap", "eer", "tpr_at_10_fpr", "balanced_accuracy", "f1", "brier", "ece")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from visavox.metrics import Ranked, risk_coverage
+from visavox.evaluation.metrics import Ranked, risk_coverage
 
 INK, BLUE, ORANGE, GREY = "#1f2933", "#0b5cad", "#c2410c", "#8a94a0"
 

@@ -19,12 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from visavox.media import write_video
-from visavox.pool import Died, run
 from visavox.progress import progress
 from visavox.synthetic.clips import render
 from visavox.synthetic.face import FPS
 from visavox.synthetic.fakes import KINDS, forge
 from visavox.synthetic.voice import RATE
+from visavox.workers.pool import Died, run
 
 REAL = "real"
 CRF = 23  # libx264's own default

@@ -1,0 +1,1 @@
+"""What separates the classes of a split without having learnt anything about forgery."""

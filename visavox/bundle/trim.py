@@ -1,0 +1,99 @@
+"""Remedies against timing shortcuts: the silence around speech is cut away, or a clip begins at a random moment.
+
+Fakes of several corpora begin with a stretch of silence that real clips lack, and a detector that hears it needs to know
+nothing else (AVH-Align, Smeu et al., 2025); beginning at random moments helps as well (DeepFake Doctor, 2025). Picture and
+sound are cut together, at whole frames of the 25 fps track, so that they stay in step.
+
+    T frames of the track · N audio samples · K faces kept
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from visavox.bundle.schema import Bundle, BundleError
+from visavox.config import Config
+from visavox.features import audio
+
+WINDOW = 0.01
+"""Seconds over which loudness is measured."""
+BELOW_PEAK_DB = 40.0
+"""A window this much quieter than the loudest one is silent."""
+LEAST_FRAMES = 10
+"""Frames of the track that a cut leaves at least; a clip that would become shorter stays whole."""
+
+
+class Silence(NamedTuple):
+    """Seconds of silence at both ends of a clip."""
+
+    leading: float
+    trailing: float
+
+
+def silence(sound: np.ndarray, rate: int) -> Silence:
+    """Silent seconds at the start and the end of (N,) int16 mono, in steps of 10 ms; all of it when nothing is louder."""
+    hop = round(WINDOW * rate)
+    windows = len(sound) // hop
+    if not windows or not sound.any():
+        return Silence(len(sound) / rate, len(sound) / rate)
+    power = np.square(sound[: windows * hop].reshape(windows, hop), dtype=np.float64).mean(1)  # (windows,)
+    loud = np.flatnonzero(power > power.max() * 10 ** (-BELOW_PEAK_DB / 10))
+    return Silence(float(loud[0] * hop / rate), float((windows - 1 - loud[-1]) * hop / rate))
+
+
+def trimmed(bundle: Bundle, config: Config, rng: np.random.Generator | None = None) -> Bundle:
+    """The bundle as `trim_silence` and, with `rng`, `temporal_jitter` ask for it; the same one if they ask for nothing.
+
+    Distances, latency and confidence stay those of the whole clip: they were measured on pairs of sound and picture. What
+    is cut away makes the clip shorter, which `visavox.audit` shows where it tells the classes apart.
+
+    Raises:
+        BundleError: the bundle was loaded without its audio.
+    """
+    jitter = config.temporal_jitter * rng.random() if rng is not None and config.temporal_jitter else 0.0
+    if (config.trim_silence == "none" and not jitter) or bundle.status == "no_audio":
+        return bundle
+    if bundle.audio is None:
+        raise BundleError("trim_silence and temporal_jitter need the audio; load the bundle with full=True")
+    fps, rate, frames = float(bundle.fps), config.resample_rate, bundle.track_frames
+    first, last = _span(bundle.audio, rate, fps, frames, config.trim_silence)
+    first += round(jitter * fps)
+    if last - first < LEAST_FRAMES:
+        return bundle
+    return _cut(bundle, first, last, rate / fps, rate)
+
+
+def _span(sound: np.ndarray, rate: int, fps: float, frames: int, which: str) -> tuple[int, int]:
+    """First frame and one past the last that are kept.
+
+    A trimmed end always loses at least one frame, so that having been cut says nothing about a clip.
+    """
+    quiet = silence(sound, rate)
+    first = int(quiet.leading * fps) + 1 if which in ("leading", "both") else 0
+    last = frames - int(quiet.trailing * fps) - 1 if which == "both" else frames
+    return first, last
+
+
+def _cut(bundle: Bundle, first: int, last: int, samples_per_frame: float, rate: int) -> Bundle:
+    """Frames first to last - 1, with their sound; the K faces are chosen again among those kept inside."""
+    sound = bundle.audio[round(first * samples_per_frame) : round(last * samples_per_frame)]
+    K, T = len(bundle.faces), bundle.track_frames
+    low, high = first * K / T, last * K / T
+    kept = np.clip((low + (np.arange(K) + 0.5) * (high - low) / K).astype(int), 0, K - 1)
+    changes = {
+        "faces": bundle.faces[kept],
+        "mel_3cs": audio.mel_3cs(sound, rate, bundle.mel_3cs.shape[1]),
+        "audio": sound,
+        **{name: getattr(bundle, name)[first:last] for name in ("boxes", "landmarks", "det_score")},
+        "times": bundle.times[first:last] - (bundle.times[first] - bundle.times[0]),  # its clock does not tell the cut
+    }
+    offsets = bundle.track_offsets
+    if bundle.track is not None and offsets is not None and len(bundle.track):
+        changes |= {
+            "track": bundle.track[offsets[first] : offsets[last]],
+            "track_offsets": offsets[first : last + 1] - offsets[first],
+        }
+    elif offsets is not None:
+        changes["track_offsets"] = offsets[first : last + 1]
+    return replace(bundle, **changes)

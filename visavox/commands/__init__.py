@@ -1,0 +1,1 @@
+"""The programs: each parses, imports late, and calls what does the work."""

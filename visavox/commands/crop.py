@@ -1,0 +1,213 @@
+"""Videos -> bundles: find and follow the main face, cut it out, hear the sound, measure how they fit together.
+
+    python crop.py --workers 4 --input VIDEOS --output BUNDLES
+    python crop.py --input clip.mp4 --output BUNDLES --save-image --save-avi --config configs/tiny.json face_max_size=480
+
+Every input gets its row in OUTPUT/manifest.jsonl (status, reason, seconds per stage). Run it again to resume: bundles that
+fit their video and the settings are kept, the rest is made. Exit codes: 0 every input has a bundle; 1 some have none, listed
+at the end; 2 wrong arguments, settings or weights, nothing was done; 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from visavox import config as configuration
+from visavox.config import Config, ConfigError
+from visavox.files import CHECKOUT, PREVIEW, find_inputs, sha256_of
+from visavox.preprocessing.manifest import MANIFEST, Manifest, bundle_names, sweep
+from visavox.preprocessing.pipeline import crop_video, explain
+from visavox.preprocessing.tools import Tools, build_tools, check_tools, owned_networks
+from visavox.progress import Stopwatch, progress
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        config = configuration.load(arguments.config, arguments.overrides)
+        inputs = find_inputs(arguments.input)
+        check_tools(config)
+        rows = crop_folder(
+            inputs,
+            arguments.output,
+            config,
+            workers=arguments.workers,
+            timeout=arguments.timeout,
+            save_image=arguments.save_image,
+            save_avi=arguments.save_avi,
+        )
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+    except (
+        ConfigError,
+        FileNotFoundError,
+        RuntimeError,
+        OSError,
+    ) as error:  # what the user can mend; anything else is ours
+        print(f"crop.py: {error}", file=sys.stderr)
+        return 2
+    return _report(rows, arguments.output)
+
+
+def crop_folder(
+    inputs: dict[str, Path],
+    output: Path,
+    config: Config,
+    *,
+    workers: int,
+    timeout: float | None = None,
+    save_image: bool = False,
+    save_avi: bool = False,
+) -> list[dict[str, Any]]:
+    """Crop every input into `output`, keeping sub-folders; rows of the manifest, sorted by input."""
+    from visavox.preprocessing import provenance
+    from visavox.workers import pool
+
+    output.mkdir(parents=True, exist_ok=True)
+    sweep(output)
+    stamp = provenance.prep_hash(config)
+    tasks = [
+        Task(name, path, output, place, stamp, save_image, save_avi)
+        for (name, path), place in zip(inputs.items(), bundle_names(inputs))
+    ]
+    manifest = Manifest(output / MANIFEST)
+    rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
+    open_tasks = [task for task in tasks if task.name not in {row["input"] for row in rows}]
+    workers = max(1, min(workers, len(open_tasks)))
+    threads = max(1, pool.cores() // workers)
+    with owned_networks(config, bool(open_tasks)) as owner, progress("cropping", len(open_tasks)) as advance:
+        start = partial(build_tools, config, threads=threads, owner=owner)
+        for task, row in pool.run(open_tasks, start, partial(crop_task, config), workers=workers, timeout=timeout):
+            if isinstance(row, pool.Died):
+                row = task.row("failed", row.reason, {})
+            rows.append(row)
+            manifest.append(row)
+            advance()
+    rows.sort(key=lambda row: row["input"])
+    manifest.rewrite(rows)
+    return rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video and where its bundle goes."""
+
+    name: str
+    path: Path
+    output: Path
+    place: Path
+    prep_hash: str
+    save_image: bool = False
+    save_avi: bool = False
+
+    @property
+    def bundle(self) -> Path:
+        return self.output / self.place
+
+    def row(self, status: str, reason: str, seconds: dict[str, float], **more: Any) -> dict[str, Any]:
+        made = self.place.as_posix() if status in ("ok", "no_audio") else None
+        facts = {"input": self.name, "status": status, "reason": reason, "bundle": made, "prep_hash": self.prep_hash}
+        return facts | more | {"seconds": {stage: round(value, 4) for stage, value in seconds.items()}}
+
+
+def crop_task(config: Config, tools: Tools, task: Task) -> dict[str, Any]:
+    """One row of the manifest: kept, made, or why not. Every fault of a video ends here, with its message."""
+    from visavox.bundle import preview
+
+    watch = Stopwatch()
+    source = None
+    try:
+        if task.path.is_file():
+            source = sha256_of(task.path)
+        if source and (status := _status_if_fits(task.bundle, task.prep_hash, source)):
+            return task.row(status, "", {"total": watch.total()}, source_sha256=source, kept=True)
+        bundle = crop_video(
+            task.path,
+            faces=tools.faces,
+            sync=tools.sync,
+            config=config,
+            watch=watch,
+            threads=tools.threads,
+            source_sha256=source,
+        )
+        task.bundle.parent.mkdir(parents=True, exist_ok=True)
+        with watch("save"):
+            bundle.save(task.bundle)
+        with watch("preview"):
+            if task.save_image:
+                preview.save_image(bundle, task.bundle.with_suffix(f"{PREVIEW}.png"))
+            if task.save_avi:
+                preview.save_avi(bundle, task.bundle.with_suffix(f"{PREVIEW}.avi"), config.resample_rate)
+    except Exception as error:  # the row is the answer: nothing a video does may stop the others
+        status, reason = explain(error)
+        return task.row(status, reason, watch.seconds | {"total": watch.total()}, source_sha256=source)
+    notes = bundle.notes.split("\n") if bundle.notes else []
+    seconds = watch.seconds | {"total": watch.total()}
+    return task.row(bundle.status, "", seconds, source_sha256=source, notes=notes, frames=bundle.track_frames)
+
+
+def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> str | None:
+    """The status of a bundle that was made of this video with these settings, or None."""
+    from visavox.bundle import BundleError, read_stamp
+
+    if not bundle.is_file():
+        return None
+    try:
+        stamp = read_stamp(bundle)
+    except BundleError:
+        return None
+    return stamp.status if (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256) else None
+
+
+def _report(rows: Sequence[dict[str, Any]], output: Path) -> int:
+    counts = Counter(row["status"] for row in rows)
+    lost = [row for row in rows if row["bundle"] is None]
+    for row in lost:
+        print(f"  {row['status']:9} {row['input']}: {row['reason']}", file=sys.stderr)
+    kept = sum(bool(row.get("kept")) for row in rows)
+    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    print(f"{len(rows)} inputs: {summary}; {kept} kept from before; {output / MANIFEST}")
+    return 1 if lost else 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="crop.py",
+        description=__doc__,
+        epilog=f"settings (key=value, after the options):\n{configuration.help_text()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--input", "-input", type=Path, required=True, help="folder of videos (searched below), or one video"
+    )
+    parser.add_argument(
+        "--output", "-output", type=Path, required=True, help="folder for the bundles and manifest.jsonl"
+    )
+    parser.add_argument("--workers", type=_positive, default=4, help="processes (default 4)")
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
+    )
+    parser.add_argument(
+        "--save-image", action="store_true", help="also write NAME.preview.png: faces, mel images, sync curve"
+    )
+    parser.add_argument(
+        "--save-avi", action="store_true", help="also write NAME.preview.avi: the face track with its sound"
+    )
+    parser.add_argument("--config", type=Path, default=CHECKOUT / "config.json", help="JSON configuration")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
+    )
+    return parser.parse_intermixed_args(argv)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value

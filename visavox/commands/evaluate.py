@@ -1,0 +1,330 @@
+"""Score a folder of videos into a submission.
+
+    python eval.py -input VIDEOS -output submission.csv
+    python eval.py --input VIDEOS --output submission.csv --checkpoint runs/v1/best.ckpt --labels labels.csv
+
+Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
+below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior; why, and the seconds
+of each stage, stand in submission.details.jsonl. A run that was killed continues when it is started again.
+Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 130 interrupted.
+"""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from visavox.config import Config
+from visavox.evaluation.submission import Details, describe_auc, fingerprint, read_labels, write_submission
+from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, sha256_of
+from visavox.progress import Stopwatch, progress
+
+if TYPE_CHECKING:
+    from visavox.bundle import Bundle
+    from visavox.detectors.base import Scorer
+    from visavox.preprocessing.budget import Planner
+    from visavox.workers.gpu_server import Address
+
+COLUMNS = {"tmc": "probability", "dfdc": "label"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        from visavox.logs import set_up_logging
+
+        set_up_logging()
+        from visavox.compute import resolve_device, scoring_context, scoring_dtype
+        from visavox.detectors.build import load
+        from visavox.evaluation.calibration import Calibration, apply_to_rows
+        from visavox.preprocessing.tools import check_tools
+        from visavox.report.build import report_run
+        from visavox.splits.table import label_map
+
+        inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
+        known = label_map(arguments.label_map)
+        labels = read_labels(arguments.labels, known) if arguments.labels else None
+        calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
+        detector = load(arguments.checkpoint, arguments.overrides)
+        detector.to(resolve_device(detector.config.device))
+        check_tools(detector.config)
+        checkpoint = sha256_of(arguments.checkpoint)
+        dtype = scoring_dtype(detector.config.score_precision, detector.device)
+        detector.fold(dtype)
+        with scoring_context(dtype, detector.device):
+            rows = score_inputs(
+                inputs,
+                detector,
+                detector.config,
+                arguments.output,
+                identity=checkpoint,
+                workers=arguments.workers,
+                timeout=arguments.timeout,
+                any_bundles=arguments.any_bundles,
+                time_budget=arguments.time_budget,
+            )
+        if calibration:
+            rows = apply_to_rows(rows, calibration, checkpoint)
+        write_submission(rows, arguments.output, COLUMNS[arguments.format])
+        if arguments.report:
+            report_run(
+                rows,
+                arguments.labels,
+                arguments.report,
+                inputs=inputs,
+                config=detector.config,
+                calibration=calibration,
+                checkpoint=checkpoint,
+                label_map=known,
+            )
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"eval.py: {error}", file=sys.stderr)
+        return 2
+    _report(rows, arguments.output)
+    if not arguments.report:
+        print(describe_auc(rows, labels))
+    return 0
+
+
+def score_inputs(
+    inputs: dict[str, Path],
+    scorer: "Scorer",
+    config: Config,
+    output: Path,
+    *,
+    identity: str,
+    workers: int,
+    timeout: float | None = None,
+    any_bundles: bool = False,
+    time_budget: float | None = None,
+) -> list[dict[str, Any]]:
+    """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
+
+    Args:
+        inputs: name -> path of videos and bundles.
+        config: the settings that the scorer's bundles are made with.
+        identity: names the scorer; rows of an interrupted run count only if theirs is the same.
+        any_bundles: also score bundles made with other settings.
+        time_budget: seconds that a video may take; see `visavox.preprocessing.budget`.
+    """
+    from visavox.preprocessing.budget import Planner
+    from visavox.preprocessing.provenance import prep_hash
+    from visavox.preprocessing.tools import owned_networks
+    from visavox.workers import pool
+
+    seen = f"{prep_hash(config)}:{config.trim_silence}:{config.detector.model_dump_json()}:{time_budget}"
+    details = Details(output, identity=f"{identity}:{seen}", keep=config.save_details)
+    rows = details.earlier(inputs)
+    tasks = [(name, path) for name, path in inputs.items() if name not in rows]
+    workers = max(1, min(workers, len(tasks)))
+    lean = config.model_copy(update={"store_track": getattr(scorer, "needs_track", False)})
+    planner = Planner.of(time_budget, scorer, config) if time_budget and tasks else None
+    work = partial(_bundle_of, lean, None if any_bundles else prep_hash(config))
+    waiting: list[Prepared] = []
+
+    def finish(some: list[dict[str, Any]]) -> None:
+        for row in some:
+            rows[row["filename"]] = row
+            details.append(row)
+            advance()
+
+    with owned_networks(config, bool(tasks)) as owner, progress("scoring", len(tasks)) as advance:
+        start = partial(_build, lean, planner, threads=max(1, pool.cores() // workers), owner=owner)
+        cropped = partial(pool.run, tasks, start, work, workers=workers, timeout=timeout)
+        with closing(pool.ahead(lambda stop: cropped(stop=stop), workers)) as results:
+            for (name, path), prepared in results:
+                if isinstance(prepared, pool.Died):
+                    prepared = Prepared(name, path, None, "failed", prepared.reason, [], {})
+                if prepared.bundle is None:
+                    finish([_row(prepared, config.failure_prior, 0.0)])
+                    continue
+                waiting.append(prepared)
+                if len(waiting) == config.submit_batch_size:
+                    finish(_score(scorer, waiting, config.failure_prior))
+                    waiting = []
+        finish(_score(scorer, waiting, config.failure_prior))
+    details.close()
+    return [rows[name] for name in sorted(rows)]
+
+
+class Prepared(NamedTuple):
+    """What a worker made of one input."""
+
+    name: str
+    path: Path
+    bundle: "Bundle | None"
+    status: str
+    reason: str
+    notes: list[str]
+    seconds: dict[str, float]
+    budget: dict[str, Any] | None = None
+    """What `--time-budget` left out, `Budget.record`."""
+
+
+def _build(config: Config, planner: "Planner | None", threads: int, owner: "Address | None") -> Any:
+    """A worker's tools, and its planner of time budgets."""
+    from visavox.preprocessing.tools import build_tools
+
+    tools = build_tools(config, threads, owner)
+    if planner:
+        planner.warm_up(tools, config)
+    return tools, planner
+
+
+def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[str, Path]) -> Prepared:
+    """In a worker: the bundle of one input, or the reason why there is none."""
+    from visavox.bundle import Bundle, BundleError
+    from visavox.preprocessing import pipeline
+    from visavox.preprocessing.provenance import differing_settings
+
+    (tools, planner), (name, path) = state, task
+    watch, budget = Stopwatch(), planner.begin() if planner else None
+    try:
+        if path.suffix.lower() == ".npz":
+            with watch("load"):
+                bundle = Bundle.load(path, full=config.store_track)
+            if prep_hash is not None and bundle.prep_hash != prep_hash:
+                raise BundleError(
+                    f"made with other settings than the checkpoint's ({differing_settings(bundle, config)}); "
+                    "crop the video again, or score it all the same with --any-bundles"
+                )
+            if budget:
+                budget.faces()
+        else:
+            bundle = pipeline.crop_video(
+                path,
+                faces=tools.faces,
+                sync=tools.sync,
+                config=config,
+                watch=watch,
+                threads=tools.threads,
+                budget=budget,
+            )
+    except Exception as error:  # the row is the answer: nothing a video does may stop the others
+        status, reason = pipeline.explain(error)
+        return Prepared(name, path, None, status, reason, [], watch.seconds | {"total": watch.total()})
+    notes = bundle.notes.split("\n") if bundle.notes else []
+    seconds = watch.seconds | {"total": watch.total()}
+    return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
+
+
+def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[dict[str, Any]]:
+    """Rows of a batch, those that see equally many faces together."""
+
+    def faces(prepared: Prepared) -> int:
+        return prepared.budget["faces"] if prepared.budget else 0
+
+    for count, some in groupby(sorted(waiting, key=faces), key=faces):
+        fewer = count and getattr(scorer, "fewer_faces", False)
+        yield from _score_alike(scorer.seeing(count) if fewer else scorer, list(some), prior)
+
+
+def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[dict[str, Any]]:
+    """Rows of a batch; if the batch does not score, of its clips one by one, so that each fault stays its own."""
+    watch = Stopwatch()
+    try:
+        scores = scorer.score([prepared.bundle for prepared in waiting])
+    except (ValueError, RuntimeError) as error:
+        if len(waiting) > 1:
+            for prepared in waiting:
+                yield from _score_alike(scorer, [prepared], prior)
+            return
+        yield _row(waiting[0]._replace(status="failed", reason=str(error)), prior, 0.0)
+        return
+    for prepared, score in zip(waiting, scores):
+        if math.isfinite(score):
+            yield _row(prepared, float(score), watch.total() / len(waiting))
+        else:
+            reason = f"the network gave {score}; score again with score_precision=fp32"
+            yield _row(prepared._replace(status="failed", reason=reason), prior, 0.0)
+
+
+def _row(prepared: Prepared, probability: float, scoring: float) -> dict[str, Any]:
+    seconds = prepared.seconds | ({"score": scoring} if scoring else {})
+    row = {
+        "filename": prepared.name,
+        "probability": probability,
+        "status": prepared.status,
+        "reason": prepared.reason,
+        "notes": prepared.notes,
+        "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
+        "file": fingerprint(prepared.path),
+    }
+    if prepared.budget:
+        met = prepared.seconds.get("total", 0.0) + scoring <= prepared.budget["seconds"]
+        row["budget"] = prepared.budget | {"met": met}
+    return row
+
+
+def _report(rows: Sequence[dict[str, Any]], output: Path) -> None:
+    lost = [row for row in rows if row["status"] not in ("ok", "no_audio")]
+    for row in lost:
+        print(f"  {row['status']:9} {row['filename']}: {row['reason']}", file=sys.stderr)
+    silent = sum(row["status"] == "no_audio" for row in rows)
+    print(
+        f"{len(rows)} files: {len(rows) - len(lost)} scored ({silent} without audio), {len(lost)} at the prior; {output}"
+    )
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="eval.py",
+        description=__doc__,
+        epilog="settings (key=value): those that touch neither the network nor the bundles, such as device=cpu "
+        "submit_batch_size=8 failure_prior=0.5; all others come from the checkpoint",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-input", "--input", type=Path, required=True, help="folder of videos or bundles, or one of them"
+    )
+    parser.add_argument("-output", "--output", type=Path, required=True, help="the CSV to write")
+    parser.add_argument("--checkpoint", type=Path, default=CHECKOUT / "model.ckpt", help="default model.ckpt")
+    parser.add_argument("--labels", type=Path, help="CSV with filename,label (0 real, 1 fake): prints the AUC")
+    parser.add_argument(
+        "--label-map",
+        metavar="MAP",
+        help="what labels mean where 1 is not fake: 1=real,0=fake or bonafide=real,spoof=fake",
+    )
+    parser.add_argument(
+        "--format", choices=COLUMNS, default="tmc", help="tmc: filename,probability; dfdc: filename,label"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that crop (default: all cores)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
+    )
+    parser.add_argument(
+        "--calibration", type=Path, help="JSON of `python -m visavox.evaluation.calibration`, applied to the scores"
+    )
+    parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
+    parser.add_argument(
+        "--time-budget",
+        type=float,
+        metavar="SECONDS",
+        help="of a video: what does not fit is left out (fewer faces, then fewer looks for faces, then fewer sync "
+        "windows) and said in the details file",
+    )
+    parser.add_argument("--any-bundles", action="store_true", help="also score bundles made with other settings")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the checkpoint"
+    )
+    arguments = parser.parse_intermixed_args(argv)
+    if arguments.label_map and not arguments.labels:
+        parser.error("--label-map says what the labels mean; give --labels CSV")
+    if arguments.time_budget is not None and not arguments.time_budget > 0:
+        parser.error(f"--time-budget is {arguments.time_budget:g}; give seconds above 0")
+    if arguments.report and not arguments.labels:
+        parser.error(
+            "--report needs --labels CSV (filename,label and the columns of its parts: split, method, identity, ...)"
+        )
+    return arguments

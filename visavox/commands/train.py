@@ -1,0 +1,288 @@
+"""Train a detector on bundles.
+
+    python train.py --data-version train_dev_test --code-version v1 --pret-version timesformer_k400
+    python train.py --config configs/tiny.json --data-version train_dev_test --code-version tiny lr=3e-4 epoch=8
+    python train.py --code-version v1 --resume
+
+Reads ROOT_PATH/data/DATA_VERSION.csv, writes RUNS_PATH/CODE_VERSION/ (config.json, metrics.csv, TensorBoard files,
+checkpoints/, best.ckpt by val/auc, test.json; a first stage has a folder of its own below it). Randomness depends on seed,
+epoch and step alone: a run that was killed and resumed continues from its last finished epoch and ends, on a CPU, with the
+same weights bit for bit.
+Exit codes: 0 trained; 2 wrong arguments, settings, data or weights; 130 interrupted.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visavox import config as configuration
+from visavox.config import Config, ConfigError
+from visavox.files import CHECKOUT
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from visavox.detectors.base import Detector
+
+log = logging.getLogger(__name__)
+
+FINISHED = "finished"
+"""Marks the folder of a stage before the last that is trained."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        config = configuration.load(arguments.config, arguments.overrides)
+        from visavox.logs import set_up_logging
+
+        set_up_logging()
+        metrics = train(
+            config,
+            data_version=arguments.data_version,
+            code_version=arguments.code_version,
+            pret_version=arguments.pret_version,
+            resume=arguments.resume,
+            allow_leaks=arguments.allow_leaks,
+        )
+    except KeyboardInterrupt:
+        print("interrupted; --resume continues from the last finished epoch", file=sys.stderr)
+        return 130
+    except (ConfigError, ValueError, RuntimeError, OSError) as error:
+        log.debug("traceback", exc_info=True)
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(metrics, indent=2))
+    return 0
+
+
+def train(
+    config: Config,
+    *,
+    data_version: str = "train_dev_test",
+    code_version: str = "v1",
+    pret_version: str = "none",
+    resume: bool = False,
+    allow_leaks: bool = False,
+) -> dict[str, Any]:
+    """Train, keep the best checkpoint by val/auc, test it; returns the metrics that test.json holds.
+
+    Args:
+        data_version: name of the split, ROOT_PATH/data/NAME.csv.
+        code_version: name of the run, RUNS_PATH/NAME/.
+        pret_version: weights to start from: a registry name, a path, or `none`.
+        resume: continue the run from its last finished epoch.
+        allow_leaks: train although somebody stands in two splits; the metrics say so.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import pytorch_lightning as pl
+
+    from visavox.compute import resolve_device, resolve_precision
+    from visavox.detectors import build
+    from visavox.training.data_module import BundleDataModule
+
+    run = Path(config.runs_path, code_version)
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    detector = build.build(config)
+    csv_path = Path(config.root_path, "data", f"{data_version}.csv")
+    data = BundleDataModule(config, csv_path, detector.clip_of, full=detector.needs_track, allow_leaks=allow_leaks)
+    data.prepare_data()
+    folders = [run / stage for stage in detector.stages[:-1]] + [run]
+    begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
+    _claim(run, config, resume=resume, last=next((last for last in reversed(begun) if last.is_file()), begun[0]))
+    if not any(last.is_file() for last in begun):
+        _start_from(detector, pret_version)
+        detector.fit_inputs(data.bundles("train"))
+
+    for stage, folder, last in zip(detector.stages, folders, begun):
+        detector.begin(stage)
+        trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"))
+        if not (folder / FINISHED).is_file():
+            trainer.fit(detector, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        if folder != run:
+            _finish_stage(detector, folder, trainer)
+    metrics = _test(trainer, data, run)
+    if trainer.is_global_zero:
+        detector.leave_outputs(run, data)
+    return metrics
+
+
+def _trainer(
+    config: Config, run: Path, accelerator: str, precision: str, detector: "Detector", val_labels: Sequence[int]
+) -> "pl.Trainer":
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
+
+    from visavox.training.callbacks import AtomicCheckpoints, History, checkpoints
+
+    interactive = sys.stderr.isatty()
+    monitor, mode = detector.monitor(val_labels)
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
+        precision=precision,
+        max_epochs=detector.epochs,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.grad_clip or None,
+        deterministic="warn" if accelerator == "cuda" else True,
+        use_distributed_sampler=False,  # data_loader shards its own samplers
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=_loggers(config, run),
+        plugins=[AtomicCheckpoints()],
+        callbacks=[
+            LearningRateMonitor("epoch"),
+            EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
+            History(run / "metrics.csv"),
+            *checkpoints(run, monitor, mode),
+            *([TQDMProgressBar()] if interactive else []),
+        ],
+        enable_progress_bar=interactive,
+        enable_model_summary=False,
+    )
+
+
+def _loggers(config: Config, run: Path) -> list[Any]:
+    from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+
+    loggers: list[Any] = [TensorBoardLogger(run, name="", version="tensorboard")]
+    if config.wandb != "off":
+        if config.wandb == "online" and not (os.environ.get("WANDB_API_KEY") or _wandb_login()):
+            raise ConfigError(
+                "wandb=online, but nobody is logged in; run `wandb login`, set WANDB_API_KEY, or use wandb=offline"
+            )
+        loggers.append(
+            WandbLogger(
+                project=config.wandb_project,
+                name=run.name,
+                id=run.name,
+                resume="allow",
+                save_dir=run,
+                mode=config.wandb,
+                config=config.model_dump(mode="json"),
+            )
+        )
+    return loggers
+
+
+def _wandb_login() -> bool:
+    """Whether a key for Weights & Biases lies in the user's .netrc; never asks for one."""
+    import netrc
+
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (FileNotFoundError, netrc.NetrcParseError):
+        return False
+
+
+def _claim(run: Path, config: Config, *, resume: bool, last: Path) -> None:
+    """Make the run's folder, or make sure that an earlier run in it is meant and was made with the same settings."""
+    path = run / "config.json"
+    if path.is_file():
+        if not resume:
+            raise FileExistsError(
+                f"{run} holds a run already; --resume continues it, another --code-version starts a new one"
+            )
+        earlier = configuration.load(path).model_dump(mode="json")
+        now = config.model_dump(mode="json")
+        changed = [f"{key}: {earlier[key]} then, {now[key]} now" for key in now if earlier[key] != now[key]]
+        if changed:
+            raise ConfigError(
+                f"{run} was begun with other settings; use them again, or start anew: {'; '.join(changed)}"
+            )
+        log.info("resuming %s from %s", run, last if last.is_file() else "its start, no epoch was finished")
+        return
+    if resume:
+        raise FileNotFoundError(f"{run}: no run to resume; leave --resume out to start one")
+    run.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def _finish_stage(detector: "Detector", folder: Path, trainer: "pl.Trainer") -> None:
+    """The next stage goes on from the best epoch of this one; a file says that it needs no resuming."""
+    from visavox import weights
+
+    trainer.strategy.barrier()
+    detector.load_state_dict(weights.safe_load(folder / "best.ckpt")["state_dict"])
+    if trainer.is_global_zero:
+        (folder / FINISHED).touch()
+
+
+def _start_from(detector: "Detector", pret_version: str) -> None:
+    """Load the weights that training starts from; `none` is said, never assumed in silence."""
+    from visavox import weights
+
+    if pret_version == "none":
+        detector.start_fresh()
+        return
+    path = Path(pret_version)
+    if not path.is_file():
+        path = weights.resolve(pret_version)
+    detector.start_from(weights.safe_load(path))
+    log.info("starting from %s", path)
+
+
+def _test(trainer: "pl.Trainer", data: Any, run: Path) -> dict[str, Any]:
+    """Score the test split with the best checkpoint; AUC is null, with the reason, where it is not defined."""
+    from visavox.detectors import build
+
+    best = run / "best.ckpt"
+    metrics: dict[str, Any] = {
+        "best_checkpoint": str(best),
+        f"best_{trainer.checkpoint_callback.monitor.replace('/', '_')}": float(
+            trainer.checkpoint_callback.best_model_score
+        ),
+        "epochs": trainer.current_epoch,
+    }
+    protocols = sorted(set(data.rows["protocol"]) - {""}) if "protocol" in data.rows else []
+    metrics |= {"split_protocol": protocols, "leak": str(data.leak) if data.leak else None}
+    labels = data.labels("test")
+    if len(set(labels)) < 2:
+        reason = "the test split is empty" if not len(labels) else "the test split has one class only"
+        metrics |= {"test_auc": None, "test_note": f"AUC is not defined: {reason}"}
+    else:
+        detector = build.load(best)
+        tested = trainer.test(detector, datamodule=data, verbose=False)[0]
+        metrics |= {"test_auc": tested["test/auc"], "test_loss": tested["test/loss"], "n_test": len(labels)}
+    if trainer.is_global_zero:
+        (run / "test.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description=__doc__,
+        epilog=f"settings (key=value, after the options):\n{configuration.help_text()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data-version", default="train_dev_test", help="ROOT_PATH/data/NAME.csv (default train_dev_test)"
+    )
+    parser.add_argument("--code-version", default="v1", help="name of the run: RUNS_PATH/NAME (default v1)")
+    parser.add_argument(
+        "--pret-version", default="none", help="start from: a name of `python -m visavox.weights list`, a path, none"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run from its last finished epoch")
+    parser.add_argument(
+        "--allow-leaks",
+        action="store_true",
+        help="train although somebody stands in two splits; test.json says so",
+    )
+    parser.add_argument("--config", type=Path, default=CHECKOUT / "config.json", help="JSON configuration")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
+    )
+    return parser.parse_intermixed_args(argv)

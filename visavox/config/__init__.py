@@ -1,0 +1,33 @@
+"""Every setting, typed; how configurations are read. `config.json` and `configs/*.json` are its values."""
+
+from visavox.config.anomaly import AnomalyConfig
+from visavox.config.base import Settings
+from visavox.config.loading import from_dict, help_text, load
+from visavox.config.schema import SYNC_FPS, Config, ConfigError, DetectorConfig, Prep
+from visavox.config.timesformer import TimeSformerSyncNetConfig
+from visavox.config.xception import (
+    LogitCalibration,
+    Pooling,
+    XceptionAudioConfig,
+    XceptionFusedConfig,
+    XceptionVideoConfig,
+)
+
+__all__ = [
+    "AnomalyConfig",
+    "Config",
+    "ConfigError",
+    "DetectorConfig",
+    "LogitCalibration",
+    "Pooling",
+    "Prep",
+    "SYNC_FPS",
+    "Settings",
+    "TimeSformerSyncNetConfig",
+    "XceptionAudioConfig",
+    "XceptionFusedConfig",
+    "XceptionVideoConfig",
+    "from_dict",
+    "help_text",
+    "load",
+]

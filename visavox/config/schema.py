@@ -1,0 +1,177 @@
+"""Every knob of Visavox, typed and closed.
+
+    config = load("config.json", ["lr=1e-3", "detector.num_layers=4"])
+
+A key that does not exist is an error that names the nearest one; all errors are reported at once, before any work starts.
+The docstring under a field is its help (`python train.py --help` prints it). Fields marked `Prep` decide what a bundle holds;
+they enter `prep_hash`, so that bundles made with other settings are never mixed in silence.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from visavox.config.anomaly import AnomalyConfig
+from visavox.config.base import Settings
+from visavox.config.timesformer import TimeSformerSyncNetConfig
+from visavox.config.xception import (
+    XceptionAudioConfig,
+    XceptionFusedConfig,
+    XceptionVideoConfig,
+)
+
+DetectorConfig = (
+    TimeSformerSyncNetConfig | XceptionVideoConfig | XceptionAudioConfig | XceptionFusedConfig | AnomalyConfig
+)
+
+SYNC_FPS = 25.0
+"""Frames per second of every face track: SyncNet's rate (Chung & Zisserman, 2016)."""
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the message lists every fault with its cure."""
+
+
+class _Prep:
+    """Marks a field that crop.py reads: it changes what a bundle holds."""
+
+
+Prep = _Prep()
+
+
+class Config(Settings):
+    """The reference configuration; the defaults are those of config.json."""
+
+    # What a bundle holds
+    max_clip_len: Annotated[float, Prep] = Field(16, gt=0)
+    """Seconds of a video that are used, from its start."""
+    face_detector: Annotated[Literal["retinaface_mobilenet0.25", "retinaface_resnet50", "haar"], Prep] = (
+        "retinaface_mobilenet0.25"
+    )
+    """Face detector. `haar` comes with OpenCV; the others need weights: `python -m visavox.weights fetch NAME`."""
+    face_detection_step: Annotated[int, Prep] = Field(64, ge=1)
+    """Faces are detected on every n-th frame, and between where the track is lost or moves unevenly."""
+    face_max_size: Annotated[int, Prep] = Field(640, ge=64)
+    """Longer side in pixels of the image the face detector sees; larger frames are shrunk to it."""
+    face_threshold: Annotated[float, Prep] = Field(0.9, gt=0, lt=1)
+    """Least score of a face."""
+    face_margin: Annotated[float, Prep] = Field(0.4, ge=0)
+    """Width added around the face box, as a share of its half side (SyncNet's crop scale)."""
+    frame_size: Annotated[int, Prep] = Field(224, ge=16)
+    """Side of the face crops in pixels."""
+    bundle_faces: Annotated[int, Prep] = Field(32, ge=1)
+    """Faces a bundle keeps; never fewer than frame_num."""
+    freq_num: Annotated[int, Prep] = Field(128, ge=8)
+    """Mel bins."""
+    resample_rate: Annotated[int, Prep] = Field(16000, ge=8000)
+    """Sample rate of the audio in Hz. SyncNet wants 16000."""
+    sync: Annotated[Literal["syncnet", "correlation", "off"], Prep] = "syncnet"
+    """How audio-visual distances are measured. `correlation` needs no weights: mouth motion against the audio envelope."""
+    sync_pad: Annotated[Literal["valid", "zero"], Prep] = "valid"
+    """SyncNet distances over pairs inside the clip (`valid`), or against zeros beyond its ends as published (`zero`)."""
+    vshift: Annotated[int, Prep] = Field(15, ge=1)
+    """Largest audio-visual shift tried, in frames either way."""
+    sync_stride: Annotated[int, Prep] = Field(1, ge=1, le=5)
+    """SyncNet reads the lips in every n-th window of five frames; the sound in all."""
+    crop_precision: Annotated[Literal["fp32", "bf16"], Prep] = "fp32"
+    """Arithmetic of the networks in cropping. `bf16` is half the time on processors that have it and changes distances
+    slightly; it is asked for, never taken by itself, so that equal settings mean equal bundles on every machine."""
+    store_track: Annotated[bool, Prep] = True
+    """Keep the whole 25 fps face track in the bundle (JPEG); the sibling detectors train on it."""
+
+    # What the network sees
+    frame_num: int = Field(16, ge=1)
+    """Faces of a clip that the detector sees; as many mel images follow them."""
+    mel_frames: bool = True
+    """Show the network the mel images after the faces, as the reference system does."""
+    trim_silence: Literal["none", "leading", "both"] = "none"
+    """Cut the silence before speech (and after it) from sound and picture; see `python -m visavox.audit`."""
+    temporal_jitter: float = Field(0.0, ge=0)
+    """Seconds; in training a clip begins at a random moment up to this late."""
+    detector: DetectorConfig = Field(TimeSformerSyncNetConfig(), discriminator="name")
+    """The network and its sizes; `detector.name` says which."""
+
+    # Training
+    root_path: str = "."
+    """Folder that holds data/NAME.csv; relative file paths in the CSV start here."""
+    lr: float = Field(5e-3, gt=0)
+    """Peak learning rate."""
+    epoch: int = Field(32, ge=1)
+    """Epochs at most."""
+    train_batch_size: int = Field(2, ge=1)
+    """Clips per training step and device."""
+    submit_batch_size: int = Field(1, ge=1)
+    """Clips per scoring step."""
+    seed: int = Field(100, ge=0, lt=2**32)
+    """Seed of everything random."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """Where to compute; `auto` takes a GPU when there is one."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Arithmetic of training; `auto` is bf16-mixed on a GPU that has it, else 32-true."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """`sgd`: Nesterov momentum 0.9, as published for TimeSformer; `adamw`: betas 0.9 and 0.999."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Weight decay; biases, norms and embeddings are exempt."""
+    warmup_epochs: float = Field(1.0, ge=0)
+    """Epochs of linear warm-up before the cosine."""
+    grad_clip: float = Field(40.0, ge=0)
+    """Largest gradient norm; 0 leaves gradients alone."""
+    accumulate: int = Field(1, ge=1)
+    """Batches per optimiser step."""
+    devices: int = Field(1, ge=1)
+    """GPUs, or CPU processes, per node."""
+    num_nodes: int = Field(1, ge=1)
+    """Machines."""
+    strategy: str = "auto"
+    """Lightning strategy: auto, ddp, fsdp."""
+    num_workers: int = Field(2, ge=0)
+    """Processes that load training data."""
+    patience: int = Field(10, ge=1)
+    """Epochs without a better val/auc before training stops."""
+    augment: bool = True
+    """Flip, colour, blur, noise and compression of the faces in training, the same for all frames of a clip."""
+    balance: bool = True
+    """Draw real and fake clips equally often in training."""
+    train_on: Literal["all", "real"] = "all"
+    """`real` drops fakes from the training split; what is validated and tested on stays as it is."""
+    max_videos_per_class: int | None = Field(None, ge=1)
+    """Training clips of each class, at most, drawn by seed; null takes all."""
+    runs_path: str = "runs"
+    """Folder for training runs; each has its own below it."""
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Weights & Biases logging; `online` needs a login and never prompts for one."""
+    wandb_project: str = "visavox"
+    """Weights & Biases project."""
+
+    # Scoring
+    score_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the detector in scoring; `auto` is bf16 where the GPU or the processor computes it, else fp32."""
+    failure_prior: float = Field(0.5, ge=0, le=1)
+    """P(fake) of a video that could not be scored (no face, too short, unreadable)."""
+    save_details: bool = True
+    """Write a details file beside the submission: status, reason and seconds of each video."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Config":
+        faults = []
+        if self.bundle_faces < self.frame_num:
+            faults.append(
+                f"bundle_faces={self.bundle_faces} is smaller than frame_num={self.frame_num}; raise bundle_faces"
+            )
+        reference = isinstance(self.detector, TimeSformerSyncNetConfig)
+        if reference and self.frame_size % self.detector.patch_size:
+            faults.append(
+                f"detector.patch_size={self.detector.patch_size} does not divide frame_size={self.frame_size}"
+            )
+        if self.sync == "syncnet" and self.resample_rate != 16000:
+            faults.append(
+                f"sync=syncnet needs resample_rate=16000, found {self.resample_rate}; or set sync=correlation"
+            )
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def prep(self) -> dict[str, Any]:
+        """The settings that decide what a bundle holds, in the order of their declaration."""
+        fields = type(self).model_fields.items()
+        return {name: getattr(self, name) for name, field in fields if Prep in field.metadata}

@@ -1,0 +1,162 @@
+"""What every detector is: one network, one way in, one way out.
+
+    video -> crop.crop_video -> Bundle -> Detector.clip_of -> batch -> Detector.forward -> (B,) logits -> Scorer.score
+
+Higher always means more fake; label 1 = fake. Networks give logits; the one sigmoid is in `score`.
+"""
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.utils.data import default_collate
+from torchmetrics.classification import BinaryAUROC
+
+from visavox.bundle import Bundle
+from visavox.bundle.trim import trimmed
+from visavox.config import Config
+from visavox.training.batch import Example
+from visavox.training.schedule import warmup_cosine
+
+log = logging.getLogger(__name__)
+
+
+class Scorer(Protocol):
+    """Anything that turns bundles into P(fake): a detector, or a fusion of several."""
+
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """(N,) float64 in [0, 1], higher = more fake."""
+
+
+class Detector(pl.LightningModule):
+    """One network. Subclasses give `prepare` and `forward`, and `loss` where it is not binary cross-entropy.
+
+    Bundles come in through `clip_of` and `score`, which cut them as `trim_silence` and `temporal_jitter` say; `prepare` and
+    `judge` get what is left and know nothing of it.
+    """
+
+    stages: tuple[str, ...] = ("",)
+    """What is trained one after the other, each from the best of the one before."""
+    needs_track: bool = False
+    """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
+    fewer_faces: bool = False
+    """Whether `seeing(n)` gives the same network on n faces of each bundle, for `eval.py --time-budget`."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        self.needs_track = self.needs_track or config.trim_silence != "none" or config.temporal_jitter > 0
+        self.save_hyperparameters(
+            {"config": config.model_dump(mode="json")}
+        )  # plain values: loads with weights_only=True
+        self.aucs = nn.ModuleDict({f"{split}_auc": BinaryAUROC() for split in ("train", "val", "test")})
+
+    def clip_of(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Any:
+        """What the network sees of a bundle: trimmed, in training begun at a random moment, then prepared."""
+        return self.prepare(trimmed(bundle, self.config, rng), rng)
+
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Any:
+        """A bundle as the network wants it: a NamedTuple of tensors without batch dimension.
+
+        Args:
+            rng: randomness of training (which frames, augmentation); None is deterministic, for scoring.
+        """
+        raise NotImplementedError
+
+    def forward(self, clip: Any) -> Tensor:
+        """A collated clip -> (B,) logits, higher = more fake."""
+        raise NotImplementedError
+
+    @property
+    def epochs(self) -> int:
+        """Epochs at most of the stage that was begun."""
+        return self.config.epoch
+
+    def begin(self, stage: str) -> None:
+        """Make ready to train one of `stages`."""
+
+    def monitor(self, val_labels: Collection[int]) -> tuple[str, str]:
+        """What the best epoch is chosen by, and whether `max` or `min` of it, for a validation split with these labels."""
+        return "val/auc", "max"
+
+    def start_fresh(self) -> None:
+        """Prepare for training without --pret-version; said, never assumed in silence."""
+        log.info(
+            "training from random weights; `python -m visavox.weights list` names what --pret-version can start from"
+        )
+
+    def leave_outputs(self, run: Path, data: Any) -> None:
+        """Write what this detector leaves in the run's folder beside what all leave; `data` is its BundleDataModule."""
+
+    def fit_inputs(self, bundles: Iterable[Bundle]) -> None:
+        """Fit what standardises the inputs on the training split, once, before the first step."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return binary_cross_entropy_with_logits(logits, labels)
+
+    def fold(self, dtype: torch.dtype) -> None:
+        """Make ready to score and nothing else, in `dtype` where that is faster; it cannot be trained or saved after it."""
+
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """P(fake) of bundles, (N,) float64, silence trimmed. Deterministic; the order and the batch do not matter."""
+        return self.judge([trimmed(bundle, self.config) for bundle in bundles])
+
+    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """P(fake) of bundles as they are, (N,) float64."""
+        self.eval()
+        clip = default_collate([self.prepare(bundle, None) for bundle in bundles])
+        clip = self.transfer_batch_to_device(clip, self.device, 0)
+        with torch.inference_mode():
+            return torch.sigmoid(self(clip).double()).cpu().numpy()
+
+    def on_train_batch_start(self, batch: Example, batch_idx: int) -> None:
+        """Dropout and stochastic depth depend on the step alone, so that a resumed run repeats an undisturbed one."""
+        step = self.current_epoch * 1_000_003 + batch_idx
+        torch.manual_seed(hash((self.config.seed, step, self.global_rank)) % 2**63)
+
+    def training_step(self, batch: Example, batch_idx: int) -> Tensor:
+        return self._step("train", batch)
+
+    def validation_step(self, batch: Example, batch_idx: int) -> None:
+        self._step("val", batch)
+
+    def test_step(self, batch: Example, batch_idx: int) -> None:
+        self._step("test", batch)
+
+    def predict_step(self, batch: Example, batch_idx: int) -> Tensor:
+        return torch.sigmoid(self(batch.clip).double())
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """SGD with Nesterov momentum as published for TimeSformer, or AdamW; linear warm-up, then cosine, stepped per batch."""
+        decayed, exempt = [], []
+        for name, parameter in self.named_parameters():
+            plain = parameter.ndim < 2 or name.endswith(("pos_embed", "time_embed", "cls_token"))
+            (exempt if plain else decayed).append(parameter)
+        groups = [
+            {"params": decayed, "weight_decay": self.config.weight_decay},
+            {"params": exempt, "weight_decay": 0.0},
+        ]
+        if self.config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=self.config.lr, momentum=0.9, nesterov=True)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.config.lr)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = min(total, round(total * self.config.warmup_epochs / self.epochs))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _step(self, split: str, batch: Example) -> Tensor:
+        logits = self(batch.clip)  # (B,)
+        loss = self.loss(logits, batch.label)
+        auc = self.aucs[f"{split}_auc"]
+        auc.update(logits.detach().float(), batch.label.long())
+        each = {"on_step": False, "on_epoch": True, "batch_size": len(batch.label), "prog_bar": split != "test"}
+        self.log(f"{split}/loss", loss, sync_dist=split != "train", **each)
+        self.log(f"{split}/auc", auc, **each)
+        return loss

@@ -1,0 +1,102 @@
+"""Build the detector that a configuration names, or load a trained one."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import assert_never
+
+from visavox import config as configuration
+from visavox.config import (
+    AnomalyConfig,
+    Config,
+    ConfigError,
+    TimeSformerSyncNetConfig,
+    XceptionAudioConfig,
+    XceptionFusedConfig,
+    XceptionVideoConfig,
+)
+from visavox.detectors.base import Detector
+from visavox.detectors.timesformer.detector import MultimodalDetector
+from visavox.weights import WeightsError, safe_load
+
+log = logging.getLogger(__name__)
+
+
+def build(config: Config) -> Detector:
+    """The detector that `config.detector` describes, with fresh weights."""
+    match config.detector:
+        case TimeSformerSyncNetConfig():
+            return MultimodalDetector(config)
+        case XceptionVideoConfig():
+            from visavox.detectors.xception.video import XceptionVideo
+
+            return XceptionVideo(config)
+        case XceptionAudioConfig():
+            from visavox.detectors.xception.audio import XceptionAudio
+
+            return XceptionAudio(config)
+        case XceptionFusedConfig():
+            from visavox.detectors.xception.scorer import FusedScorer
+
+            return FusedScorer(config)
+        case AnomalyConfig():
+            from visavox.detectors.anomaly.detector import AnomalyDetector
+
+            return AnomalyDetector(config)
+        case unknown:
+            assert_never(unknown)
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Detector:
+    """A trained detector in eval mode on the CPU, rebuilt from the config that its checkpoint holds.
+
+    Args:
+        path: Lightning checkpoint written by train.py. It is read with weights_only=True: code in it never runs.
+        overrides: `key=value` words for what may differ after training (device, submit_batch_size, root_path, ...).
+
+    Raises:
+        WeightsError: the file is missing, is no checkpoint, or holds no config.
+        ConfigError: an override disagrees with what the network was built for or its bundles were made with.
+    """
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: no such checkpoint; train.py writes RUNS_PATH/CODE_VERSION/best.ckpt")
+    state = safe_load(path)
+    hyper_parameters = state.get("hyper_parameters") if isinstance(state, dict) else None
+    if not isinstance(hyper_parameters, dict) or "config" not in hyper_parameters or "state_dict" not in state:
+        raise WeightsError(
+            f"{path}: not a checkpoint of Visavox, it holds no config; give one that train.py wrote. Weights alone are "
+            f"where training can start: `python train.py --pret-version {path}`"
+        )
+    trained = configuration.from_dict(hyper_parameters["config"], source=str(path))
+    config = _with(trained, overrides)
+    _refuse_conflicts(path, trained, config)
+    detector = build(config)
+    try:
+        detector.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: its weights do not fit its own config; train it again\n{error}") from None
+    return detector.eval()
+
+
+def _with(config: Config, overrides: Sequence[str]) -> Config:
+    words = [f"{key}={json.dumps(value)}" for key, value in config.model_dump(mode="json").items()]
+    return configuration.load(None, [*words, *overrides])
+
+
+def _refuse_conflicts(path: str | Path, trained: Config, asked: Config) -> None:
+    """What shapes the network or the bundles must stay as it was in training; everything else may change."""
+
+    def fixed(config: Config) -> dict[str, object]:
+        detector = config.detector.model_dump(exclude=config.detector.after_training)
+        network = {"frame_num": config.frame_num, "mel_frames": config.mel_frames}
+        return config.prep() | network | {f"detector.{key}": value for key, value in detector.items()}
+
+    was, now = fixed(trained), fixed(asked)
+    faults = [
+        f"  - {key}={now.get(key)!r} asked, trained with {key}={was.get(key)!r}"
+        for key in was | now
+        if was.get(key) != now.get(key)
+    ]
+    if faults:
+        raise ConfigError(f"{path}: leave these out, or train a model with them\n" + "\n".join(faults))

@@ -1,0 +1,1 @@
+"""The reference detector: TimeSformer over faces and mel images, SyncNet distances beside it."""

@@ -1,0 +1,142 @@
+"""The reference detector: TimeSformer over faces and mel images, beside a small network over the audio-visual distances.
+
+    detector = build(config)                      # fresh weights
+    detector = load("runs/v1/best.ckpt")          # config and weights from the checkpoint
+    detector.start_from(safe_load(path))          # weights of mmaction2, Hugging Face or an image ViT
+
+TimeSformer is Bertasius et al., "Is Space-Time Attention All You Need for Video Understanding?" (ICML 2021), with the
+parameter names of mmaction2 1.2.0, so that its checkpoints load unchanged.
+
+    B clips · T frames · P patches of a frame · D embed_dims · S side of a frame in pixels
+"""
+
+import copy
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visavox.bundle import Bundle
+from visavox.config import (
+    Config,
+)
+from visavox.detectors.base import Detector
+from visavox.detectors.timesformer.clip import Clip, clip_from_bundle
+from visavox.detectors.timesformer.inference import FoldedTimeSformer
+from visavox.detectors.timesformer.network import TimeSformer
+from visavox.detectors.timesformer.pretrained import LoadReport, load_pretrained
+from visavox.weights import parameters
+
+log = logging.getLogger(__name__)
+
+
+class MultimodalDetector(Detector):
+    """Faces and mel images through TimeSformer, audio-visual distances through LatencyNet, one linear classifier."""
+
+    fewer_faces = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        settings = config.detector
+        self.timesformer = TimeSformer(
+            num_frames=2 * config.frame_num if config.mel_frames else config.frame_num,
+            img_size=config.frame_size,
+            patch_size=settings.patch_size,
+            embed_dims=settings.embed_dims,
+            num_heads=settings.num_heads,
+            num_layers=settings.num_layers,
+            drop_path_rate=settings.drop_path_rate,
+            attention_type=settings.attention_type,
+            checkpoint_activations=settings.checkpoint_activations,
+        )
+        distances = 2 * config.vshift + 1
+        self.latency = LatencyNet(distances + 2, settings.latency_hidden, settings.latency_features)
+        self.classifier = nn.Sequential(
+            nn.Dropout(settings.dropout), nn.Linear(settings.embed_dims + settings.latency_features, 1)
+        )
+
+    def start_from(self, checkpoint: Any) -> LoadReport:
+        """Give TimeSformer the weights of a file that `safe_load` read: published ones, or a detector's of an earlier run.
+
+        The latency network and the classifier stay fresh.
+        """
+        report = load_pretrained(self.timesformer, parameters(checkpoint))
+        log.info("TimeSformer: %d parameters from %s weights", len(report.loaded), report.source)
+        if report.resized:
+            log.info("interpolated to this model's size: %s", ", ".join(report.resized))
+        if report.dropped:
+            log.info("not used: %s", ", ".join(report.dropped))
+        return report
+
+    def fit_inputs(self, bundles: Iterable[Bundle]) -> None:
+        """Standardise the latency network's inputs by the training split."""
+        self.latency.fit(torch.from_numpy(np.stack([bundle.latency_vector for bundle in bundles])))
+
+    def fold(self, dtype: torch.dtype) -> None:
+        """TimeSformer in its form for scoring alone, see `inference`; of other attention types it stays as it is."""
+        if self.config.detector.attention_type == "divided_space_time":
+            self.timesformer = FoldedTimeSformer(self.timesformer, dtype)
+
+    def seeing(self, faces: int) -> "MultimodalDetector":
+        """This network, weights shared, on so many faces and mel images; the time embedding is resized to their number."""
+        other = copy.copy(self)
+        other.config = self.config.model_copy(update={"frame_num": faces})
+        return other
+
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:
+        """The clip of a bundle that this network sees; `rng` None is deterministic."""
+        return clip_from_bundle(bundle, self.config, rng)
+
+    def forward(self, batch: Clip) -> Tensor:
+        """frames (B, 3, T, S, S) in [-1, 1] and latency (B, 33), NaN = no audio -> logits (B,), higher = more fake."""
+        look = self.timesformer(batch.frames)  # (B, D)
+        sync = self.latency(batch.latency)  # (B, 8)
+        with torch.autocast(
+            look.device.type, enabled=False
+        ):  # the 8 bits of bfloat16 would give many clips equal logits
+            joined = torch.cat([look, sync], dim=1).to(self.classifier[1].weight.dtype)  # (B, D + 8)
+            return self.classifier(joined).squeeze(1)  # (B,)
+
+
+class LatencyNet(nn.Module):
+    """Mean distances per shift, latency and confidence -> features. Standardised by the training split's own scale.
+
+    SyncNet's distances and those of the correlation differ in scale, so mean and std are buffers that `fit` sets once,
+    from the training split; they travel in the checkpoint.
+    """
+
+    mean: Tensor
+    std: Tensor
+    fitted: Tensor
+
+    def __init__(self, inputs: int = 33, hidden: int = 32, features: int = 8) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, features))
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("std", torch.ones(inputs))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor) -> None:
+        """Set mean and std from vectors (N, 33) float32, ignoring NaN; a column that never varies keeps std 1."""
+        vectors = vectors.to(self.mean)
+        heard = vectors.isfinite()  # (N, 33)
+        count = heard.sum(0).clamp(min=1)
+        mean = vectors.where(heard, 0).sum(0) / count
+        std = (((vectors - mean) ** 2).where(heard, 0).sum(0) / count).sqrt()
+        self.mean.copy_(mean)
+        self.std.copy_(std.where(std > 1e-6, 1))
+        self.fitted.fill_(True)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """vectors (B, 33) float32, NaN where there is no audio -> (B, 8). A missing value counts as the training mean."""
+        if not self.training and not self.fitted:
+            raise RuntimeError(
+                "LatencyNet has no mean and std: call fit(vectors) with the training split's (N, 33) latency vectors "
+                "before evaluating (train.py does), or load a trained checkpoint with model.load"
+            )
+        standard = (vectors - self.mean) / self.std
+        return self.layers(standard.where(~standard.isnan(), 0))

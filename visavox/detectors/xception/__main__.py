@@ -1,0 +1,162 @@
+"""Two trained branches -> one checkpoint that eval.py, the app and notebooks load.
+
+    python -m visavox.detectors.xception fuse --video runs/v/best.ckpt --audio runs/a/best.ckpt --output xception.ckpt
+    python -m visavox.detectors.xception fuse --video epoch_007.pt --audio best_audio_xception.pth --output xception.ckpt
+
+A branch is a checkpoint of train.py, a published file of Mbulss/Deepfake-Detecetor, or a name of
+`python -m visavox.weights list`. A calibration.json beside it goes into the checkpoint; it is fitted on validation clips:
+
+    python -m visavox.evaluation.calibration SCORES --labels SPLIT --checkpoint runs/v/best.ckpt --method platt
+
+Exit codes: 0 written; 2 wrong arguments, or files that do not go together.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visavox.config import LogitCalibration
+    from visavox.detectors.base import Detector
+    from visavox.detectors.xception.fusion import Strategy
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        calibrated = fuse(
+            arguments.video,
+            arguments.audio,
+            arguments.output,
+            strategy=arguments.strategy,
+            trained_on=arguments.trained_on,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"visavox.detectors.xception: {error}", file=sys.stderr)
+        return 2
+    print(calibrated)
+    print(f"{arguments.output}: eval.py --checkpoint {arguments.output}, or VISAVOX_XCEPTION for the app")
+    return 0
+
+
+def fuse(
+    video: str | Path, audio: str | Path, output: Path, *, strategy: "Strategy" = "equal", trained_on: str = ""
+) -> str:
+    """Write one checkpoint of two branches, calibrated where they are; returns in words how.
+
+    Args:
+        video, audio: paths, or registry names.
+        strategy: the one that holds where nobody asks for another.
+        trained_on: what the branches were trained on, in words, for the page that shows their verdicts.
+    """
+    import torch
+
+    from visavox.config import XceptionAudioConfig, XceptionVideoConfig
+    from visavox.detectors.xception.scorer import join
+
+    scorer = join(load_branch(video, XceptionVideoConfig()), load_branch(audio, XceptionAudioConfig()))
+    found = {"video": read_calibration(video), "audio": read_calibration(audio)}
+    settings = scorer.settings.model_copy(
+        update={"strategy": strategy}
+        | {f"{branch}_calibration": logit_map for branch, (logit_map, _) in found.items() if logit_map}
+        | ({"audio_temperature": 1.0} if found["audio"][0] else {})
+    )
+    calibration = "; ".join(f"{branch}: {words}" for branch, (_, words) in found.items())
+    about = {
+        "trained_on": trained_on or "not said",
+        "video": str(video),
+        "audio": str(audio),
+        "calibration": calibration,
+    }
+    config = scorer.config.model_copy(update={"detector": settings})
+    content = {
+        "hyper_parameters": {"config": config.model_dump(mode="json"), "about": about},
+        "state_dict": scorer.state_dict(),
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f"{output.name}.{os.getpid()}.part")
+    try:
+        torch.save(content, beside)
+        beside.replace(output)
+    finally:
+        beside.unlink(missing_ok=True)
+    return calibration
+
+
+def read_calibration(branch: str | Path) -> "tuple[LogitCalibration | None, str]":
+    """The calibration.json beside a branch's checkpoint as a z + b, None where there is none; and what it is, in words.
+
+    Raises:
+        CalibrationError: it was fitted for another checkpoint, or is no straight line in the logit.
+    """
+    from visavox.config import LogitCalibration
+    from visavox.evaluation.calibration import Calibration, CalibrationError
+    from visavox.files import sha256_of
+
+    path = Path(branch).with_name("calibration.json")
+    if not (Path(branch).is_file() and path.is_file()):
+        return None, "not calibrated"
+    fitted = Calibration.load(path)
+    if fitted.checkpoint and fitted.checkpoint != sha256_of(Path(branch)):
+        raise CalibrationError(
+            f"{path} was fitted for another checkpoint than {branch}; fit it again with "
+            "`python -m visavox.evaluation.calibration`, or move it away"
+        )
+    line = fitted.line()
+    if line is None:
+        raise CalibrationError(
+            f"{path}: {fitted.method} is no line in the logit; fit it with --method platt or temperature"
+        )
+    a, b = line
+    words = f"{fitted.method} a = {a:.3g}, b = {b:.3g}, {fitted.n_real} real and {fitted.n_fake} fake val clips"
+    return LogitCalibration(a=a, b=b), words
+
+
+def load_branch(source: str | Path, default: Any) -> "Detector":
+    """A trained branch: with the configuration of its checkpoint, or with `default` for a published file, which has none."""
+    from visavox import config as configuration
+    from visavox import weights
+    from visavox.config import Config, XceptionVideoConfig
+    from visavox.detectors.xception.audio import XceptionAudio
+    from visavox.detectors.xception.video import XceptionVideo
+
+    path = Path(source) if Path(source).is_file() else weights.resolve(str(source))
+    checkpoint = weights.safe_load(path)
+    if "hyper_parameters" in checkpoint:
+        config = configuration.from_dict(checkpoint["hyper_parameters"]["config"], source=str(path))
+    else:
+        config = Config(frame_size=default.size if isinstance(default, XceptionVideoConfig) else 299, detector=default)
+    kinds = {"xception_video": XceptionVideo, "xception_audio": XceptionAudio}
+    if config.detector.name not in kinds:
+        raise ValueError(f"{path}: a checkpoint of {config.detector.name}; wanted is {default.name}")
+    detector = kinds[config.detector.name](config)
+    source_of = detector.start_from(checkpoint)
+    if source_of == "ImageNet":
+        raise ValueError(f"{path}: ImageNet weights, which know no fakes; train from them with --pret-version {path}")
+    return detector.eval()
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="visavox.detectors.xception", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("fuse", help="two branches -> one checkpoint")
+    command.add_argument("--video", required=True, help="checkpoint, published file, or registry name")
+    command.add_argument("--audio", required=True, help="checkpoint, published file, or registry name")
+    command.add_argument("--output", type=Path, required=True, help="the checkpoint to write")
+    command.add_argument(
+        "--strategy",
+        choices=("equal", "video_trust", "adaptive", "either"),
+        default="equal",
+        help="what holds where nobody asks for another (default equal); either: branches taught their own modality's fakes",
+    )
+    command.add_argument("--trained-on", default="", help="what they were trained on, in words; the app shows it")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Xception over single faces: each frame has a probability of its own, a clip's is pooled from them.
+
+n frames of a clip · S detector.size in pixels · T frames of the track
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from visavox.bundle import Bundle
+from visavox.config import Config
+from visavox.detectors.base import Detector
+from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, log, pool
+
+
+class Faces(NamedTuple):
+    """Frames of one clip, or of B once collated."""
+
+    faces: Tensor
+    """(n, S, S, 3) uint8 RGB."""
+
+
+class XceptionVideo(Detector):
+    """timm's Xception with two outputs on 299-pixel faces, normalised by mean and deviation 0.5 (Chollet, 2017).
+
+    In training and validation a clip shows `frame_num` of its frames, and the loss is that of their pooled probability.
+    In scoring it shows every `frame_skip`-th frame of its track, at most `max_frames`.
+    """
+
+    needs_track = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.settings = config.detector
+        self.net = image_network(self.settings.backbone, classes=2)
+
+    def start_from(self, checkpoint: Any) -> str:
+        """ImageNet weights, `epoch_007.pt` of Mbulss/Deepfake-Detecetor, or an earlier run's; see `network.published`."""
+        return load_published(self, checkpoint, backbone="net.", head="net.fc")
+
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Faces:
+        """`frame_num` frames, one from each of as many equal stretches of the track: its middle, or drawn and augmented."""
+        bounds = np.arange(self.config.frame_num + 1) * _available(bundle) // self.config.frame_num
+        if rng is None:
+            chosen = (bounds[:-1] + bounds[1:]) // 2
+        else:
+            chosen = rng.integers(bounds[:-1], np.maximum(bounds[1:], bounds[:-1] + 1))
+        faces = _faces(bundle, np.minimum(chosen, _available(bundle) - 1))
+        if rng is not None and self.config.augment:
+            faces = augment(faces, rng)
+        return Faces(torch.from_numpy(fit_size(faces, self.settings.size)))
+
+    def forward(self, clip: Faces) -> Tensor:
+        """faces (B, n, S, S, 3) uint8 -> (B,) logits, higher = more fake."""
+        B = len(clip.faces)
+        logits = self.frame_logits(clip.faces.flatten(0, 1)).unflatten(0, (B, -1))  # (B, n)
+        return pool(logits, self.settings.pooling, self.settings.top_k)
+
+    def frame_logits(self, faces: Tensor) -> Tensor:
+        """faces (n, S, S, 3) uint8 RGB -> (n,) logits, each of its frame alone."""
+        images = faces.permute(0, 3, 1, 2).to(self.net_dtype).sub(127.5).div(127.5)  # (n, 3, S, S) in [-1, 1]
+        features = self.net.forward_head(self.net.forward_features(images), pre_logits=True)  # (n, 2048)
+        with torch.autocast(features.device.type, enabled=False):  # bf16 would give many frames equal logits
+            return fake_logit(self.net.get_classifier()(features.float()))
+
+    @property
+    def net_dtype(self) -> torch.dtype:
+        return next(self.net.parameters()).dtype
+
+    def look(self, bundle: Bundle, chosen: np.ndarray) -> np.ndarray:
+        """Logits of frames of the track, chosen (n,) int -> (n,) float64. Network in chunks: memory does not grow with n."""
+        self.eval()
+        logits = []
+        step = at_once(self.settings.chunk, self.settings.size, self.device)
+        with torch.inference_mode():
+            for start in range(0, len(chosen), step):
+                faces = fit_size(_faces(bundle, chosen[start : start + step]), self.settings.size)
+                logits.append(self.frame_logits(torch.from_numpy(faces).to(self.device)).double().cpu())
+        return torch.cat(logits).numpy() if logits else np.zeros(0)
+
+    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """P(fake) of bundles, (N,) float64, pooled from every `frame_skip`-th frame of each."""
+        settings = self.settings
+        pooled = []
+        for bundle in bundles:
+            logits = self.look(bundle, scored_frames(_available(bundle), settings.frame_skip, settings.max_frames))
+            pooled.append(torch.sigmoid(pool(torch.from_numpy(logits), settings.pooling, settings.top_k)).item())
+        return np.array(pooled)
+
+
+def scored_frames(count: int, skip: int, most: int) -> np.ndarray:
+    """Every `skip`-th of `count` frames, thinned evenly to at most `most`: (n,) int64, rising."""
+    chosen = np.arange(0, count, skip)
+    if len(chosen) > most:
+        chosen = chosen[np.arange(most) * len(chosen) // most]
+    return chosen
+
+
+def frame_times(bundle: Bundle) -> np.ndarray:
+    """Seconds of the frames that `look` chooses from: the track's, or those of the faces kept where it was left out."""
+    if _has_track(bundle):
+        return bundle.times.astype(np.float64)
+    kept = ((np.arange(len(bundle.faces)) + 0.5) * bundle.track_frames / len(bundle.faces)).astype(int)
+    return bundle.times[kept].astype(np.float64)
+
+
+def fit_size(faces: np.ndarray, size: int) -> np.ndarray:
+    """faces (n, S', S', 3) uint8 -> (n, size, size, 3); area mean when shrinking, bilinear when enlarging, which is said."""
+    if faces.shape[1] == size:
+        return faces
+    if faces.shape[1] < size:
+        _say_once(
+            f"faces of {faces.shape[1]} pixels are enlarged to {size}; crop with frame_size={size} for full detail"
+        )
+    how = cv2.INTER_AREA if faces.shape[1] > size else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(face, (size, size), interpolation=how) for face in faces])
+
+
+def augment(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirrored, re-lit and compressed as a clip is on its way to a viewer, alike for all frames: (n, S, S, 3) uint8."""
+    if rng.random() < 0.5:
+        faces = faces[:, :, ::-1]
+    gain, offset = rng.uniform(0.85, 1.15), rng.uniform(-15, 15)
+    faces = np.clip(faces * np.float32(gain) + np.float32(offset), 0, 255).astype(np.uint8)
+    if rng.random() < 0.4:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 101))]
+        jpegs = [cv2.imencode(".jpg", face[:, :, ::-1], quality)[1] for face in faces]
+        faces = np.stack([cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) for jpeg in jpegs])
+    return np.ascontiguousarray(faces)
+
+
+def _has_track(bundle: Bundle) -> bool:
+    return bundle.track is not None and len(bundle.track) > 0
+
+
+def _available(bundle: Bundle) -> int:
+    return bundle.track_frames if _has_track(bundle) else len(bundle.faces)
+
+
+def _faces(bundle: Bundle, chosen: np.ndarray) -> np.ndarray:
+    """(n, S', S', 3) uint8 RGB: of the track, or of the faces kept where it was left out."""
+    if not _has_track(bundle):
+        return bundle.faces[chosen]
+    return np.stack([bundle.frame(int(t)) for t in chosen])
+
+
+@lru_cache
+def _say_once(message: str) -> None:
+    log.warning(message)

@@ -1,0 +1,1 @@
+"""Arithmetic on tables of scores: metrics, intervals, calibration, the submission."""

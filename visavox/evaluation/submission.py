@@ -1,0 +1,124 @@
+"""What a run of eval.py leaves behind, and the labels it is held against.
+
+submission.csv              filename,probability
+submission.details.jsonl    one row per input: status, reason, seconds of each stage
+"""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from visavox.files import VIDEO_SUFFIXES
+
+
+def write_submission(rows: Sequence[dict[str, Any]], output: Path, column: str = "probability") -> None:
+    """`filename,probability`, beside and then renamed."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f"{output.name}.{os.getpid()}.part")
+    try:
+        with beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["filename", column])
+            writer.writerows([row["filename"], f"{row['probability']:.9g}"] for row in rows)
+        beside.replace(output)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_labels(path: Path, known: dict[str, int]) -> dict[str, int]:
+    """Labels CSV with columns filename and label -> file name -> 0 or 1; `known` says what a label means.
+
+    Raises:
+        ValueError: a column is missing, or a label is unknown; says file and line.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        missing = {"filename", "label"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}:1: lacks the column {' and '.join(sorted(missing))}; found {reader.fieldnames}")
+        labels = {}
+        for row in reader:
+            label = known.get((row["label"] or "").strip().lower())
+            if label is None:
+                raise ValueError(
+                    f"{path}:{reader.line_num}: label is {row['label']!r}, expected one of {', '.join(known)}"
+                )
+            labels[(row["filename"] or "").strip()] = label
+    return labels
+
+
+def describe_auc(rows: Sequence[dict[str, Any]], labels: dict[str, int] | None) -> str:
+    """One line: ROC AUC over every labelled row, failures at the prior included; or why there is none."""
+    from visavox.evaluation.metrics import auc
+
+    if labels is None:
+        return "AUC: not computed, no labels were given (--labels CSV with filename,label)"
+    matched = [(label, row["probability"]) for row in rows if (label := label_of(row["filename"], labels)) is not None]
+    if not matched:
+        return f"AUC: not computed, none of the {len(rows)} files is named in the labels; first file: {rows[0]['filename']}"
+    try:
+        value = auc(*zip(*matched))
+    except ValueError as error:
+        return f"AUC: not computed; {error}"
+    unlabelled = "" if len(matched) == len(rows) else f", {len(rows) - len(matched)} without a label left out"
+    return f"AUC: {value:.4f} over {len(matched)} files{unlabelled}"
+
+
+def label_of(name: str, labels: dict[str, int]) -> int | None:
+    """The label of a file, by its relative path, else by its bare name; a bundle also has that of its video."""
+    if (label := labels.get(name, labels.get(Path(name).name))) is not None or not name.endswith(".npz"):
+        return label
+    stem = name.removesuffix(".npz")
+    return next((labels[video] for suffix in ("", *sorted(VIDEO_SUFFIXES)) if (video := stem + suffix) in labels), None)
+
+
+class Details:
+    """OUTPUT.details.jsonl, one line per input; `.part` while the run goes on, so that a killed run continues."""
+
+    def __init__(self, output: Path, *, identity: str, keep: bool):
+        self.path = output.with_name(f"{output.stem}.details.jsonl")
+        self.part = self.path.with_name(f"{self.path.name}.part")
+        self.identity, self.keep = identity, keep
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def earlier(self, inputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
+        """Rows of an interrupted run with the same scorer, of files that have not changed since."""
+        lines = self.part.read_text(encoding="utf-8").splitlines() if self.part.is_file() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line that was being written when the run was killed
+                continue
+            path = inputs.get(row["filename"])
+            if path and row["identity"] == self.identity and row["file"] == fingerprint(path):
+                self.rows[row["filename"]] = row
+        self.part.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()), encoding="utf-8")
+        return dict(self.rows)
+
+    def append(self, row: dict[str, Any]) -> None:
+        row["identity"] = self.identity
+        self.rows[row["filename"]] = row
+        with self.part.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def close(self) -> None:
+        if not self.keep:
+            self.part.unlink()
+            return
+        self.part.write_text(
+            "".join(json.dumps(self.rows[name]) + "\n" for name in sorted(self.rows)), encoding="utf-8"
+        )
+        self.part.replace(self.path)
+
+
+def fingerprint(path: Path) -> list[int]:
+    """Size and time of change: enough to see that a file is not the one scored before."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]

@@ -1,0 +1,9 @@
+"""Find, follow and cut out the main face."""
+
+from visavox.faces.crop_store import CropStore
+from visavox.faces.cropping import cut, to_crop
+from visavox.faces.detection import Detections, FaceDetector
+from visavox.faces.haar import HaarDetector
+from visavox.faces.tracking import FaceTrack, track_faces
+
+__all__ = ["CropStore", "Detections", "FaceDetector", "FaceTrack", "HaarDetector", "cut", "to_crop", "track_faces"]

@@ -1,0 +1,20 @@
+"""RetinaFace face detection: the network under its published parameter names, its anchors, and a batched detector."""
+
+from visavox.faces.retinaface.detector import (
+    BGR_MEAN,
+    IMAGENET_RGB_SQUARE,
+    Detections,
+    Preprocessing,
+    RetinaFaceDetector,
+)
+from visavox.faces.retinaface.network import RetinaFace, load_published
+
+__all__ = [
+    "BGR_MEAN",
+    "IMAGENET_RGB_SQUARE",
+    "Detections",
+    "Preprocessing",
+    "RetinaFace",
+    "RetinaFaceDetector",
+    "load_published",
+]

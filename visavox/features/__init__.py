@@ -1,0 +1,1 @@
+"""What is computed of sound, and of sound against picture."""

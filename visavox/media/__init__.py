@@ -1,0 +1,7 @@
+"""The only code that opens a media file."""
+
+from visavox.media.container import MediaError
+from visavox.media.video import MAX_PIXELS, Video, open_video, probe
+from visavox.media.write import write_video
+
+__all__ = ["MAX_PIXELS", "MediaError", "Video", "open_video", "probe", "write_video"]

@@ -1,0 +1,211 @@
+"""A time budget per video: what is left out, in a stated order, so that a video is done in so many seconds.
+
+First the network sees fewer faces (a half, a quarter), then the face detector looks less often, then the lips are read in
+fewer of SyncNet's windows. Nothing is left out of a video that fits as it is. What was left out is noted in the bundle and in
+the details file; it does not enter prep_hash, for the bundle is scored and thrown away.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from visavox.bundle import Bundle
+from visavox.config import SYNC_FPS, Config
+from visavox.faces.tracking import TRUST
+from visavox.features.audio import mel_floor
+
+LOOKS = 3.2
+"""Looks of the face detector in TRUST frames: 20 % of them, the most that any of 36 real clips needed (8 to 20 %)."""
+NEWEST = 0.5
+"""Weight of the newest video in a running rate."""
+
+
+class Cuts(NamedTuple):
+    """How a video is treated: one rung of the ladder."""
+
+    faces: int
+    """Faces, and as many mel images, that the network sees."""
+    trust: int
+    """Longest stretch of frames that is interpolated without a look into it."""
+    stride: int
+    """Lips are read in every stride-th window."""
+
+
+def ladder(faces: int, stride: int, *, fewer_faces: bool = True) -> list[Cuts]:
+    """Treatments from whole to least, each differing from the last in one number."""
+    rungs = [Cuts(faces, TRUST, stride)]
+    if fewer_faces:
+        rungs += [rungs[0]._replace(faces=faces // part) for part in (2, 4) if faces // part]
+    rungs += [rungs[-1]._replace(trust=TRUST * times) for times in (2, 4)]
+    return rungs + [rungs[-1]._replace(stride=wider) for wider in (2, 5) if wider > stride]
+
+
+@dataclass
+class Rates:
+    """What things cost on this machine, in seconds; learnt at the start, and from each video."""
+
+    frame: float = 0.0
+    """Decoding, cutting and all that is done for each frame."""
+    look: float = 0.0
+    """The face detector, for each frame it sees."""
+    window: float = 0.0
+    """Audio-visual distances, for each window in which the lips are read."""
+    score: Mapping[int, float] = field(default_factory=dict)
+    """The network, by the number of faces it sees."""
+
+    def learn(self, seconds: Mapping[str, float], frames: int, looks: int, windows: float) -> None:
+        """From the stages of a finished video."""
+        each = {"frame": ("decode", "cut", "mel", "encode"), "look": ("detect",), "window": ("sync",)}
+        for (name, stages), count in zip(each.items(), (frames, looks, windows), strict=True):
+            if count:
+                new = sum(seconds.get(stage, 0.0) for stage in stages) / count
+                old = getattr(self, name)
+                setattr(self, name, (1 - NEWEST) * old + NEWEST * new if old else new)
+
+
+class Budget:
+    """The seconds of one video, from its opening to its score. Asked before each stage, it answers with what is left out.
+
+    seconds: from now on, scoring included. rungs: `ladder`. rates: learnt so far, and taught by `finish`.
+    """
+
+    def __init__(self, seconds: float, rungs: list[Cuts], rates: Rates):
+        self.seconds, self.rungs, self.rates = seconds, rungs, rates
+        self.began = time.perf_counter()
+        self.cuts = rungs[0]
+        self.met = True
+
+    def looking(self, frames: int, step: int) -> dict[str, int]:
+        """Before faces are looked for in a video of so many frames: `step` and `trust` of `faces.track_faces`."""
+        rates = self.rates
+
+        def cost(cuts: Cuts) -> float:
+            looks = frames * max(LOOKS / cuts.trust, 1 / max(step, cuts.trust))
+            return frames * (rates.frame + rates.window / cuts.stride) + looks * rates.look + self._score(cuts)
+
+        trust = self._choose(cost).trust
+        return {"step": step if trust == TRUST else max(step, trust), "trust": trust}
+
+    def stride(self, frames: int) -> int:
+        """Before distances are measured: in every how many windows of a track of so many frames to read the lips."""
+        done = self.cuts.trust
+        self._choose(lambda cuts: frames / cuts.stride * self.rates.window + self._score(cuts))
+        self.cuts = self.cuts._replace(trust=done)
+        return self.cuts.stride
+
+    def faces(self) -> int:
+        """Before scoring: how many faces the network is to see."""
+        done = self.cuts
+        self._choose(self._score)
+        self.cuts = done._replace(faces=self.cuts.faces)
+        return self.cuts.faces
+
+    def finish(self, seconds: Mapping[str, float], frames: int, looks: int, tracked: int) -> None:
+        """After cropping: decide about the faces, and learn from the seconds of the stages."""
+        self.faces()
+        self.rates.learn(seconds, frames, looks, tracked / self.cuts.stride)
+
+    def note(self) -> str:
+        """What was left out, in words; empty where nothing was."""
+        whole, cuts = self.rungs[0], self.cuts
+        parts = []
+        if cuts.faces != whole.faces:
+            parts.append(f"{cuts.faces} of {whole.faces} faces")
+        if cuts.trust != whole.trust:
+            parts.append(f"a look for faces every {cuts.trust} frames instead of {whole.trust}")
+        if cuts.stride != whole.stride:
+            parts.append(f"sync_stride {cuts.stride} instead of {whole.stride}")
+        late = [] if self.met else [f"{self.seconds:g} s were not enough"]
+        return f"time budget: {', '.join([*parts, *late])}" if parts or late else ""
+
+    def record(self) -> dict[str, Any]:
+        """For the details file."""
+        return {"seconds": self.seconds} | self.cuts._asdict()
+
+    def _choose(self, cost: Any) -> Cuts:
+        """The first rung that fits into what is left, or the last."""
+        left = self.seconds - (time.perf_counter() - self.began)
+        self.cuts = next((cuts for cuts in self.rungs if cost(cuts) <= left), self.rungs[-1])
+        self.met = cost(self.cuts) <= left
+        return self.cuts
+
+    def _score(self, cuts: Cuts) -> float:
+        return self.rates.score.get(cuts.faces, 0.0)
+
+
+def seconds_of(work: Any) -> float:
+    """Seconds of a second call: the first also pays what is paid once."""
+    work()
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+@dataclass
+class Planner:
+    """What the budgets of a run share: made once where the network is, then carried into each worker, which learns alone."""
+
+    seconds: float
+    rungs: list[Cuts]
+    rates: Rates
+
+    @classmethod
+    def of(cls, seconds: float, scorer: Any, config: Config) -> "Planner":
+        """Measures the network at each number of faces, if it is one that can see fewer."""
+        fewer = getattr(scorer, "fewer_faces", False)
+        rungs = ladder(config.frame_num, config.sync_stride, fewer_faces=fewer)
+        score = {}
+        if fewer:
+            blank = blank_bundle(config)
+            for faces in {cuts.faces for cuts in rungs}:
+                network = scorer.seeing(faces)
+                score[faces] = seconds_of(lambda network=network: network.score([blank]))
+        return cls(seconds, rungs, Rates(score=score))
+
+    def warm_up(self, tools: Any, config: Config) -> None:
+        """In a worker, before its first video: what a look and a window cost here."""
+        picture = np.full((720, 1280, 3), 127, np.uint8)
+        self.rates.look = seconds_of(lambda: tools.faces.detect([picture]))
+        if config.sync == "off":
+            return
+        frames = 2 * config.vshift + 10
+        points = np.float32([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]]) * config.frame_size
+        crops = np.random.default_rng(0).integers(0, 256, (frames, config.frame_size, config.frame_size, 3), np.uint8)
+        track = SimpleNamespace(crops=crops, landmarks=np.tile(points, (frames, 1, 1)))
+        sound = np.zeros(round(frames / SYNC_FPS * config.resample_rate), np.int16)
+        self.rates.window = seconds_of(lambda: tools.sync(track, sound)) / (frames / config.sync_stride)
+
+    def begin(self) -> Budget:
+        """The clock of one video starts."""
+        return Budget(self.seconds, self.rungs, self.rates)
+
+
+def blank_bundle(config: Config) -> Bundle:
+    """A second of grey silence, to time a network with."""
+    T, S, V = round(SYNC_FPS), config.frame_size, 2 * config.vshift + 1
+    return Bundle(
+        faces=np.full((config.bundle_faces, S, S, 3), 127, np.uint8),
+        mel_3cs=mel_floor(config.freq_num, 1.0, config.resample_rate),
+        mdist=np.full(V, np.nan, np.float32),
+        latency=np.float32(np.nan),
+        conf=np.float32(np.nan),
+        boxes=np.tile(np.float32([0, 0, S, S]), (T, 1)),
+        landmarks=np.zeros((T, 5, 2), np.float32),
+        det_score=np.full(T, np.nan, np.float32),
+        times=(np.arange(T) / SYNC_FPS).astype(np.float32),
+        fps=np.float32(SYNC_FPS),
+        audio=np.zeros(config.resample_rate, np.int16),
+        track=np.zeros(0, np.uint8),
+        track_offsets=np.zeros(T + 1, np.int64),
+        status="no_audio",
+        sync=config.sync,
+        landmark_source="template",
+        notes="",
+        settings="{}",
+        prep_hash="",
+        source_sha256="",
+    )

@@ -1,0 +1,155 @@
+"""One video -> one bundle, in one pass over its file."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visavox import config as configuration
+from visavox.config import Config
+from visavox.files import printable, sha256_of
+from visavox.progress import Stopwatch
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visavox.bundle import Bundle
+    from visavox.faces import FaceDetector, FaceTrack
+    from visavox.features.sync import Sync
+    from visavox.preprocessing.budget import Budget
+
+
+class CropError(ValueError):
+    """The video was read, but gives no bundle."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+def crop_video(
+    path: Path,
+    *,
+    faces: "FaceDetector",
+    sync: "Callable[[FaceTrack, np.ndarray], Sync | None]",
+    config: Config,
+    watch: Stopwatch | None = None,
+    threads: int = 0,
+    source_sha256: str | None = None,
+    budget: "Budget | None" = None,
+) -> "Bundle":
+    """Preprocess one video in one pass over its file. With a `budget`, `sync` is called with the stride that fits into it.
+
+    Raises:
+        MediaError: not a video, unreadable, too large; its message holds the cure.
+        CropError: `no_face`, or `too_short` (fewer than vshift + 6 frames with a face).
+    """
+    import numpy as np
+
+    from visavox import media
+    from visavox.bundle import Bundle
+    from visavox.faces import track_faces
+    from visavox.features import audio
+    from visavox.preprocessing.provenance import prep_hash
+
+    watch = watch or Stopwatch()
+    fps, rate = configuration.SYNC_FPS, config.resample_rate
+    looking: dict[str, int] = {"step": config.face_detection_step}
+    with media.open_video(path, fps=fps, sample_rate=rate, max_seconds=config.max_clip_len, threads=threads) as video:
+        if budget:
+            declared = min(config.max_clip_len, video.info.duration or config.max_clip_len)
+            looking = budget.looking(round(declared * fps), config.face_detection_step)
+        with watch("cut"):
+            track = track_faces(
+                watch.each("decode", video.frames()),
+                _Timed(faces, watch),
+                **looking,
+                size=config.frame_size,
+                margin=config.face_margin,
+                expected_frames=round(config.max_clip_len * fps),
+            )
+        sound = video.audio()  # (N,) int16, or None
+        notes = list(video.notes)
+    if track is None:
+        raise CropError(
+            "no_face", f"no face scored above {config.face_threshold} by {faces.name}; lower face_threshold"
+        )
+    T, least = len(track.boxes), config.vshift + 6
+    if least > T:
+        raise CropError("too_short", f"{T} frames with a face, {least} are needed ({least / fps:.2f} s)")
+    sound = None if sound is None else _span(sound, track.frame_index, rate / fps)
+    mdist, latency, conf = np.full(2 * config.vshift + 1, np.nan), np.nan, np.nan
+    with watch("mel"):
+        if sound is None:
+            mel = audio.mel_floor(config.freq_num, T / fps, rate)
+        else:
+            mel = audio.mel_3cs(sound, rate, config.freq_num)  # (3, F, M)
+    with watch("sync"):
+        if sound is not None and config.sync != "off":
+            how = {"stride": budget.stride(T)} if budget else {}
+            mdist, latency, conf = sync(track, sound, **how)
+    with watch("encode"):
+        images, offsets = np.zeros(0, np.uint8), np.zeros(T + 1, np.int64)
+        if config.store_track:
+            images, offsets = track.crops.jpegs()
+        kept = ((np.arange(config.bundle_faces) + 0.5) * T / config.bundle_faces).astype(int)
+        faces_kept = np.stack([track.crops[t] for t in kept])  # (K, S, S, 3)
+    if budget:
+        budget.finish(watch.seconds, track.frames_read, track.frames_detected, T)
+        notes += [budget.note()] if budget.note() else []
+    return Bundle(
+        faces=faces_kept,
+        mel_3cs=mel,
+        mdist=np.asarray(mdist, np.float32),
+        latency=np.float32(latency),
+        conf=np.float32(conf),
+        boxes=track.boxes,
+        landmarks=track.landmarks,
+        det_score=track.det_score,
+        times=(track.frame_index / fps).astype(np.float32),
+        fps=np.float32(fps),
+        audio=np.zeros(0, np.int16) if sound is None else sound,
+        track=images,
+        track_offsets=offsets,
+        status="no_audio" if sound is None else "ok",
+        sync=config.sync,
+        landmark_source=faces.landmark_source,
+        notes="\n".join(notes),
+        settings=json.dumps(config.prep(), sort_keys=True),
+        prep_hash=prep_hash(config),
+        source_sha256=source_sha256 or sha256_of(path),
+    )
+
+
+def explain(error: Exception) -> tuple[str, str]:
+    """Status and reason of a video that gave no bundle."""
+    from visavox.features.sync import TooShort
+
+    if isinstance(error, CropError):
+        return error.status, str(error)
+    if isinstance(error, TooShort):
+        return "too_short", str(error)
+    if isinstance(error, ValueError | OSError):  # MediaError, BundleError and the system's own words
+        return "failed", printable(str(error))
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+class _Timed:
+    """A face detector whose time is booked on the stage `detect`."""
+
+    def __init__(self, faces: "FaceDetector", watch: Stopwatch):
+        self.faces, self.watch = faces, watch
+        self.name, self.landmark_source = faces.name, faces.landmark_source
+
+    def detect(self, frames: Sequence["np.ndarray"]) -> Any:
+        with self.watch("detect"):
+            return self.faces.detect(frames)
+
+
+def _span(sound: "np.ndarray", frame_index: "np.ndarray", samples_per_frame: float) -> "np.ndarray":
+    """The audio of the track's frames, (T * samples_per_frame,) int16; silence where the sound ends early."""
+    import numpy as np
+
+    first, last = round(frame_index[0] * samples_per_frame), round((frame_index[-1] + 1) * samples_per_frame)
+    part = sound[first:last]
+    return np.pad(part, (0, last - first - len(part)))

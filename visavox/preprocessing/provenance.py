@@ -1,0 +1,37 @@
+"""What a bundle was made with: the hash over settings and weights."""
+
+import hashlib
+import json
+
+from visavox.bundle.schema import Bundle, Stamp
+from visavox.config import Config
+
+
+def weights_of(config: Config) -> list[str]:
+    """Registry names of the weights that cropping with these settings uses."""
+    used = [] if config.face_detector == "haar" else [config.face_detector]
+    return used + (["syncnet_v2"] if config.sync == "syncnet" else [])
+
+
+PREP_VERSION = 2
+"""Raised by hand when preprocessing gives other numbers for the same settings; it enters prep_hash."""
+
+
+def prep_hash(config: Config) -> str:
+    """16 hex digits over PREP_VERSION, every setting that crop.py reads, and the sha256 of the weights it uses."""
+    from visavox import weights
+
+    used = [] if config.face_detector == "haar" else [config.face_detector]
+    used += ["syncnet_v2"] if config.sync == "syncnet" else []
+    facts = {"version": PREP_VERSION, **config.prep(), "weights": {name: weights.fingerprint(name) for name in used}}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differing_settings(bundle: Bundle | Stamp, config: Config) -> str:
+    """What a bundle was made with that the configuration says otherwise: `sync: correlation there, syncnet here; ...`."""
+    there, here = json.loads(bundle.settings), config.prep()
+    names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    return (
+        "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names)
+        or "other weights or version"
+    )

@@ -1,0 +1,129 @@
+"""Build what preprocessing needs: the face detector and the audio-visual distances."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from visavox.config import Config
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from visavox.faces import FaceDetector, FaceTrack
+    from visavox.features import syncnet
+    from visavox.features.sync import Sync
+    from visavox.workers.gpu_server import Address, Link
+from visavox.preprocessing.provenance import weights_of
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a worker builds once: the face detector and the way audio-visual distances are measured."""
+
+    faces: "FaceDetector"
+    sync: "Callable[[FaceTrack, np.ndarray], Sync | None]"
+    threads: int = 0
+    """For decoding; 0 leaves it to libav."""
+
+
+def build_tools(config: Config, threads: int | None = None, owner: "Address | None" = None) -> Tools:
+    """The networks that the configuration names, or the way to those of an `owner`; weights are never random."""
+    import cv2
+
+    cv2.setNumThreads(threads or 0)
+    device = link = None
+    if needs_torch(config):
+        import torch
+
+        from visavox.compute import resolve_device
+        from visavox.workers.gpu_server import Link
+
+        torch.set_num_threads(threads or torch.get_num_threads())
+        link = Link(owner) if owner else None
+        device = None if owner else resolve_device(config.device)
+    return Tools(_build_faces(config, device, link), _build_sync(config, device, link), threads or 0)
+
+
+@contextmanager
+def owned_networks(config: Config, wanted: bool = True) -> "Iterator[Address | None]":
+    """On a GPU, this process computes for all workers: where they find it. None: each builds its own."""
+    from visavox.workers import gpu_server
+
+    if not (wanted and needs_torch(config) and gpu_server.has_gpu(config.device)):
+        yield None
+        return
+    from visavox.compute import resolve_device
+
+    device = resolve_device(config.device)
+    faces = None if config.face_detector == "haar" else _build_faces(config, device)
+    embedder = _embedder(config, device) if config.sync == "syncnet" else None
+    with gpu_server.serve(faces, embedder) as address:
+        yield address
+
+
+def check_tools(config: Config) -> None:
+    """Fetch or verify the weights before any worker starts, so that what is missing is said once."""
+    from visavox import weights
+
+    for name in weights_of(config):
+        weights.resolve(name)
+
+
+def needs_torch(config: Config) -> bool:
+    return bool(weights_of(config))
+
+
+def _build_faces(config: Config, device: Any, link: "Link | None" = None) -> "FaceDetector":
+    if config.face_detector == "haar":
+        from visavox.faces import HaarDetector
+
+        return HaarDetector(max_size=config.face_max_size, threshold=config.face_threshold)
+    from visavox.faces.retinaface.detector import PUBLISHED_PREPROCESSING, RetinaFaceDetector, fitted
+
+    network = config.face_detector.removeprefix("retinaface_")
+    if link:
+        from visavox.workers.gpu_server import RemoteFaces
+
+        least = PUBLISHED_PREPROCESSING[network].min_size
+        fit = partial(fitted, max_size=config.face_max_size, min_size=least)
+        return RemoteFaces(link, config.face_detector, RetinaFaceDetector.landmark_source, fit)
+    from visavox import weights
+    from visavox.compute import dtype_of
+
+    return RetinaFaceDetector(
+        network,
+        weights.state_dict(config.face_detector),
+        max_size=config.face_max_size,
+        threshold=config.face_threshold,
+        device=device,
+        dtype=dtype_of(config.crop_precision),
+    )
+
+
+def _build_sync(
+    config: Config, device: Any, link: "Link | None" = None
+) -> "Callable[[FaceTrack, np.ndarray], Sync | None]":
+    if config.sync == "syncnet":
+        from visavox.features import syncnet
+        from visavox.workers.gpu_server import RemoteEmbedder
+
+        embedder = RemoteEmbedder(link) if link else _embedder(config, device)
+        return lambda track, sound, stride=config.sync_stride: syncnet.sync_distances(
+            embedder, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
+        )
+    from visavox.features.sync import correlation_sync
+
+    return lambda track, sound, stride=1: correlation_sync(  # it has no windows to leave out
+        track.crops, track.landmarks, sound, config.resample_rate, vshift=config.vshift
+    )
+
+
+def _embedder(config: Config, device: Any) -> "syncnet.LocalEmbedder":
+    from visavox import weights
+    from visavox.compute import dtype_of
+    from visavox.features import syncnet
+
+    published = syncnet.load(weights.state_dict("syncnet_v2"))
+    return syncnet.LocalEmbedder(syncnet.FoldedSyncNet(published, dtype_of(config.crop_precision)).to(device))

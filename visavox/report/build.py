@@ -1,0 +1,254 @@
+"""A report of scores: one HTML page that loads nothing, its figures, its numbers and its rows.
+
+    report.html   for people     report.json  for programs     scores.csv  one row per clip     *.png  the figures
+
+`python eval.py ... --labels split.csv --report DIR`, or afterwards `python -m visavox.report make submission.csv ...`.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visavox.config import Config
+    from visavox.evaluation.calibration import Calibration
+
+THUMBNAIL = 128
+"""Pixels of a face in the list of worst errors."""
+
+
+def write_report(
+    rows: "pd.DataFrame",
+    folder: Path,
+    *,
+    title: str = "Evaluation",
+    labels: "pd.DataFrame | None" = None,
+    calibration: "Calibration | None" = None,
+    threshold: float | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    resamples: int | None = None,
+    find: Callable[[str], Path | None] = lambda name: None,
+    provenance: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the report of labelled scores and return its numbers.
+
+    Args:
+        rows: as `visavox.evaluation.scores.join` gives them; probabilities already calibrated.
+        labels: the whole table of labels, scored or not, in which identities that cross splits are looked for.
+        calibration: what calibrated them, for its threshold and its warnings.
+        threshold: a clip at or above it is called fake; None takes the calibration's, or else 0.5.
+        split: which rows of a split CSV to report on; None takes test where there are splits.
+        find: file name -> the video or bundle it was scored from, for pictures.
+        provenance: facts to add to those found here: checkpoint, prep_hash, config, ...
+    """
+    from visavox.evaluation import scores
+    from visavox.evaluation.intervals import RESAMPLES
+    from visavox.report import page, plots
+    from visavox.report.analysis import analyse, worst_errors
+
+    shown, about = scores.of_split(rows, split)
+    value, source = _threshold(threshold, calibration)
+    numbers = analyse(shown, threshold=value, group=group, resamples=resamples or RESAMPLES)
+    numbers["threshold"] = {"value": value, "source": source}
+    stamps = _stamps(rows if labels is None else labels, shown, calibration)
+    numbers["provenance"] = {"rows": about, "stamps": stamps, **_here(), **(provenance or {})}
+    if calibration:
+        numbers["provenance"]["calibration"] = (
+            f"{calibration.method}, {calibration.n_real} real, {calibration.n_fake} fake val clips"
+        )
+    figures = plots.draw(shown["label"].to_numpy(), shown["probability"].to_numpy(), numbers, value)
+    errors = [
+        {
+            "filename": row.filename,
+            "label": row.label,
+            "probability": row.probability,
+            "note": _note(row),
+            "png": thumbnail(find(row.filename)),
+        }
+        for row in worst_errors(shown).itertuples()
+    ]
+    numbers["worst_errors"] = [{key: error[key] for key in ("filename", "label", "probability")} for error in errors]
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        write_beside(folder / f"{name}.png", figure.png)
+    write_beside(folder / "scores.csv", _csv(shown))
+    write_beside(folder / "report.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
+    write_beside(folder / "report.html", page.render(title, numbers, figures, errors).encode())
+    return numbers
+
+
+def report_run(
+    rows: list[dict[str, Any]],
+    labels: Path,
+    folder: Path,
+    *,
+    inputs: dict[str, Path],
+    config: "Config",
+    calibration: "Calibration | None",
+    checkpoint: str,
+    label_map: "dict[str, int] | None" = None,
+) -> dict[str, Any]:
+    """The report of a run of eval.py, printed in short; returns its numbers.
+
+    Args:
+        rows: as eval.py makes them: filename, probability, status, seconds, ...
+        labels: CSV with filename,label and the columns of the parts.
+        inputs: file name -> the video or bundle it was scored from.
+        checkpoint: sha256 of the checkpoint.
+        label_map: what the labels mean where 1 is not fake.
+    """
+    import pandas as pd
+
+    from visavox.evaluation.scores import look_up, read_labels
+    from visavox.files import sha256_of
+    from visavox.preprocessing.provenance import prep_hash
+    from visavox.splits.table import LABELS
+
+    known = read_labels(labels, label_map or LABELS)
+    scored = pd.DataFrame(rows)[["filename", "probability", "status", "seconds"]]
+    numbers = write_report(
+        look_up(scored, known, labels),
+        folder,
+        title=f"Evaluation of {config.detector.name}",
+        labels=known,
+        calibration=calibration,
+        find=inputs.get,
+        provenance={
+            "detector": config.detector.name,
+            "checkpoint_sha256": checkpoint,
+            "prep_hash": prep_hash(config),
+            "trim_silence": config.trim_silence,
+            "labels": str(labels),
+            "labels_sha256": sha256_of(labels),
+            "config": config.model_dump(mode="json"),
+        },
+    )
+    print(describe(numbers, folder))
+    return numbers
+
+
+def describe(numbers: dict[str, Any], folder: Path) -> str:
+    """The report in a few lines, warnings first."""
+    lines = [f"warning: {text}" for text in [*numbers["provenance"]["stamps"], *numbers["warnings"]]]
+    for name in ("auc", "ap", "eer", "balanced_accuracy", "brier", "ece"):
+        metric = numbers["overall"]["metrics"][name]
+        if metric["value"] is not None:
+            span = "" if metric["low"] is None else f"  [{metric['low']:.4f}, {metric['high']:.4f}]"
+            lines.append(f"{name:18} {metric['value']:.4f}{span}")
+    return "\n".join([*lines, str(folder / "report.html")])
+
+
+def write_beside(path: Path, data: bytes) -> None:
+    """Write beside, then rename."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def thumbnail(path: Path | None) -> bytes | None:
+    """A face of a bundle, or a frame of a video, as PNG of THUMBNAIL pixels; None where neither can be read."""
+    import cv2
+
+    from visavox import media
+    from visavox.bundle import Bundle, BundleError
+
+    if path is None:
+        return None
+    try:
+        if path.suffix == ".npz":
+            faces = Bundle.load(path, full=False).faces
+            image = faces[len(faces) // 2]
+        else:
+            with media.open_video(path, fps=2.0, max_seconds=2, threads=1) as video:
+                image = list(video.frames())[-1]
+    except (BundleError, media.MediaError, OSError):
+        return None
+    height, width = image.shape[:2]
+    scale = THUMBNAIL / max(height, width)
+    small = cv2.resize(
+        image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+    )
+    return cv2.imencode(".png", small[..., ::-1])[1].tobytes()
+
+
+def _threshold(given: float | None, calibration: "Calibration | None") -> tuple[float, str]:
+    if given is not None:
+        return given, "given"
+    if calibration is not None:
+        return calibration.threshold, "best balanced accuracy on the val split"
+    return 0.5, "default; python -m visavox.evaluation.calibration fits one on the val split"
+
+
+def _stamps(labels: "pd.DataFrame", shown: "pd.DataFrame", calibration: "Calibration | None") -> list[str]:
+    """What makes the numbers weaker than they look: leaks, published leaky protocols, clips that were fitted on."""
+    from visavox.splits.groups import find_leak
+
+    stamps = []
+    protocols = sorted(set(shown["protocol"].astype(str)) - {""}) if "protocol" in shown else []
+    if "compat" in protocols:
+        stamps.append("protocol compat: a published split whatever crosses in it; for comparison with papers only")
+    if "split" in labels and {"source", "identity"} & set(labels):
+        sources = labels if "source" in labels else labels.assign(source=labels["identity"])
+        leak = find_leak(sources)
+        stamps += [f"identity leak: {leak}"] if leak else []
+    if calibration:
+        stamps += [f"calibration: {warning}" for warning in calibration.warnings]
+        fitted = set(calibration.clips) & set(shown["filename"])
+        if fitted:
+            stamps.append(f"{len(fitted):,} of these clips were used to fit the calibration; they are not unseen")
+    return stamps
+
+
+def _here() -> dict[str, Any]:
+    """Versions of the code that made the report."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import visavox
+
+    try:
+        release = version("visavox")
+    except PackageNotFoundError:
+        release = None
+    checkout = Path(visavox.__file__).parents[1]
+    return {"visavox": release, "python": platform.python_version(), "commit": commit_of(checkout)}
+
+
+def commit_of(checkout: Path) -> str | None:
+    """Commit of the code, with `+ changes` where files differ from it; None outside a git checkout."""
+    if not (checkout / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(checkout), *words], capture_output=True, text=True, timeout=20, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + (" + changes" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _note(row: Any) -> str:
+    names = ("method", "kind", "category", "status")
+    words = [str(getattr(row, name, "") or "") for name in names]
+    return ", ".join(dict.fromkeys(word for word in words if word not in ("", "-", "ok", "real", "nan")))
+
+
+def _csv(rows: "pd.DataFrame") -> bytes:
+    first = [name for name in ("filename", "probability", "label", "status", "split") if name in rows]
+    others = [name for name in rows if name not in (*first, "seconds", "path")]
+    return rows[[*first, *others]].to_csv(index=False, lineterminator="\n", float_format="%.12g").encode()

@@ -1,0 +1,1 @@
+"""The split CSV, who belongs together in it, and protocols that share it out."""

@@ -1,0 +1,208 @@
+"""Split CSV -> batches: order and randomness are those of (seed, epoch) alone, whatever the number of workers."""
+
+import logging
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from visavox.bundle import Bundle
+from visavox.config import Config
+from visavox.splits.groups import Leak, find_leak
+from visavox.splits.table import SplitError, describe, read_split, warnings
+from visavox.training.batch import Example
+from visavox.training.dataset import BundleDataset, Prepare, check_bundles
+
+log = logging.getLogger(__name__)
+
+
+class BundleDataModule(pl.LightningDataModule):
+    """The three splits of a CSV. Shards by itself: give the Trainer `use_distributed_sampler=False`.
+
+    Args:
+        csv_path: the split CSV; relative file paths in it start from config.root_path.
+        prepare: `Detector.clip_of` of the detector that is trained.
+        any_bundles: accept bundles made with other preprocessing settings than the configuration's.
+        allow_leaks: accept a CSV in which somebody stands in two splits; `leak` says who.
+        full: load the bundles' track and audio too; `Detector.needs_track`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        csv_path: str | Path,
+        prepare: Prepare,
+        *,
+        any_bundles: bool = False,
+        full: bool = False,
+        allow_leaks: bool = False,
+    ):
+        super().__init__()
+        self.config = config
+        self.csv_path = csv_path
+        self.prepare = prepare
+        self.any_bundles = any_bundles
+        self.allow_leaks = allow_leaks
+        self.leak: Leak | None = None
+        self.full = full
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test clips than devices
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """Every row of the CSV, once it and its bundles are checked."""
+        real_only = self.config.train_on == "real"
+        rows = read_split(self.csv_path, self.config.root_path, part=real_only)  # fakes may be missing anywhere
+        lacking = [name for name in ("train", "val") if not ((rows["split"] == name) & (rows["label"] == 0)).any()]
+        if real_only and lacking:
+            raise SplitError(
+                f"{self.csv_path}: no real clips with split={' or '.join(lacking)}; train_on=real needs them"
+            )
+        self.leak = find_leak(rows)
+        if self.leak and not self.allow_leaks:
+            raise SplitError(
+                f"{self.csv_path}: {self.leak}. Scores would measure recognition of people; share the clips out by groups "
+                "(`python -m visavox.corpora NAME --protocol group_out`), or train all the same with --allow-leaks, "
+                "which the results then say"
+            )
+        check_bundles(rows, self.config, any_bundles=self.any_bundles)
+        log.info("%s: %s", self.csv_path, describe(rows))
+        leaks = [f"trained with --allow-leaks: {self.leak}"] if self.leak else []
+        for warning in warnings(rows) + leaks:
+            log.warning("%s: %s", self.csv_path, warning)
+        return rows
+
+    def split(self, name: str) -> BundleDataset:
+        """train, val or test."""
+        rows = self.rows[self.rows["split"] == name]
+        return BundleDataset(self._training(rows) if name == "train" else rows, self.prepare, full=self.full)
+
+    def _training(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows that are trained on, as train_on and max_videos_per_class say, in their order."""
+        if self.config.train_on == "real":
+            rows = rows[rows["label"] == 0]
+        if (most := self.config.max_videos_per_class) is None:
+            return rows
+        drawn = [same.sample(min(most, len(same)), random_state=self.config.seed) for _, same in rows.groupby("label")]
+        return rows.loc[sorted(pd.concat(drawn).index)]
+
+    def labels(self, name: str) -> list[int]:
+        """Labels of a split, 1 = fake, in the order of its rows."""
+        return [int(label) for label in self.split(name).labels]
+
+    def bundles(self, name: str) -> Iterator[Bundle]:
+        """Every bundle of a split once, without audio and track, one in memory at a time."""
+        return self.split(name).bundles()
+
+    def prepare_data(self) -> None:
+        """Check the CSV and the bundles before anything else starts."""
+        _ = self.rows
+
+    def train_dataloader(self) -> "EpochLoader":
+        dataset = self.split("train")
+        rank, world = self._rank_and_world()
+        sampler = EpochSampler(
+            dataset.labels, seed=self.config.seed, balance=self.config.balance, rank=rank, world=world
+        )
+        return self._loader(dataset, sampler, self.config.train_batch_size)
+
+    def val_dataloader(self) -> "EpochLoader":
+        return self._scoring_loader("val")
+
+    def test_dataloader(self) -> "EpochLoader":
+        return self._scoring_loader("test")
+
+    def _scoring_loader(self, name: str) -> "EpochLoader":
+        dataset = self.split(name)
+        rank, world = self._rank_and_world()
+        # No padding: a clip that two devices scored would count twice in AUC.
+        return self._loader(dataset, range(rank, len(dataset), world), self.config.submit_batch_size)
+
+    def _loader(self, dataset: BundleDataset, sampler: "EpochSampler | range", batch_size: int) -> "EpochLoader":
+        workers = self.config.num_workers
+        return EpochLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=_start_worker,
+            pin_memory=self.config.device != "cpu" and torch.cuda.is_available(),
+            generator=torch.Generator(),  # one of its own: making an iterator draws from it
+        )
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class EpochLoader(DataLoader[Example]):
+    """Begins an epoch when its first batch is asked for.
+
+    A resuming Trainer (2.6) makes the iterator before it tells the sampler the epoch. The workers of a plain DataLoader
+    start at once, and so would repeat the first epoch's order.
+    """
+
+    def __iter__(self) -> Iterator[Example]:
+        yield from super().__iter__()
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(position, seed) pairs of one epoch, a function of (seed, epoch) only; Lightning calls `set_epoch`.
+
+    An epoch draws as many clips as there are. Balanced, one half is real and one fake: of the larger class another part
+    is seen in each epoch, the smaller is gone through again, in a new order, as often as it takes; a class that is not
+    there cannot be. Devices take turns;
+    where the draws do not divide, the first ones are drawn again, so that every device has the same number of steps.
+
+    Args:
+        labels: (N,) 0 or 1.
+        balance: draw real and fake equally often.
+    """
+
+    def __init__(self, labels: np.ndarray, *, seed: int, balance: bool = True, rank: int = 0, world: int = 1):
+        self.labels = np.asarray(labels)
+        self.seed = seed
+        self.balance = balance
+        self.rank = rank
+        self.world = world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.world)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = self._order(rng)  # (N,)
+        seeds = rng.integers(2**63, size=len(order))  # (N,)
+        turns = np.arange(self.rank, len(self) * self.world, self.world) % len(order)
+        return iter([(int(order[i]), int(seeds[i])) for i in turns])
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        total = len(self.labels)
+        if not self.balance or len(np.unique(self.labels)) < 2:
+            return rng.permutation(total)
+        real, fake = np.flatnonzero(self.labels == 0), np.flatnonzero(self.labels == 1)
+        draws = [_repeat(real, total - total // 2, rng), _repeat(fake, total // 2, rng)]
+        return rng.permutation(np.concatenate(draws))
+
+
+def _repeat(items: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` of the items: whole permutations one after the other, the last one cut."""
+    rounds = [rng.permutation(items) for _ in range(-(-count // len(items)))]
+    return np.concatenate(rounds)[:count]
+
+
+def _start_worker(worker: int) -> None:
+    """Workers share the cores: one thread each. They need no seed, for every item brings its own."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"

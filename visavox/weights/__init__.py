@@ -1,0 +1,20 @@
+"""Trained weights of other people: what they are, where they lie, how they get there, how they are read safely."""
+
+from visavox.weights.loading import parameters, safe_load, state_dict
+from visavox.weights.registry import REGISTRY, Entry
+from visavox.weights.store import WeightsError, by_hand, fetch, find, fingerprint, folder, resolve
+
+__all__ = [
+    "Entry",
+    "REGISTRY",
+    "WeightsError",
+    "by_hand",
+    "fetch",
+    "find",
+    "fingerprint",
+    "folder",
+    "parameters",
+    "resolve",
+    "safe_load",
+    "state_dict",
+]

@@ -1,0 +1,83 @@
+"""Read files of weights safely."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visavox.weights import download
+
+if TYPE_CHECKING:
+    import torch
+from visavox.weights.store import WeightsError, resolve
+
+
+def state_dict(name: str) -> dict[str, torch.Tensor]:
+    """Parameters of a registry entry under their published names, without the wrappers of training code."""
+    return parameters(safe_load(resolve(name), what=f"the weights of {name}"), what=name)
+
+
+def parameters(checkpoint: Any, *, what: str = "checkpoint") -> dict[str, torch.Tensor]:
+    """Take off `state_dict`/`model` around the parameters and `module.` (DataParallel) before their names."""
+    import torch
+
+    for key in ("state_dict", "model_state", "model"):
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+    if not isinstance(checkpoint, dict) or not checkpoint:
+        raise WeightsError(f"{what}: expected named parameters, found {type(checkpoint).__name__}")
+    strangers = [key for key, value in checkpoint.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise WeightsError(
+            f"{what}: {len(strangers)} of {len(checkpoint)} entries are no tensors, e.g. {strangers[:3]}"
+        )
+    prefix = "module." if all(key.startswith("module.") for key in checkpoint) else ""
+    return {key.removeprefix(prefix): value for key, value in checkpoint.items()}
+
+
+def safe_load(path: str | Path, *, what: str = "checkpoint") -> Any:
+    """Read a `.pth`/`.ckpt` (weights only: nothing in it is run), `.safetensors`, or a `.zip` around one such file."""
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: {what} is missing")
+    with open(path, "rb") as file:
+        if wrong := download.unlike_weights(file.read(256)):
+            raise WeightsError(f"{path}: {what} {wrong}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path, device="cpu")
+        return torch.load(_unzipped(path), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a parser makes of a hostile or broken file, the answer is one of these two
+        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise WeightsError(
+                f"{path}: {what} was not loaded: reading it would run code of its own choosing ({asked[1]}). Plain "
+                "weights need no code. Get the file from its publisher again and compare its sha256; if you trust its "
+                "maker, convert it to .safetensors in a throw-away container and use that"
+            ) from error
+        raise WeightsError(
+            f"{path}: {what} is damaged or of an unknown format; nothing in it was run ({type(error).__name__}: "
+            f"{str(error).split('. In PyTorch')[0][:200]}). Remove and fetch it again, or compare its size and sha256 "
+            "with the publisher's"
+        ) from error
+
+
+def _unzipped(path: Path) -> Path | io.BytesIO:
+    """The only member of a plain archive, in memory: no name in the archive ever becomes a path; else `path`."""
+    if path.suffix != ".zip" or not zipfile.is_zipfile(path):
+        return path
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if any(member.filename.endswith("/data.pkl") for member in members):
+            return path  # PyTorch's own format is an archive as well
+        if len(members) != 1:
+            raise ValueError(f"an archive of {len(members)} files, expected one")
+        if members[0].file_size > 20 * path.stat().st_size:
+            raise ValueError(f"{members[0].file_size:,} bytes packed into {path.stat().st_size:,}: not weights")
+        return io.BytesIO(archive.read(members[0]))

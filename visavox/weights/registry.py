@@ -1,0 +1,165 @@
+"""Registry of other people's trained weights: where each file is published, how it is known, what it wants to see.
+
+Every URL was read in the publisher's own repository. A sha256 is given only where the file itself, or its publisher's
+word on the sum, was at hand; `sha256=None` is printed as "unverified".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One published file of weights."""
+
+    name: str
+    file: str
+    """Name under which the file lies in the weights folder."""
+    urls: tuple[str, ...]
+    """Sources of the same bytes, the publisher's first."""
+    licence: str
+    labels: str
+    """Direction of the output: what a higher value means in these weights, before any turning round."""
+    input: str
+    """What the network wants to see: layout, range, colour order, normalisation."""
+    purpose: str
+    size: int | None = None
+    """Bytes; None when unknown."""
+    sha256: str | None = None
+    """None: unverified, nobody has told us the sum."""
+    sha256_prefix: str = ""
+    """First digits of the sum, where the publisher puts them in the file's name."""
+    manual: bool = False
+    """The sources answer a browser only (log-in, consent page): to be downloaded by hand."""
+
+
+_MBULSS = "https://media.githubusercontent.com/media/Mbulss/Deepfake-Detecetor/67bf13e14d4e30264bc7bdb2bbb7cf68a50784b8"
+_TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
+_OPENMMLAB = "https://download.openmmlab.com/mmaction"
+_TIMESFORMER = "timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb"
+
+REGISTRY: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            name="syncnet_v2",
+            file="syncnet_v2.model",
+            urls=(
+                "https://www.robots.ox.ac.uk/~vgg/software/lipsync/data/syncnet_v2.model",
+                "https://huggingface.co/JaesungHuh/voxconverse_pipeline/resolve/main/models/"
+                "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442/syncnet.model",
+            ),
+            size=54_573_114,
+            sha256="961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442",
+            licence="MIT (joonson/syncnet_python)",
+            labels="none; a higher distance means less in step",
+            input="224x224 whole-face crops, BGR 0-255 as float, 5 frames at 25 fps; 13 MFCC of int16 16 kHz sound",
+            purpose="SyncNet: distance of mouth and voice (sync=syncnet)",
+        ),
+        # Not biubug6's own release (sha256 2979b33f...) but a training of its code; input and names are equal.
+        Entry(
+            name="retinaface_mobilenet0.25",
+            file="retinaface_mobilenet0.25.pth",
+            urls=(
+                "https://raw.githubusercontent.com/m2man/Pytorch_Retinaface/"
+                "aa00934b860abc93fcdbc3bccfa0fd4260c2fd2c/weights/mobilenet0.25_Final.pth",
+                "https://github.com/m2man/Pytorch_Retinaface/raw/"
+                "aa00934b860abc93fcdbc3bccfa0fd4260c2fd2c/weights/mobilenet0.25_Final.pth",
+            ),
+            size=1_789_735,
+            sha256="38ec7bb3c9cbfe2f40edabc05fab970a6d648747cbc534092be85d5eb9b37ed0",
+            licence="MIT (biubug6/Pytorch_Retinaface)",
+            labels="none; a higher score means more face",
+            input="BGR 0-255 as float minus (104, 117, 123), any size",
+            purpose="face detector (face_detector=retinaface_mobilenet0.25)",
+        ),
+        # The name ends in the digits of some sum (f168fae3c), of archive or member: not said, so not relied on.
+        Entry(
+            name="retinaface_resnet50",
+            file="retinaface_resnet50_2020-07-20-f168fae3c.zip",
+            urls=(
+                "https://github.com/ternaus/retinaface/releases/download/0.01/"
+                "retinaface_resnet50_2020-07-20-f168fae3c.zip",
+            ),
+            licence="MIT (ternaus/retinaface)",
+            labels="none; a higher score means more face",
+            input="RGB, ImageNet mean and deviation, longest side to max_size, padded to a square",
+            purpose="face detector (face_detector=retinaface_resnet50)",
+        ),
+        Entry(
+            name="timesformer_k400",
+            file=f"{_TIMESFORMER}_20220815-a4d0d01f.pth",
+            urls=(f"{_OPENMMLAB}/v1.0/recognition/timesformer/{_TIMESFORMER}/{_TIMESFORMER}_20220815-a4d0d01f.pth",),
+            sha256_prefix="a4d0d01f",  # mmaction2's tools/deployment/publish_model.py names a file by its sum
+            licence="Apache-2.0 (open-mmlab/mmaction2)",
+            labels="none; 400 classes of Kinetics",
+            input="8 frames of 224x224, RGB, (x - 127.5) / 127.5",
+            purpose="TimeSformer-base, divided space-time, trained on Kinetics-400 (start of training)",
+        ),
+        Entry(
+            name="vit_base_patch16_224",
+            file="vit_base_patch16_224.pth",
+            urls=(f"{_OPENMMLAB}/recognition/timesformer/vit_base_patch16_224.pth",),
+            licence="Apache-2.0 (google-research/vision_transformer, converted by open-mmlab/mmaction2)",
+            labels="none; classes of ImageNet-21k",
+            input="224x224, RGB, (x - 127.5) / 127.5",
+            purpose="ViT-B/16, from which the published TimeSformer starts (start of training)",
+        ),
+        Entry(
+            name="xception_imagenet",
+            file="xception-43020ad28.pth",
+            urls=(
+                "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-cadene/xception-43020ad28.pth",
+            ),
+            licence="Apache-2.0 (rwightman/pytorch-image-models, ported from TensorFlow)",
+            labels="none; 1000 classes of ImageNet",
+            input="299x299, RGB, (x - 127.5) / 127.5",
+            purpose="timm's legacy_xception (start of training of xception_video and xception_audio)",
+        ),
+        # timm's clean_checkpoint.py names a file by the first 8 digits of its sum.
+        Entry(
+            name="efficientnet_b0_imagenet",
+            file="efficientnet_b0_ra-3dd342df.pth",
+            urls=(f"{_TIMM}/efficientnet_b0_ra-3dd342df.pth",),
+            sha256_prefix="3dd342df",
+            licence="Apache-2.0 (rwightman/pytorch-image-models)",
+            labels="none; 1000 classes of ImageNet",
+            input="224x224, RGB, ImageNet mean and deviation",
+            purpose="timm's efficientnet_b0 (start of training of anomaly's visual stream)",
+        ),
+        Entry(
+            name="mobilenetv2_100_imagenet",
+            file="mobilenetv2_100_ra-b33bc2c4.pth",
+            urls=(f"{_TIMM}/mobilenetv2_100_ra-b33bc2c4.pth",),
+            sha256_prefix="b33bc2c4",
+            licence="Apache-2.0 (rwightman/pytorch-image-models)",
+            labels="none; 1000 classes of ImageNet",
+            input="224x224, RGB, ImageNet mean and deviation",
+            purpose="timm's mobilenetv2_100 (start of training of anomaly's audio stream)",
+        ),
+        # The sums are those of the repository's Git LFS pointers.
+        Entry(
+            name="xception_video_favceleb",
+            file="epoch_007.pt",
+            urls=(f"{_MBULSS}/epoch_007.pt",),
+            size=206_612_875,
+            sha256="ef01f8f6c5881a7b2b1383e91a8860b2cee89c2d49e4cb86fb31c26128f11897",
+            licence="none stated (Mbulss/Deepfake-Detecetor)",
+            labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
+            input="299x299 face crops, RGB, (x - 127.5) / 127.5",
+            purpose="video branch trained on FakeAVCeleb (python -m visavox.detectors.xception fuse)",
+        ),
+        Entry(
+            name="xception_audio_favceleb",
+            file="best_audio_xception.pth",
+            urls=(f"{_MBULSS}/best_audio_xception.pth",),
+            size=264_347_911,
+            sha256="e3629571f6795250f24e76f551bd73ee73272b542f3367733fc729e5097e5695",
+            licence="none stated (Mbulss/Deepfake-Detecetor)",
+            labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
+            input="299x299 mel images of 2 s windows, 128 bins from 20 to 8000 Hz, dB, mean 0 and deviation 1, 3 equal channels",
+            purpose="audio branch trained on FakeAVCeleb (python -m visavox.detectors.xception fuse)",
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""Processes that survive their tasks, and the one that owns the GPU."""
