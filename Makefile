@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: help setup demo app test test-browser test-slow check bench doctor lock clean
+.PHONY: help setup demo app test test-browser test-slow test-durability check bench doctor lock clean
 help:
 	@echo "make demo       synthetic clips -> bundles -> tiny detector -> demo/submission.csv (a few minutes)"
 	@echo "make app        the page that judges a video, at http://localhost:8501 (trains a tiny pair where there is no xception.ckpt)"
 	@echo "make test       the test suite"
 	@echo "make test-browser  the page in headless Chromium (which has to be there: apt-get install chromium)"
 	@echo "make test-slow  the long tests: full-size model, shuffled labels, kill and resume"
+	@echo "make test-durability  the cases of tests/cases that take long: huge inputs, hundreds of files, killed runs"
 	@echo "make check      linter and import rules"
 	@echo "make bench      time per video beside the straightforward pipeline, into benchmarks/results.md (minutes)"
 	@echo "make doctor     what is right and wrong with this installation"
@@ -41,6 +42,9 @@ test-browser: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+test-durability: $(READY)
+	$(BIN)/python -m pytest -m durability tests/cases
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/test_house.py
