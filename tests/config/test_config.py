@@ -160,3 +160,19 @@ def test_help_names_every_key_with_its_default_and_meaning():
         assert f"\n  {key}={json.dumps(field.default)}\n" in f"\n{text}\n"
         assert field.description, key
         assert " ".join(field.description.split()) in flat
+
+
+def test_what_may_change_after_training_is_marked_field_by_field():
+    fused = configuration.XceptionFusedConfig()
+    fixed = fused.fixed("detector.")
+    assert fixed["detector.video.size"] == 299 and fixed["detector.audio.window"] == 2.0
+    assert not {"detector.tau", "detector.video_calibration", "detector.video.frame_skip", "detector.audio.chunk"} & set(fixed)
+    other = fused.model_copy(update={"tau": 5.0, "video": fused.video.model_copy(update={"frame_skip": 1})})
+    assert other.fixed() == fused.fixed()
+    assert configuration.AnomalyConfig(window_stride=5).fixed() != configuration.AnomalyConfig().fixed()
+
+
+def test_a_detector_is_given_its_own_settings(tiny_config):
+    from visavox.detectors.build import build
+
+    assert build(tiny_config).settings is tiny_config.detector

@@ -1,7 +1,7 @@
 """Every setting, typed; how configurations are read. `config.json` and `configs/*.json` are its values."""
 
 from visavox.config.anomaly import AnomalyConfig
-from visavox.config.base import Settings
+from visavox.config.base import Settings, Tunable
 from visavox.config.loading import from_dict, help_text, load
 from visavox.config.schema import SYNC_FPS, Config, ConfigError, DetectorConfig, Prep
 from visavox.config.timesformer import TimeSformerSyncNetConfig
@@ -24,6 +24,7 @@ __all__ = [
     "SYNC_FPS",
     "Settings",
     "TimeSformerSyncNetConfig",
+    "Tunable",
     "XceptionAudioConfig",
     "XceptionFusedConfig",
     "XceptionVideoConfig",

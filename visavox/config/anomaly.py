@@ -1,10 +1,10 @@
 """Settings of the detector that is trained on real clips alone."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visavox.config.base import Settings
+from visavox.config.base import Settings, Tunable
 
 
 class AnomalyConfig(Settings):
@@ -62,20 +62,18 @@ class AnomalyConfig(Settings):
     """Of the contrastive loss."""
     match_weight: float = Field(1.0, ge=0)
     """Weight of the fusion's own loss (own sound or not) beside the contrastive one."""
-    collapse_bound: float = Field(0.002, ge=0, lt=1)
+    collapse_bound: Annotated[float, Tunable] = Field(0.002, ge=0, lt=1)
     """Least share of the features' power that differs between clips; training stops where it stays below. 0: never."""
-    collapse_grace: int = Field(500, ge=0)
+    collapse_grace: Annotated[int, Tunable] = Field(500, ge=0)
     """Training steps before that is asked for: features of fresh networks are alike."""
     joint: bool = False
     """Train streams and decoder together on likelihood alone, for comparison: the features collapse."""
     window_stride: int = Field(4, ge=1)
     """In scoring a window begins at every n-th frame."""
-    chunk: int = Field(64, ge=1)
+    chunk: Annotated[int, Tunable] = Field(64, ge=1)
     """Images or windows that go through a network at once in scoring."""
     false_positive_rate: float = Field(0.05, gt=0, lt=1)
     """Share of real validation clips that lie above the threshold, which is where P(fake) is 0.5."""
-
-    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(("chunk", "collapse_bound", "collapse_grace"), True)
 
     @model_validator(mode="after")
     def _heads_divide_widths(self) -> "AnomalyConfig":

@@ -1,10 +1,10 @@
 """Settings of the reference detector."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from visavox.config.base import Settings
+from visavox.config.base import Settings, Tunable
 
 
 class TimeSformerSyncNetConfig(Settings):
@@ -30,11 +30,8 @@ class TimeSformerSyncNetConfig(Settings):
     """Hidden width of the latency network."""
     latency_features: int = Field(8, ge=1)
     """Features the latency network gives to the classifier."""
-    checkpoint_activations: bool = False
+    checkpoint_activations: Annotated[bool, Tunable] = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-
-    after_training: ClassVar[dict[str, Any]] = {"checkpoint_activations": True}
-    """What may still be chosen when a trained network is loaded, as pydantic's `exclude` wants it."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "TimeSformerSyncNetConfig":

@@ -1,10 +1,10 @@
 """Settings of the Xception branches and of their fusion."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from visavox.config.base import Settings
+from visavox.config.base import Settings, Tunable
 
 Pooling = Literal["mean", "max", "p90", "top_k"]
 
@@ -18,20 +18,16 @@ class XceptionVideoConfig(Settings):
     """Image network, by its name in timm; `test_resnet` is small enough for tests."""
     size: int = Field(299, ge=32)
     """Side in pixels of what the network sees; the bundle's faces are resized to it."""
-    pooling: Pooling = "mean"
+    pooling: Annotated[Pooling, Tunable] = "mean"
     """P(fake) of a clip from those of its frames: mean, max, 90th percentile, or mean of the top_k highest."""
-    top_k: int = Field(10, ge=1)
+    top_k: Annotated[int, Tunable] = Field(10, ge=1)
     """Frames that pooling=top_k takes."""
-    frame_skip: int = Field(5, ge=1)
+    frame_skip: Annotated[int, Tunable] = Field(5, ge=1)
     """In scoring every n-th frame of the track is looked at."""
-    max_frames: int = Field(300, ge=1)
+    max_frames: Annotated[int, Tunable] = Field(300, ge=1)
     """In scoring frames looked at, at most; more are thinned evenly."""
-    chunk: int = Field(16, ge=1)
+    chunk: Annotated[int, Tunable] = Field(16, ge=1)
     """Images that go through the network at once in scoring; on a CPU large ones go one by one."""
-
-    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(
-        ("pooling", "top_k", "frame_skip", "max_frames", "chunk"), True
-    )
 
 
 class XceptionAudioConfig(Settings):
@@ -55,14 +51,12 @@ class XceptionAudioConfig(Settings):
     """Widths of the head's two layers."""
     dropout: tuple[float, float] = (0.5, 0.3)
     """Dropout after each of them."""
-    pooling: Pooling = "mean"
+    pooling: Annotated[Pooling, Tunable] = "mean"
     """P(fake) of a clip from those of its windows: mean, max, 90th percentile, or mean of the top_k highest."""
-    top_k: int = Field(3, ge=1)
+    top_k: Annotated[int, Tunable] = Field(3, ge=1)
     """Windows that pooling=top_k takes."""
-    chunk: int = Field(16, ge=1)
+    chunk: Annotated[int, Tunable] = Field(16, ge=1)
     """Images that go through the network at once in scoring; on a CPU large ones go one by one."""
-
-    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(("pooling", "top_k", "chunk"), True)
 
 
 class LogitCalibration(Settings):
@@ -83,27 +77,21 @@ class XceptionFusedConfig(Settings):
     """The branch that sees."""
     audio: XceptionAudioConfig = XceptionAudioConfig()
     """The branch that hears."""
-    video_calibration: LogitCalibration = LogitCalibration()
+    video_calibration: Annotated[LogitCalibration, Tunable] = LogitCalibration()
     """Of the frames' logits; `fuse` takes it from the calibration.json beside the branch's checkpoint."""
-    audio_calibration: LogitCalibration = LogitCalibration()
+    audio_calibration: Annotated[LogitCalibration, Tunable] = LogitCalibration()
     """Of the windows' logits."""
-    strategy: Literal["equal", "video_trust", "adaptive", "either"] = "equal"
+    strategy: Annotated[Literal["equal", "video_trust", "adaptive", "either"], Tunable] = "equal"
     """Weights of the branches: 50/50, 85/15, by the confidence of each, or all to the one that sees more of a fake."""
-    tau: float = Field(0.2, ge=0)
+    tau: Annotated[float, Tunable] = Field(0.2, ge=0)
     """Sharpness of `adaptive`: 0.2 is as good as equal (0.475 to 0.525), from 5 on it bites (0.08 to 0.92)."""
-    audio_temperature: float = Field(2.0, ge=1, le=10)
+    audio_temperature: Annotated[float, Tunable] = Field(2.0, ge=1, le=10)
     """Divides the audio logits before fusing; 1 where `fuse` has found a calibration."""
-    threshold: float = Field(0.5, ge=0.3, le=0.7)
+    threshold: Annotated[float, Tunable] = Field(0.5, ge=0.3, le=0.7)
     """P(fake) from which a clip is called fake."""
-    abstain_below: float = Field(0.6, ge=0.5, le=1)
+    abstain_below: Annotated[float, Tunable] = Field(0.6, ge=0.5, le=1)
     """Confidence max(P, 1 - P) below which no verdict is given; 0.5 always gives one."""
-    pooling: Pooling = "mean"
+    pooling: Annotated[Pooling, Tunable] = "mean"
     """P(fake) of a clip from those of its fused segments: mean, max, 90th percentile, or mean of the top_k highest."""
-    top_k: int = Field(3, ge=1)
+    top_k: Annotated[int, Tunable] = Field(3, ge=1)
     """Segments that pooling=top_k takes."""
-
-    after_training: ClassVar[dict[str, Any]] = dict.fromkeys(
-        ("strategy", "tau", "audio_temperature", "threshold", "abstain_below", "pooling", "top_k")
-        + ("video_calibration", "audio_calibration"),
-        True,
-    ) | {"video": XceptionVideoConfig.after_training, "audio": XceptionAudioConfig.after_training}

@@ -20,7 +20,7 @@ from torchmetrics.classification import BinaryAUROC
 
 from visavox.bundle import Bundle
 from visavox.bundle.trim import trimmed
-from visavox.config import Config
+from visavox.config import Config, Settings
 from visavox.training.batch import Example
 from visavox.training.schedule import warmup_cosine
 
@@ -43,14 +43,18 @@ class Detector(pl.LightningModule):
 
     stages: tuple[str, ...] = ("",)
     """What is trained one after the other, each from the best of the one before."""
+    config: Config
+    settings: Settings
+    """`config.detector`, narrowed by `build` to this detector's own class."""
     needs_track: bool = False
     """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
     fewer_faces: bool = False
     """Whether `seeing(n)` gives the same network on n faces of each bundle, for `eval.py --time-budget`."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, settings: Settings):
         super().__init__()
         self.config = config
+        self.settings = settings
         self.needs_track = self.needs_track or config.trim_silence != "none" or config.temporal_jitter > 0
         self.save_hyperparameters(
             {"config": config.model_dump(mode="json")}

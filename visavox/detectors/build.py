@@ -26,24 +26,24 @@ log = logging.getLogger(__name__)
 def build(config: Config) -> Detector:
     """The detector that `config.detector` describes, with fresh weights."""
     match config.detector:
-        case TimeSformerSyncNetConfig():
-            return MultimodalDetector(config)
-        case XceptionVideoConfig():
+        case TimeSformerSyncNetConfig() as settings:
+            return MultimodalDetector(config, settings)
+        case XceptionVideoConfig() as settings:
             from visavox.detectors.xception.video import XceptionVideo
 
-            return XceptionVideo(config)
-        case XceptionAudioConfig():
+            return XceptionVideo(config, settings)
+        case XceptionAudioConfig() as settings:
             from visavox.detectors.xception.audio import XceptionAudio
 
-            return XceptionAudio(config)
-        case XceptionFusedConfig():
+            return XceptionAudio(config, settings)
+        case XceptionFusedConfig() as settings:
             from visavox.detectors.xception.scorer import FusedScorer
 
-            return FusedScorer(config)
-        case AnomalyConfig():
+            return FusedScorer(config, settings)
+        case AnomalyConfig() as settings:
             from visavox.detectors.anomaly.detector import AnomalyDetector
 
-            return AnomalyDetector(config)
+            return AnomalyDetector(config, settings)
         case unknown:
             assert_never(unknown)
 
@@ -88,9 +88,8 @@ def _refuse_conflicts(path: str | Path, trained: Config, asked: Config) -> None:
     """What shapes the network or the bundles must stay as it was in training; everything else may change."""
 
     def fixed(config: Config) -> dict[str, object]:
-        detector = config.detector.model_dump(exclude=config.detector.after_training)
         network = {"frame_num": config.frame_num, "mel_frames": config.mel_frames}
-        return config.prep() | network | {f"detector.{key}": value for key, value in detector.items()}
+        return config.prep() | network | config.detector.fixed("detector.")
 
     was, now = fixed(trained), fixed(asked)
     faults = [

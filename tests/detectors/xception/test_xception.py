@@ -356,7 +356,7 @@ def test_the_published_video_file_loads_with_its_labels_turned_round(tmp_path: P
     torch.manual_seed(0)
     theirs = image_network("test_resnet", classes=2).eval()  # class 0 = FAKE
     torch.save({"model_state_dict": theirs.state_dict(), "epoch": 7}, tmp_path / "epoch_007.pt")
-    ours = XceptionVideo(tiny("video")).eval()
+    ours = build.build(tiny("video")).eval()
     ours.start_from(safe_load(tmp_path / "epoch_007.pt"))
     faces = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
     expected = theirs((faces.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).softmax(1)[:, 0]
@@ -366,10 +366,10 @@ def test_the_published_video_file_loads_with_its_labels_turned_round(tmp_path: P
 @pytest.mark.parametrize("prefix", ["backbone.", "base."])
 def test_the_published_audio_file_loads_with_its_labels_turned_round(tmp_path: Path, prefix: str):
     torch.manual_seed(0)
-    theirs = XceptionAudio(tiny("audio")).eval()  # stands for the published network: same layers, class 0 = FAKE
+    theirs = build.build(tiny("audio")).eval()  # stands for the published network: same layers, class 0 = FAKE
     state = {name.replace("base.", prefix): value for name, value in theirs.state_dict().items() if "auc" not in name}
     torch.save({"model_state_dict": state, "epoch": 3}, tmp_path / "best_audio_xception.pth")
-    ours = XceptionAudio(tiny("audio")).eval()
+    ours = build.build(tiny("audio")).eval()
     ours.start_from(safe_load(tmp_path / "best_audio_xception.pth"))
     mels = torch.randn(4, 96, 96)
     expected = theirs.classifier(theirs.base(mels.unsqueeze(1).expand(-1, 3, -1, -1))).softmax(1)[:, 0]
@@ -378,7 +378,7 @@ def test_the_published_audio_file_loads_with_its_labels_turned_round(tmp_path: P
 
 def test_imagenet_weights_leave_the_head_fresh_and_strangers_are_refused():
     theirs = image_network("test_resnet", classes=1000)
-    for detector in (XceptionVideo(tiny("video")), XceptionAudio(tiny("audio"))):
+    for detector in (build.build(tiny("video")), build.build(tiny("audio"))):
         head = {
             name: value.clone() for name, value in detector.state_dict().items() if "fc." in name or "class" in name
         }
@@ -482,7 +482,7 @@ def test_silence_is_trimmed_for_both_branches_alike(pair: FusedScorer, long_bund
     quiet = long_bundle.audio.copy()
     quiet[:32000] = 0
     late = replace(long_bundle, audio=quiet)
-    trimming = FusedScorer(pair.config.model_copy(update={"trim_silence": "leading"})).eval()
+    trimming = build.build(pair.config.model_copy(update={"trim_silence": "leading"})).eval()
     seen = trimming.evidence(late)
     assert 2 <= seen.window_starts[0] < 2.2 and 2 <= seen.frame_seconds[0] < 2.2
     assert pair.evidence(late).window_starts[0] == 0
@@ -492,7 +492,7 @@ def test_silence_is_trimmed_for_both_branches_alike(pair: FusedScorer, long_bund
 def test_training_in_common_weighs_as_scoring_does(pair: FusedScorer, long_bundle: Bundle, make_bundle, strategy):
     lines = {"video_calibration": LogitCalibration(a=0.5, b=1.0), "audio_calibration": LogitCalibration(a=2.0, b=-1.0)}
     settings = pair.settings.model_copy(update={"strategy": strategy, "tau": 5.0, "audio_temperature": 2.0, **lines})
-    scorer = FusedScorer(pair.config.model_copy(update={"detector": settings})).eval()
+    scorer = build.build(pair.config.model_copy(update={"detector": settings})).eval()
     scorer.load_state_dict(pair.state_dict())
     clip = torch.utils.data.default_collate([scorer.clip_of(long_bundle), scorer.clip_of(make_bundle(4))])
     with torch.inference_mode():

@@ -39,9 +39,9 @@ def describe_parameters(path: Path, overrides: Sequence[str] = ()) -> str:
     from visavox.detectors.anomaly.detector import AnomalyDetector
 
     config = configuration.load(path, overrides)
-    if config.detector.name != "anomaly":
+    if not isinstance(config.detector, configuration.AnomalyConfig):
         raise ValueError(f"{path} describes {config.detector.name}; give configs/anomaly.json")
-    sizes = part_sizes(AnomalyDetector(config))
+    sizes = part_sizes(AnomalyDetector(config, config.detector))
     lines = [f"{name:28}{count:>12,}" for name, count in sizes.items()]
     return "\n".join([*lines, f"{'all':28}{sum(sizes.values()):>12,}  (stated: {SEED_PARAMETERS})"])
 

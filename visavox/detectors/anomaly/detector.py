@@ -17,7 +17,7 @@ from torchmetrics import CatMetric, MeanMetric
 from visavox import config as configuration
 from visavox.bundle import Bundle
 from visavox.bundle.trim import trimmed
-from visavox.config import SYNC_FPS, Config
+from visavox.config import SYNC_FPS, AnomalyConfig, Config
 from visavox.detectors.anomaly.decoder import NextStep
 from visavox.detectors.anomaly.guard import Guard, spread
 from visavox.detectors.anomaly.losses import sync_loss
@@ -52,20 +52,20 @@ class AnomalyDetector(Detector):
     no calibrated probability, for which fakes would be needed.
     """
 
+    settings: AnomalyConfig
     needs_track = True
     real_mean: Tensor
     real_std: Tensor
     threshold: Tensor
     fitted: Tensor
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.settings = config.detector
-        self.stages = ("joint",) if self.settings.joint else ("sync", "density")
+    def __init__(self, config: Config, settings: AnomalyConfig) -> None:
+        super().__init__(config, settings)
+        self.stages = ("joint",) if settings.joint else ("sync", "density")
         self.stage = self.stages[-1]
-        self.streams = Streams(self.settings)
-        self.decoder = NextStep(self.settings)
-        self.guard = Guard(self.settings.collapse_bound, self.settings.collapse_grace)
+        self.streams = Streams(settings)
+        self.decoder = NextStep(settings)
+        self.guard = Guard(settings.collapse_bound, settings.collapse_grace)
         self.val_scores, self.val_labels = CatMetric(), CatMetric()
         self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
         for name, value in {"real_mean": 0.0, "real_std": 1.0, "threshold": 0.0, "fitted": False}.items():
@@ -350,11 +350,11 @@ def load(path: str | Path) -> AnomalyDetector:
     state = safe_load(path)
     held = state.get("hyper_parameters", {}).get("config") if isinstance(state, dict) else None
     config = configuration.from_dict(held, source=str(path)) if held else None
-    if config is None or config.detector.name != "anomaly":
+    if config is None or not isinstance(config.detector, AnomalyConfig):
         raise WeightsError(
             f"{path}: no anomaly detector; train one with `python train.py --config configs/anomaly.json`"
         )
-    detector = AnomalyDetector(config)
+    detector = AnomalyDetector(config, config.detector)
     detector.load_state_dict(state["state_dict"])
     return detector.eval()
 

@@ -20,9 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from visavox.bundle import Bundle
-from visavox.config import (
-    Config,
-)
+from visavox.config import Config, TimeSformerSyncNetConfig
 from visavox.detectors.base import Detector
 from visavox.detectors.timesformer.clip import Clip, clip_from_bundle
 from visavox.detectors.timesformer.inference import FoldedTimeSformer
@@ -36,11 +34,11 @@ log = logging.getLogger(__name__)
 class MultimodalDetector(Detector):
     """Faces and mel images through TimeSformer, audio-visual distances through LatencyNet, one linear classifier."""
 
+    settings: TimeSformerSyncNetConfig
     fewer_faces = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        settings = config.detector
+    def __init__(self, config: Config, settings: TimeSformerSyncNetConfig) -> None:
+        super().__init__(config, settings)
         self.timesformer = TimeSformer(
             num_frames=2 * config.frame_num if config.mel_frames else config.frame_num,
             img_size=config.frame_size,
@@ -77,7 +75,7 @@ class MultimodalDetector(Detector):
 
     def fold(self, dtype: torch.dtype) -> None:
         """TimeSformer in its form for scoring alone, see `inference`; of other attention types it stays as it is."""
-        if self.config.detector.attention_type == "divided_space_time":
+        if self.settings.attention_type == "divided_space_time":
             self.timesformer = FoldedTimeSformer(self.timesformer, dtype)
 
     def seeing(self, faces: int) -> "MultimodalDetector":

@@ -115,11 +115,11 @@ def read_calibration(branch: str | Path) -> "tuple[LogitCalibration | None, str]
     return LogitCalibration(a=a, b=b), words
 
 
-def load_branch(source: str | Path, default: Any) -> "Detector":
+def load_branch(source: str | Path, default: "XceptionVideoConfig | XceptionAudioConfig") -> "Detector":
     """A trained branch: with the configuration of its checkpoint, or with `default` for a published file, which has none."""
     from visavox import config as configuration
     from visavox import weights
-    from visavox.config import Config, XceptionVideoConfig
+    from visavox.config import Config, XceptionAudioConfig, XceptionVideoConfig
     from visavox.detectors.xception.audio import XceptionAudio
     from visavox.detectors.xception.video import XceptionVideo
 
@@ -129,10 +129,13 @@ def load_branch(source: str | Path, default: Any) -> "Detector":
         config = configuration.from_dict(checkpoint["hyper_parameters"]["config"], source=str(path))
     else:
         config = Config(frame_size=default.size if isinstance(default, XceptionVideoConfig) else 299, detector=default)
-    kinds = {"xception_video": XceptionVideo, "xception_audio": XceptionAudio}
-    if config.detector.name not in kinds:
-        raise ValueError(f"{path}: a checkpoint of {config.detector.name}; wanted is {default.name}")
-    detector = kinds[config.detector.name](config)
+    match config.detector:
+        case XceptionVideoConfig() as settings:
+            detector = XceptionVideo(config, settings)
+        case XceptionAudioConfig() as settings:
+            detector = XceptionAudio(config, settings)
+        case other:
+            raise ValueError(f"{path}: a checkpoint of {other.name}; wanted is {default.name}")
     source_of = detector.start_from(checkpoint)
     if source_of == "ImageNet":
         raise ValueError(f"{path}: ImageNet weights, which know no fakes; train from them with --pret-version {path}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visavox.bundle import Bundle
-from visavox.config import Config
+from visavox.config import Config, XceptionAudioConfig
 from visavox.detectors.base import Detector
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
 
@@ -39,11 +39,11 @@ class XceptionAudio(Detector):
     A clip without sound has logit 0, P(fake) = 0.5: nothing was heard, so nothing is said, and nothing learnt from it.
     """
 
+    settings: XceptionAudioConfig
     needs_track = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.settings = settings = config.detector
+    def __init__(self, config: Config, settings: XceptionAudioConfig) -> None:
+        super().__init__(config, settings)
         self.base = image_network(settings.backbone, classes=0)
         (first, second), (drop_first, drop_second) = settings.hidden, settings.dropout
         self.classifier = nn.Sequential(

@@ -72,13 +72,13 @@ class Segments(NamedTuple):
 class FusedScorer(Detector):
     """XceptionVideo and XceptionAudio, fused where they speak of the same seconds."""
 
+    settings: XceptionFusedConfig
     needs_track = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.settings = config.detector
-        self.video = XceptionVideo(config.model_copy(update={"detector": self.settings.video}))
-        self.audio = XceptionAudio(config.model_copy(update={"detector": self.settings.audio}))
+    def __init__(self, config: Config, settings: XceptionFusedConfig) -> None:
+        super().__init__(config, settings)
+        self.video = XceptionVideo(config.model_copy(update={"detector": settings.video}), settings.video)
+        self.audio = XceptionAudio(config.model_copy(update={"detector": settings.audio}), settings.audio)
         self._looked: OrderedDict[int, tuple[Bundle, Any]] = OrderedDict()
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> tuple[Faces, Windows]:
@@ -197,8 +197,8 @@ def join(video: Detector, audio: Detector) -> FusedScorer:
     if there != here:
         differ = [f"{key}: {there[key]} (video), {here[key]} (audio)" for key in there if there[key] != here[key]]
         raise ConfigError(f"the branches were trained on bundles of different settings; {'; '.join(differ)}")
-    settings = XceptionFusedConfig(video=video.config.detector, audio=audio.config.detector)
-    scorer = FusedScorer(video.config.model_copy(update={"detector": settings}))
+    settings = XceptionFusedConfig(video=video.settings, audio=audio.settings)
+    scorer = FusedScorer(video.config.model_copy(update={"detector": settings}), settings)
     scorer.video.load_state_dict(video.state_dict())
     scorer.audio.load_state_dict(audio.state_dict())
     return scorer.eval()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from visavox.bundle import Bundle
-from visavox.config import Config
+from visavox.config import Config, XceptionVideoConfig
 from visavox.detectors.base import Detector
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, log, pool
 
@@ -32,12 +32,12 @@ class XceptionVideo(Detector):
     In scoring it shows every `frame_skip`-th frame of its track, at most `max_frames`.
     """
 
+    settings: XceptionVideoConfig
     needs_track = True
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.settings = config.detector
-        self.net = image_network(self.settings.backbone, classes=2)
+    def __init__(self, config: Config, settings: XceptionVideoConfig) -> None:
+        super().__init__(config, settings)
+        self.net = image_network(settings.backbone, classes=2)
 
     def start_from(self, checkpoint: Any) -> str:
         """ImageNet weights, `epoch_007.pt` of Mbulss/Deepfake-Detecetor, or an earlier run's; see `network.published`."""
