@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from measured import evaluate
 
 from visavox.evaluation.calibration import (
     Calibration,
@@ -16,7 +17,6 @@ from visavox.evaluation.calibration import (
     shift_prior,
     sigmoid,
 )
-from visavox.evaluation.metrics import evaluate
 
 
 def meant(seed: int = 0, clips: int = 20_000, prior: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

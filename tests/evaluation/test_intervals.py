@@ -78,6 +78,16 @@ def test_delong_by_hand():
     assert covariance[0, 0] == pytest.approx((1 / 12) / 3 + (1 / 18) / 2)
 
 
+@pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
+def test_delong_refuses_scores_that_are_no_numbers(lost: float):
+    labels, scores, _ = clustered(1)
+    broken = scores.copy()
+    broken[6] = lost
+    for a, b in ((scores, broken), (broken, scores)):
+        with pytest.raises(ValueError, match="1 of 480 clips .* NaN or infinite, the first is number 7"):
+            delong(labels, a, b)
+
+
 def test_identical_scores_do_not_differ():
     labels, scores, member = clustered(1)
     for found in (delong(labels, scores, scores), paired_bootstrap(labels, scores, scores, member, resamples=200)):

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from measured import evaluate
 from sklearn import metrics as sklearn_metrics
 
-from visavox.evaluation.metrics import METRICS, Ranked, auc, best_threshold, evaluate, risk_coverage
+from visavox.evaluation.metrics import METRICS, Ranked, auc, best_threshold, risk_coverage
 
 SEEDS = range(12)
 
@@ -130,3 +131,21 @@ def test_best_threshold_is_best(seed: int):
     labels, scores = draw(seed, clips=40, ties=seed % 2 == 0)
     chosen = evaluate(labels, scores, best_threshold(labels, scores))["balanced_accuracy"]
     assert chosen == max(evaluate(labels, scores, t)["balanced_accuracy"] for t in [*scores, 2.0])
+
+
+def test_a_threshold_between_neighbouring_floats_still_tells_them_apart():
+    for lower in (0.5, 0.1, 0.3, 0.7):
+        upper = np.nextafter(lower, 1)
+        chosen = best_threshold([0, 1], [lower, upper])
+        assert lower < chosen <= upper
+        assert evaluate([0, 1], [lower, upper], chosen)["balanced_accuracy"] == 1
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_has_no_threshold(label: int):
+    with pytest.raises(ValueError, match="both classes; found " + ("2 real and 0 fake", "0 real and 2 fake")[label]):
+        best_threshold([label] * 2, [0.2, 0.9])
+
+
+def test_where_no_threshold_helps_everything_is_called_real():
+    assert 0.9 < best_threshold([1, 0], [0.1, 0.9]) < 0.91

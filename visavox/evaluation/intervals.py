@@ -112,18 +112,27 @@ def paired_bootstrap(
 
 
 def delong_variance(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AUCs and their covariance, clips independent (DeLong et al., 1988; by midranks as Sun and Xu, 2014).
+    """Return AUCs and their covariance, clips independent (DeLong et al., 1988; by midranks as Sun and Xu, 2014).
 
     Args:
         labels: (N,) 0 or 1.
-        scores: (D, N), D detectors on the same clips; or (N,).
+        scores: (D, N) finite, D detectors on the same clips; or (N,).
 
     Returns:
         AUC (D,), covariance (D, D).
+
+    Raises:
+        ValueError: fewer than two clips of a class, or a score that is not finite.
     """
     from scipy.stats import rankdata
 
     labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, np.float64))
+    lost = ~np.isfinite(scores).all(0)
+    if lost.any():
+        raise ValueError(
+            f"DeLong needs finite scores; {int(lost.sum())} of {len(lost)} clips have a score that is NaN or infinite, the "
+            f"first is number {int(lost.argmax()) + 1}; score those again or leave them out"
+        )
     fake, real = scores[:, labels == 1], scores[:, labels == 0]  # (D, m), (D, n)
     m, n = fake.shape[1], real.shape[1]
     if m < 2 or n < 2:
@@ -136,7 +145,16 @@ def delong_variance(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray,
 
 
 def delong(labels: np.ndarray, a: np.ndarray, b: np.ndarray, level: float = 0.95) -> Difference:
-    """DeLong's test of two correlated AUCs. It takes clips for independent; `paired_bootstrap` respects identities."""
+    """Test two correlated AUCs as DeLong does; clips count as independent, `paired_bootstrap` respects identities.
+
+    Args:
+        labels: (N,) 0 or 1, two of each at least.
+        a, b: (N,) finite scores of two detectors on the same clips.
+        level: coverage of the interval.
+
+    Raises:
+        ValueError: as `delong_variance`.
+    """
     from scipy.stats import norm
 
     (first, second), covariance = delong_variance(labels, np.stack([a, b]))

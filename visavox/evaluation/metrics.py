@@ -41,25 +41,9 @@ METRICS = {
     "brier": "Brier score",
     "ece": "Calibration error",
 }
-"""What `evaluate` gives, with its name for people. Fake is the positive class."""
+"""What `Ranked.metrics` returns, with its name for people. Fake is the positive class."""
 LOWER_IS_BETTER = frozenset({"eer", "brier", "ece"})
 ECE_BINS = 15
-
-
-def evaluate(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
-    """Every number of METRICS; NaN where it is not defined (one class only).
-
-    Args:
-        labels: (N,) 0 or 1.
-        scores: (N,) P(fake) in [0, 1].
-        threshold: a clip at or above it is called fake; take it from the validation split.
-
-    Raises:
-        ValueError: no clip, a label other than 0 and 1, or a score outside [0, 1].
-    """
-    ranked = Ranked(labels, scores)
-    numbers = ranked.metrics(np.ones((1, len(ranked.labels))), threshold)
-    return {name: float(values[0]) for name, values in numbers.items()}
 
 
 class Ranked:
@@ -178,14 +162,31 @@ def risk_coverage(labels: np.ndarray, scores: np.ndarray, threshold: float = 0.5
 
 
 def best_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """The threshold of highest balanced accuracy, halfway between two neighbouring scores; for the validation split."""
+    """Return the threshold of highest balanced accuracy; for the validation split.
+
+    It lies halfway between two neighbouring scores, on the upper one where no number lies between them, and above every
+    score where calling all clips real is best. A clip at or above it is called fake.
+
+    Args:
+        labels: (N,) 0 or 1, both present.
+        scores: (N,) P(fake) in [0, 1].
+
+    Raises:
+        ValueError: one class only, or as `Ranked`.
+    """
     ranked = Ranked(labels, scores)
+    fakes = int(ranked.labels.sum())
+    if not 0 < fakes < len(ranked.labels):
+        raise ValueError(
+            f"a threshold needs both classes; found {len(ranked.labels) - fakes} real and {fakes} fake clips"
+        )
     fpr, tpr = ranked.roc()
-    best = int(np.argmax(tpr - fpr))
+    best = int(np.argmax(tpr - fpr))  # before the last corner, where all clips are called fake and the gain is 0 again
     if best == 0:
         return float(np.nextafter(ranked.distinct[0], 2))
-    below = ranked.distinct[best] if best < len(ranked.distinct) else 0.0
-    return float((ranked.distinct[best - 1] + below) / 2)
+    upper, lower = (float(score) for score in ranked.distinct[best - 1 : best + 1])
+    middle = (upper + lower) / 2
+    return middle if middle > lower else upper
 
 
 def _average_precision(true: np.ndarray, false: np.ndarray) -> np.ndarray:
