@@ -7,22 +7,19 @@ python crop.py --input clip.mp4 --output BUNDLES --save-image --save-avi --confi
 import sys
 
 from visavox.commands.crop import Task, crop_folder, crop_task, main
-from visavox.preprocessing.pipeline import crop_video, explain
+from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.provenance import weights_of
-from visavox.preprocessing.tools import Tools, build_tools, check_tools, needs_torch, owned_networks
+from visavox.preprocessing.tools import build, check_weights
 
 __all__ = [
+    "Preprocessor",
     "Task",
-    "Tools",
-    "build_tools",
-    "check_tools",
+    "build",
+    "check_weights",
     "crop_folder",
     "crop_task",
-    "crop_video",
     "explain",
     "main",
-    "needs_torch",
-    "owned_networks",
     "weights_of",
 ]
 

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,8 +100,8 @@ def load_scorer(path: str, _changed: int) -> tuple[Any, dict[str, str]]:
 def load_tools(_config: Any, _name: str) -> Any:
     from visavox.preprocessing import tools as tools_module
 
-    tools_module.check_tools(_config)
-    return tools_module.build_tools(_config)
+    tools_module.check_weights(_config)
+    return tools_module.build(_config)
 
 
 @st.cache_data(show_spinner="Drawing the samples")
@@ -206,16 +207,15 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
 
 def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: Any) -> Clip:
     from visavox.detectors.xception import analyse
-    from visavox.preprocessing import pipeline
     from visavox.preprocessing.pipeline import CropError
 
     # Longer than the training clips perhaps, but cut out alike; what SyncNet would say is not asked.
     length = max(READ_SECONDS, scorer.config.max_clip_len)
     config = scorer.config.model_copy(update={"max_clip_len": length, "sync": "off"})
     watch = announcing(status)
-    tools = load_tools(config, config.face_detector)
+    preprocess = replace(load_tools(config, config.face_detector), config=config)
     try:
-        bundle = pipeline.crop_video(path, faces=tools.faces, sync=tools.sync, config=config, watch=watch)
+        bundle = preprocess(path, watch=watch)
     except CropError as error:
         sound = read_sound(path, config) if error.status == "no_face" else None
         if sound is None:

@@ -43,7 +43,7 @@ from visavox.detectors.timesformer import detector as model
 from visavox.faces import Detections
 from visavox.faces.retinaface import BGR_MEAN, RetinaFace, RetinaFaceDetector, load_published
 from visavox.features import syncnet
-from visavox.preprocessing import pipeline as pipeline_module
+from visavox.preprocessing.pipeline import Preprocessor
 from visavox.progress import Stopwatch
 
 Logits = dict[str, float]
@@ -194,7 +194,7 @@ class Bench:
         bundles, boxes = [], {}
         for clip in clips:
             boxes[clip] = self.box(clip)
-            bundles.append(self._bundle(short, boxes[clip], None)(clip, Watch()))
+            bundles.append(self._bundle(short, boxes[clip], None)(clip))
         scale_classifier(self.networks["8"], bundles)
         for name, network in self.networks.items():
             if name != "8":
@@ -244,12 +244,12 @@ class Bench:
         scoring: str = "fp32",
         only: Sequence[str] = ("8", "32"),
     ) -> Pipeline:
-        crop_video = self._bundle(words, box, network, size)
+        preprocess = self._bundle(words, box, network, size)
         dtype = dtype_of(scoring)
         folded = {name: self._folded(name, dtype) for name in only}
 
         def pipeline(path: Path, watch: Watch) -> Logits:
-            bundle = crop_video(path, watch)
+            bundle = preprocess(path, watch=watch)
             logits = {}
             for name in only:
                 with watch(f"classify {name}"), torch.inference_mode(), scoring_context(dtype, self.device):
@@ -260,7 +260,7 @@ class Bench:
         return pipeline
 
     def _bundle(self, words: Sequence[str], box: np.ndarray | None, network: str | None, size: int = 0) -> Any:
-        """crop.crop_video with these settings and this bench's weights; a box stands in for what the detector finds."""
+        """A preprocessor with these settings and this bench's weights; a box stands in for what the detector finds."""
         config = configuration.load(None, [*self.words, *words])
         dtype = dtype_of(config.crop_precision)
         options = {"max_size": size, "threshold": config.face_threshold, "preprocessing": BGR_MEAN, "dtype": dtype}
@@ -271,9 +271,7 @@ class Bench:
             return syncnet.sync_distances(folded, track.crops, sound, vshift=config.vshift, stride=config.sync_stride)
 
         faces = found if box is None else StandIn(found, box)
-        return lambda path, watch: pipeline_module.crop_video(
-            path, faces=faces, sync=sync, config=config, watch=watch, threads=self.threads
-        )
+        return Preprocessor(config, faces, sync, self.threads)
 
     def _network(self, faces: int) -> model.MultimodalDetector:
         """The reference detector with random weights, time attention included (which training starts at zero)."""

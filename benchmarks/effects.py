@@ -29,7 +29,8 @@ from visavox.faces import FaceTrack
 from visavox.features import syncnet
 from visavox.features.sync import Sync
 from visavox.files import find_inputs
-from visavox.preprocessing import pipeline, tools
+from visavox.preprocessing import tools
+from visavox.preprocessing.pipeline import Preprocessor
 
 VARIANTS = {"bf16": ("bf16", 1), "stride 2": ("fp32", 2), "stride 5": ("fp32", 5), "bf16, stride 2": ("bf16", 2)}
 
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("this processor has no bf16: it is emulated, the same numbers in more time")
     bundles: list[Bundle] = []
     others: dict[str, list[Bundle]] = {name: [] for name in VARIANTS}
-    faces = tools.build_tools(config.model_copy(update={"sync": "off"})).faces
+    faces = tools.build(config.model_copy(update={"sync": "off"})).faces
     for video in find_inputs(arguments.input).values():
         seen: dict[str, Sync] = {}
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return seen[""]
 
         try:
-            bundles.append(pipeline.crop_video(video, faces=faces, sync=sync, config=config))
+            bundles.append(Preprocessor(config, faces, sync)(video))
         except ValueError as error:
             print(f"left out: {video.name}: {error}", file=sys.stderr)
             continue

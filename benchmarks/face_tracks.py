@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(argv)
     config = configuration.load(arguments.config, ["sync=off", *arguments.overrides])
-    tools.check_tools(config)
-    faces = tools.build_tools(config).faces
+    tools.check_weights(config)
+    faces = tools.build(config).faces
     print(f"{faces.name}, face_detection_step={config.face_detection_step}")
     print(f"{'video':40} {'read':>5} {'track':>5} {'seen':>6} {'IoU>=.8':>8} {'mean':>6}")
     worst = 1.0

@@ -55,13 +55,12 @@ def make(folder: Path, height: int, seconds: float) -> Path:
 
 def crop_one(video: Path, overrides: Sequence[str]) -> tuple[int, float, int]:
     """Frames of the track, seconds, and peak resident bytes of this process."""
-    from benchmarks.tools import build_tools, settings
-    from visavox.preprocessing import pipeline
+    from benchmarks.tools import build, settings
 
     config = settings(overrides)
-    tools = build_tools(config, threads=1)
+    preprocess = build(config, threads=1)
     began = time.perf_counter()
-    bundle = pipeline.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, threads=1)
+    bundle = preprocess(video)
     return bundle.track_frames, time.perf_counter() - began, peak_memory()
 
 

@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     words = ["sync=off", *arguments.overrides]
     videos = list(find_inputs(arguments.input).values())
-    full = tools.build_tools(configuration.load(None, [*words, f"face_max_size={FULL}"])).faces
+    full = tools.build(configuration.load(None, [*words, f"face_max_size={FULL}"])).faces
     config = configuration.load(None, words)
     truths = [reference(video, full, config, arguments.every) for video in videos]
     print(f"{len(videos)} videos, {sum(map(len, truths))} frames with a face at full size by {full.name}")
     print(f"{'size':>5} {'step':>5} {'found':>7} {'IoU':>6} {'none':>5} {'seen':>6} {'s/video':>8}")
     for size in arguments.sizes:
-        faces = tools.build_tools(configuration.load(None, [*words, f"face_max_size={size}"])).faces
+        faces = tools.build(configuration.load(None, [*words, f"face_max_size={size}"])).faces
         for step in arguments.steps:
             began = time.process_time()
             tracks = [follow(video, faces, config, step) for video in videos]

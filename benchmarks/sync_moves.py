@@ -11,13 +11,13 @@ within one frame of the move, over all and over those that stay inside the shift
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from visavox import config as configuration
 from visavox.files import find_inputs
-from visavox.preprocessing import pipeline
 from visavox.preprocessing import tools as tools_module
 
 
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args(argv)
     config = configuration.load(arguments.config, arguments.overrides)
-    tools_module.check_tools(config)
-    tools = tools_module.build_tools(config)
+    tools_module.check_weights(config)
+    tools = tools_module.build(config)
     samples_per_frame = round(config.resample_rate / configuration.SYNC_FPS)
     hits, inside = [], []
     print(f"{'video':40} {'before':>6} " + " ".join(f"{move:+5d}" for move in arguments.moves))
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return tools.sync(track, sound)
 
         try:
-            before = float(pipeline.crop_video(path, faces=tools.faces, sync=sync, config=config).latency)
+            before = float(replace(tools, sync=sync)(path).latency)
         except ValueError as error:
             print(f"{name:40} {error}")
             continue

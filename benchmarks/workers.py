@@ -19,9 +19,7 @@ from typing import Any
 
 from visavox.config import Config
 from visavox.files import find_inputs
-from visavox.preprocessing import pipeline
 from visavox.preprocessing import tools as tools_module
-from visavox.progress import Stopwatch
 from visavox.workers import pool
 
 
@@ -36,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_intermixed_args(argv)
     config = settings(arguments.overrides)
     videos = list(find_inputs(arguments.input).values())
-    tools_module.check_tools(config.model_copy(update={"sync": "off"}))
+    tools_module.check_weights(config.model_copy(update={"sync": "off"}))
     spans: dict[int, list[float]] = {count: [] for count in arguments.workers}
     for turn in range(arguments.repeats):
         for count in arguments.workers:
@@ -58,23 +56,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def timed(videos: Sequence[Path], config: Config, workers: int) -> tuple[float, float, int]:
     """Seconds to the first video's beginning, from there to the last one's end, and videos that gave no bundle."""
     began = time.time()
-    work = partial(crop_one, config)
+    work = crop_one
     results = [row for _, row in pool.run(videos, partial(start, config), work, workers=workers)]
     first, last = min(row[0] for row in results), max(row[1] for row in results)
     return first - began, last - first, sum(row[2] != "" for row in results)
 
 
 def start(config: Config) -> Any:
-    from benchmarks.tools import build_tools
+    from benchmarks.tools import build
 
-    return build_tools(config, threads=1)
+    return build(config, threads=1)
 
 
-def crop_one(config: Config, tools: Any, video: Path) -> tuple[float, float, str]:
+def crop_one(preprocess: Any, video: Path) -> tuple[float, float, str]:
     """Beginning and end by the machine's clock, which workers share, and what went wrong."""
     began, fault = time.time(), ""
     try:
-        pipeline.crop_video(video, faces=tools.faces, sync=tools.sync, config=config, watch=Stopwatch(), threads=1)
+        preprocess(video)
     except ValueError as error:
         fault = str(error)
     return began, time.time(), fault

@@ -83,8 +83,9 @@ def test_an_upload_is_cropped_once_and_settings_are_answered_at_once(page, video
     from visavox.preprocessing import pipeline
 
     cropped = []
-    real = pipeline.crop_video
-    monkeypatch.setattr(pipeline, "crop_video", lambda path, **how: cropped.append(path) or real(path, **how))
+    real = pipeline.Preprocessor.__call__
+    spy = lambda self, path, **how: cropped.append(path) or real(self, path, **how)  # noqa: E731
+    monkeypatch.setattr(pipeline.Preprocessor, "__call__", spy)
     upload(page, videos / "sound.mp4")
     assert page.header[0].value in (":red[FAKE]", ":green[REAL]")
     assert labels(page) == ["P(fake)", "Confidence", "Video, weight 0.500", "Audio, weight 0.500"]

@@ -20,7 +20,8 @@ from visavox.commands.evaluate import score_inputs
 from visavox.faces import Detections, HaarDetector
 from visavox.faces.retinaface.detector import BGR_MEAN, RetinaFaceDetector, fitted
 from visavox.features import syncnet
-from visavox.preprocessing import pipeline, tools
+from visavox.preprocessing import tools
+from visavox.preprocessing.pipeline import Preprocessor
 from visavox.workers import gpu_server
 from visavox.workers.gpu_server import Ask, Link, OwnerError, RemoteEmbedder, RemoteFaces
 
@@ -161,7 +162,7 @@ def on_a_gpu(monkeypatch) -> configuration.Config:
     torch.manual_seed(0)
     state = syncnet.SyncNet().state_dict()
     monkeypatch.setattr(gpu_server, "has_gpu", lambda device: True)
-    monkeypatch.setattr(tools, "_build_faces", lambda config, device: haar)
+    monkeypatch.setattr(tools, "build_faces", lambda config, device: haar)
     monkeypatch.setattr(weights, "state_dict", lambda name: state)
     return config
 
@@ -182,10 +183,10 @@ def test_crop_with_an_owner_makes_the_bundles_that_it_makes_without(videos: Path
     assert [row["status"] for row in rows] == ["ok"] * len(inputs), rows
 
     cpu = torch.device("cpu")
-    faces, sync = tools._build_faces(on_a_gpu, cpu), tools._build_sync(on_a_gpu, cpu)
+    preprocess = Preprocessor(on_a_gpu, tools.build_faces(on_a_gpu, cpu), tools.build_sync(on_a_gpu, cpu))
     for row in rows:
         made = Bundle.load(tmp_path / row["bundle"])
-        alone = pipeline.crop_video(inputs[row["input"]], faces=faces, sync=sync, config=on_a_gpu)
+        alone = preprocess(inputs[row["input"]])
         for member in ("faces", "boxes", "landmarks"):
             np.testing.assert_array_equal(getattr(made, member), getattr(alone, member), err_msg=member)
         np.testing.assert_allclose(made.mdist, alone.mdist, rtol=1e-5)
@@ -203,7 +204,7 @@ def test_eval_with_an_owner_gives_the_rows_that_it_gives_without(videos: Path, o
     settings = {"identity": "test", "workers": 2, "timeout": 120}
     rows = score_inputs(inputs, Latencies(), on_a_gpu, tmp_path / "scores.csv", **settings)
     cpu = torch.device("cpu")
-    faces, sync = tools._build_faces(on_a_gpu, cpu), tools._build_sync(on_a_gpu, cpu)
-    alone = [pipeline.crop_video(inputs[row["filename"]], faces=faces, sync=sync, config=on_a_gpu) for row in rows]
+    preprocess = Preprocessor(on_a_gpu, tools.build_faces(on_a_gpu, cpu), tools.build_sync(on_a_gpu, cpu))
+    alone = [preprocess(inputs[row["filename"]]) for row in rows]
     assert [row["status"] for row in rows] == ["ok"] * len(inputs), rows
     np.testing.assert_allclose([row["probability"] for row in rows], Latencies().score(alone), atol=1e-4)

@@ -21,8 +21,8 @@ from visavox import config as configuration
 from visavox.config import Config, ConfigError
 from visavox.files import CHECKOUT, PREVIEW, find_inputs, sha256_of
 from visavox.preprocessing.manifest import MANIFEST, Manifest, bundle_names, sweep
-from visavox.preprocessing.pipeline import crop_video, explain
-from visavox.preprocessing.tools import Tools, build_tools, check_tools, owned_networks
+from visavox.preprocessing.pipeline import Preprocessor, explain
+from visavox.preprocessing.tools import build, check_weights, gpu_networks
 from visavox.progress import Stopwatch, progress
 
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = configuration.load(arguments.config, arguments.overrides)
         inputs = find_inputs(arguments.input)
-        check_tools(config)
+        check_weights(config)
         rows = crop_folder(
             inputs,
             arguments.output,
@@ -81,9 +81,9 @@ def crop_folder(
     open_tasks = [task for task in tasks if task.name not in {row["input"] for row in rows}]
     workers = max(1, min(workers, len(open_tasks)))
     threads = max(1, pool.cores() // workers)
-    with owned_networks(config, bool(open_tasks)) as owner, progress("cropping", len(open_tasks)) as advance:
-        start = partial(build_tools, config, threads=threads, owner=owner)
-        for task, row in pool.run(open_tasks, start, partial(crop_task, config), workers=workers, timeout=timeout):
+    with gpu_networks(config, bool(open_tasks)) as server, progress("cropping", len(open_tasks)) as advance:
+        start = partial(build, config, threads=threads, server=server)
+        for task, row in pool.run(open_tasks, start, crop_task, workers=workers, timeout=timeout):
             if isinstance(row, pool.Died):
                 row = task.row("failed", row.reason, {})
             rows.append(row)
@@ -116,7 +116,7 @@ class Task:
         return facts | more | {"seconds": {stage: round(value, 4) for stage, value in seconds.items()}}
 
 
-def crop_task(config: Config, tools: Tools, task: Task) -> dict[str, Any]:
+def crop_task(preprocess: Preprocessor, task: Task) -> dict[str, Any]:
     """One row of the manifest: kept, made, or why not. Every fault of a video ends here, with its message."""
     from visavox.bundle import preview
 
@@ -127,15 +127,7 @@ def crop_task(config: Config, tools: Tools, task: Task) -> dict[str, Any]:
             source = sha256_of(task.path)
         if source and (status := _status_if_fits(task.bundle, task.prep_hash, source)):
             return task.row(status, "", {"total": watch.total()}, source_sha256=source, kept=True)
-        bundle = crop_video(
-            task.path,
-            faces=tools.faces,
-            sync=tools.sync,
-            config=config,
-            watch=watch,
-            threads=tools.threads,
-            source_sha256=source,
-        )
+        bundle = preprocess(task.path, watch=watch, source_sha256=source)
         task.bundle.parent.mkdir(parents=True, exist_ok=True)
         with watch("save"):
             bundle.save(task.bundle)
@@ -143,7 +135,7 @@ def crop_task(config: Config, tools: Tools, task: Task) -> dict[str, Any]:
             if task.save_image:
                 preview.save_image(bundle, task.bundle.with_suffix(f"{PREVIEW}.png"))
             if task.save_avi:
-                preview.save_avi(bundle, task.bundle.with_suffix(f"{PREVIEW}.avi"), config.resample_rate)
+                preview.save_avi(bundle, task.bundle.with_suffix(f"{PREVIEW}.avi"), preprocess.config.resample_rate)
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = explain(error)
         return task.row(status, reason, watch.seconds | {"total": watch.total()}, source_sha256=source)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.compute import resolve_device, scoring_context, scoring_dtype
         from visavox.detectors.build import load
         from visavox.evaluation.calibration import Calibration, apply_to_rows
-        from visavox.preprocessing.tools import check_tools
+        from visavox.preprocessing.tools import check_weights
         from visavox.report.build import report_run
         from visavox.splits.table import label_map
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
         detector = load(arguments.checkpoint, arguments.overrides)
         detector.to(resolve_device(detector.config.device))
-        check_tools(detector.config)
+        check_weights(detector.config)
         checkpoint = sha256_of(arguments.checkpoint)
         dtype = scoring_dtype(detector.config.score_precision, detector.device)
         detector.fold(dtype)
@@ -118,7 +118,7 @@ def score_inputs(
     """
     from visavox.preprocessing.budget import Planner
     from visavox.preprocessing.provenance import prep_hash
-    from visavox.preprocessing.tools import owned_networks
+    from visavox.preprocessing.tools import gpu_networks
     from visavox.workers import pool
 
     seen = f"{prep_hash(config)}:{config.trim_silence}:{config.detector.model_dump_json()}:{time_budget}"
@@ -137,8 +137,8 @@ def score_inputs(
             details.append(row)
             advance()
 
-    with owned_networks(config, bool(tasks)) as owner, progress("scoring", len(tasks)) as advance:
-        start = partial(_build, lean, planner, threads=max(1, pool.cores() // workers), owner=owner)
+    with gpu_networks(config, bool(tasks)) as server, progress("scoring", len(tasks)) as advance:
+        start = partial(_build, lean, planner, threads=max(1, pool.cores() // workers), server=server)
         cropped = partial(pool.run, tasks, start, work, workers=workers, timeout=timeout)
         with closing(pool.ahead(lambda stop: cropped(stop=stop), workers)) as results:
             for (name, path), prepared in results:
@@ -170,14 +170,14 @@ class Prepared(NamedTuple):
     """What `--time-budget` left out, `Budget.record`."""
 
 
-def _build(config: Config, planner: "Planner | None", threads: int, owner: "Address | None") -> Any:
-    """A worker's tools, and its planner of time budgets."""
-    from visavox.preprocessing.tools import build_tools
+def _build(config: Config, planner: "Planner | None", threads: int, server: "Address | None") -> Any:
+    """A worker's preprocessor, and its planner of time budgets."""
+    from visavox.preprocessing.tools import build
 
-    tools = build_tools(config, threads, owner)
+    preprocess = build(config, threads, server)
     if planner:
-        planner.warm_up(tools, config)
-    return tools, planner
+        planner.warm_up(preprocess)
+    return preprocess, planner
 
 
 def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[str, Path]) -> Prepared:
@@ -186,7 +186,7 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
     from visavox.preprocessing import pipeline
     from visavox.preprocessing.provenance import differing_settings
 
-    (tools, planner), (name, path) = state, task
+    (preprocess, planner), (name, path) = state, task
     watch, budget = Stopwatch(), planner.begin() if planner else None
     try:
         if path.suffix.lower() == ".npz":
@@ -200,15 +200,7 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
             if budget:
                 budget.faces()
         else:
-            bundle = pipeline.crop_video(
-                path,
-                faces=tools.faces,
-                sync=tools.sync,
-                config=config,
-                watch=watch,
-                threads=tools.threads,
-                budget=budget,
-            )
+            bundle = (preprocess.within(budget) if budget else preprocess)(path, watch=watch)
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = pipeline.explain(error)
         return Prepared(name, path, None, status, reason, [], watch.seconds | {"total": watch.total()})

@@ -1,6 +1,6 @@
 """What every detector is: one network, one way in, one way out.
 
-    video -> crop.crop_video -> Bundle -> Detector.clip_of -> batch -> Detector.forward -> (B,) logits -> Scorer.score
+    video -> Preprocessor -> Bundle -> Detector.clip_of -> batch -> Detector.forward -> (B,) logits -> Scorer.score
 
 Higher always means more fake; label 1 = fake. Networks give logits; the one sigmoid is in `score`.
 """

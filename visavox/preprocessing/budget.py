@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, Config
 from visavox.faces.tracking import TRUST
 from visavox.features.audio import mel_floor
+
+if TYPE_CHECKING:
+    from visavox.preprocessing.pipeline import Preprocessor
 
 LOOKS = 3.2
 """Looks of the face detector in TRUST frames: 20 % of them, the most that any of 36 real clips needed (8 to 20 %)."""
@@ -166,10 +169,11 @@ class Planner:
                 score[faces] = seconds_of(lambda network=network: network.score([blank]))
         return cls(seconds, rungs, Rates(score=score))
 
-    def warm_up(self, tools: Any, config: Config) -> None:
+    def warm_up(self, preprocess: "Preprocessor") -> None:
         """In a worker, before its first video: what a look and a window cost here."""
+        config = preprocess.config
         picture = np.full((720, 1280, 3), 127, np.uint8)
-        self.rates.look = seconds_of(lambda: tools.faces.detect([picture]))
+        self.rates.look = seconds_of(lambda: preprocess.faces.detect([picture]))
         if config.sync == "off":
             return
         frames = 2 * config.vshift + 10
@@ -177,7 +181,7 @@ class Planner:
         crops = np.random.default_rng(0).integers(0, 256, (frames, config.frame_size, config.frame_size, 3), np.uint8)
         track = SimpleNamespace(crops=crops, landmarks=np.tile(points, (frames, 1, 1)))
         sound = np.zeros(round(frames / SYNC_FPS * config.resample_rate), np.int16)
-        self.rates.window = seconds_of(lambda: tools.sync(track, sound)) / (frames / config.sync_stride)
+        self.rates.window = seconds_of(lambda: preprocess.sync(track, sound)) / (frames / config.sync_stride)
 
     def begin(self) -> Budget:
         """The clock of one video starts."""

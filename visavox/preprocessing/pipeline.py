@@ -1,9 +1,11 @@
 """One video -> one bundle, in one pass over its file."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from visavox import config as configuration
 from visavox.config import Config
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from visavox.bundle import Bundle
     from visavox.faces import FaceDetector, FaceTrack
     from visavox.features.sync import Sync
-    from visavox.preprocessing.budget import Budget
 
 
 class CropError(ValueError):
@@ -27,98 +28,147 @@ class CropError(ValueError):
         self.status = status
 
 
-def crop_video(
-    path: Path,
-    *,
-    faces: "FaceDetector",
-    sync: "Callable[[FaceTrack, np.ndarray], Sync | None]",
-    config: Config,
-    watch: Stopwatch | None = None,
-    threads: int = 0,
-    source_sha256: str | None = None,
-    budget: "Budget | None" = None,
-) -> "Bundle":
-    """Preprocess one video in one pass over its file. With a `budget`, `sync` is called with the stride that fits into it.
+class Plan(Protocol):
+    """What is left out of a video; see `visavox.preprocessing.budget`."""
 
-    Raises:
-        MediaError: not a video, unreadable, too large; its message holds the cure.
-        CropError: `no_face`, or `too_short` (fewer than vshift + 6 frames with a face).
+    def looking(self, frames: int, step: int) -> dict[str, int]:
+        """Return `step` and `trust` of `track_faces` for a video of so many frames."""
+
+    def stride(self, frames: int) -> int:
+        """Return in every how many windows of a track of so many frames the lips are read."""
+
+    def finish(self, seconds: Mapping[str, float], frames: int, looks: int, tracked: int) -> None:
+        """Take note of what the stages took."""
+
+    def note(self) -> str:
+        """Return what was left out, in words; empty where nothing was."""
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """One video to its bundle. Built once by `visavox.preprocessing.tools.build`, called once per video.
+
+    preprocess = tools.build(config)
+    bundle = preprocess(Path("clip.mp4"))
     """
-    import numpy as np
 
-    from visavox import media
-    from visavox.bundle import Bundle
-    from visavox.faces import track_faces
-    from visavox.features import audio
-    from visavox.preprocessing.provenance import prep_hash
+    config: Config
+    """The settings; those marked `Prep` decide what the bundle holds."""
+    faces: "FaceDetector"
+    """Finds faces in frames."""
+    sync: "Callable[..., Sync | None]"
+    """Measures audio-visual distances: (track, sound (N,) int16, stride=n) -> Sync."""
+    threads: int = 0
+    """Threads of the decoder; 0 leaves their number to libav."""
+    plan: Plan | None = None
+    """What is left out so that the video is done in time; None: nothing. See `within`."""
 
-    watch = watch or Stopwatch()
-    fps, rate = configuration.SYNC_FPS, config.resample_rate
-    looking: dict[str, int] = {"step": config.face_detection_step}
-    with media.open_video(path, fps=fps, sample_rate=rate, max_seconds=config.max_clip_len, threads=threads) as video:
-        if budget:
-            declared = min(config.max_clip_len, video.info.duration or config.max_clip_len)
-            looking = budget.looking(round(declared * fps), config.face_detection_step)
-        with watch("cut"):
-            track = track_faces(
-                watch.each("decode", video.frames()),
-                _Timed(faces, watch),
-                **looking,
-                size=config.frame_size,
-                margin=config.face_margin,
-                expected_frames=round(config.max_clip_len * fps),
+    @cached_property
+    def prep_hash(self) -> str:
+        """16 hex digits over settings and weights; every bundle carries it."""
+        from visavox.preprocessing.provenance import prep_hash
+
+        return prep_hash(self.config)
+
+    def within(self, plan: Plan) -> "Preprocessor":
+        """Return this preprocessor under a plan of one video, such as a time budget."""
+        return replace(self, plan=plan)
+
+    def __call__(
+        self, path: str | Path, *, watch: Stopwatch | None = None, source_sha256: str | None = None
+    ) -> "Bundle":
+        """Preprocess one video in one pass over its file.
+
+        Args:
+            watch: books the seconds of the stages decode, detect, cut, mel, sync and encode.
+            source_sha256: of the file where it is known already; hashed here otherwise.
+
+        Raises:
+            MediaError: not a video, unreadable, too large; its message holds the cure.
+            CropError: `no_face`, or `too_short` (fewer than vshift + 6 frames with a face).
+        """
+        import numpy as np
+
+        from visavox.bundle import Bundle
+        from visavox.features import audio
+
+        path, watch, config = Path(path), watch or Stopwatch(), self.config
+        fps, rate = configuration.SYNC_FPS, config.resample_rate
+        track, sound, notes = self._follow(path, watch)
+        if track is None:
+            raise CropError(
+                "no_face", f"no face scored above {config.face_threshold} by {self.faces.name}; lower face_threshold"
             )
-        sound = video.audio()  # (N,) int16, or None
-        notes = list(video.notes)
-    if track is None:
-        raise CropError(
-            "no_face", f"no face scored above {config.face_threshold} by {faces.name}; lower face_threshold"
+        T, least = len(track.boxes), config.vshift + 6
+        if least > T:
+            raise CropError("too_short", f"{T} frames with a face, {least} are needed ({least / fps:.2f} s)")
+        sound = None if sound is None else _span(sound, track.frame_index, rate / fps)
+        with watch("mel"):
+            if sound is None:
+                mel = audio.mel_floor(config.freq_num, T / fps, rate)  # (3, F, M)
+            else:
+                mel = audio.mel_3cs(sound, rate, config.freq_num)  # (3, F, M)
+        mdist, latency, conf = np.full(2 * config.vshift + 1, np.nan), np.nan, np.nan
+        with watch("sync"):
+            if sound is not None and config.sync != "off":
+                how = {"stride": self.plan.stride(T)} if self.plan else {}
+                mdist, latency, conf = self.sync(track, sound, **how)
+        with watch("encode"):
+            images, offsets = np.zeros(0, np.uint8), np.zeros(T + 1, np.int64)
+            if config.store_track:
+                images, offsets = track.crops.jpegs()
+            kept = ((np.arange(config.bundle_faces) + 0.5) * T / config.bundle_faces).astype(int)
+            faces_kept = np.stack([track.crops[t] for t in kept])  # (K, S, S, 3)
+        if self.plan:
+            self.plan.finish(watch.seconds, track.frames_read, track.frames_detected, T)
+            notes += [self.plan.note()] if self.plan.note() else []
+        return Bundle(
+            faces=faces_kept,
+            mel_3cs=mel,
+            mdist=np.asarray(mdist, np.float32),
+            latency=np.float32(latency),
+            conf=np.float32(conf),
+            boxes=track.boxes,
+            landmarks=track.landmarks,
+            det_score=track.det_score,
+            times=(track.frame_index / fps).astype(np.float32),
+            fps=np.float32(fps),
+            audio=np.zeros(0, np.int16) if sound is None else sound,
+            track=images,
+            track_offsets=offsets,
+            status="no_audio" if sound is None else "ok",
+            sync=config.sync,
+            landmark_source=self.faces.landmark_source,
+            notes="\n".join(notes),
+            settings=json.dumps(config.prep(), sort_keys=True),
+            prep_hash=self.prep_hash,
+            source_sha256=source_sha256 or sha256_of(path),
         )
-    T, least = len(track.boxes), config.vshift + 6
-    if least > T:
-        raise CropError("too_short", f"{T} frames with a face, {least} are needed ({least / fps:.2f} s)")
-    sound = None if sound is None else _span(sound, track.frame_index, rate / fps)
-    mdist, latency, conf = np.full(2 * config.vshift + 1, np.nan), np.nan, np.nan
-    with watch("mel"):
-        if sound is None:
-            mel = audio.mel_floor(config.freq_num, T / fps, rate)
-        else:
-            mel = audio.mel_3cs(sound, rate, config.freq_num)  # (3, F, M)
-    with watch("sync"):
-        if sound is not None and config.sync != "off":
-            how = {"stride": budget.stride(T)} if budget else {}
-            mdist, latency, conf = sync(track, sound, **how)
-    with watch("encode"):
-        images, offsets = np.zeros(0, np.uint8), np.zeros(T + 1, np.int64)
-        if config.store_track:
-            images, offsets = track.crops.jpegs()
-        kept = ((np.arange(config.bundle_faces) + 0.5) * T / config.bundle_faces).astype(int)
-        faces_kept = np.stack([track.crops[t] for t in kept])  # (K, S, S, 3)
-    if budget:
-        budget.finish(watch.seconds, track.frames_read, track.frames_detected, T)
-        notes += [budget.note()] if budget.note() else []
-    return Bundle(
-        faces=faces_kept,
-        mel_3cs=mel,
-        mdist=np.asarray(mdist, np.float32),
-        latency=np.float32(latency),
-        conf=np.float32(conf),
-        boxes=track.boxes,
-        landmarks=track.landmarks,
-        det_score=track.det_score,
-        times=(track.frame_index / fps).astype(np.float32),
-        fps=np.float32(fps),
-        audio=np.zeros(0, np.int16) if sound is None else sound,
-        track=images,
-        track_offsets=offsets,
-        status="no_audio" if sound is None else "ok",
-        sync=config.sync,
-        landmark_source=faces.landmark_source,
-        notes="\n".join(notes),
-        settings=json.dumps(config.prep(), sort_keys=True),
-        prep_hash=prep_hash(config),
-        source_sha256=source_sha256 or sha256_of(path),
-    )
+
+    def _follow(self, path: Path, watch: Stopwatch) -> "tuple[FaceTrack | None, np.ndarray | None, list[str]]":
+        """Read the file once: the main face's track, the sound (N,) int16 or None, and what happened on the way."""
+        from visavox import media
+        from visavox.faces import track_faces
+
+        config, fps = self.config, configuration.SYNC_FPS
+        looking = {"step": config.face_detection_step}
+        opened = media.open_video(
+            path, fps=fps, sample_rate=config.resample_rate, max_seconds=config.max_clip_len, threads=self.threads
+        )
+        with opened as video:
+            if self.plan:
+                declared = min(config.max_clip_len, video.info.duration or config.max_clip_len)
+                looking = self.plan.looking(round(declared * fps), config.face_detection_step)
+            with watch("cut"):
+                track = track_faces(
+                    watch.each("decode", video.frames()),
+                    _Timed(self.faces, watch),
+                    **looking,
+                    size=config.frame_size,
+                    margin=config.face_margin,
+                    expected_frames=round(config.max_clip_len * fps),
+                )
+            return track, video.audio(), list(video.notes)
 
 
 def explain(error: Exception) -> tuple[str, str]:

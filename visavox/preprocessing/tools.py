@@ -2,34 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from visavox.config import Config
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from visavox.faces import FaceDetector, FaceTrack
+    from visavox.faces import FaceDetector
     from visavox.features import syncnet
     from visavox.features.sync import Sync
     from visavox.workers.gpu_server import Address, Link
+from visavox.preprocessing.pipeline import Preprocessor
 from visavox.preprocessing.provenance import weights_of
 
 
-@dataclass(frozen=True)
-class Tools:
-    """What a worker builds once: the face detector and the way audio-visual distances are measured."""
-
-    faces: "FaceDetector"
-    sync: "Callable[[FaceTrack, np.ndarray], Sync | None]"
-    threads: int = 0
-    """For decoding; 0 leaves it to libav."""
-
-
-def build_tools(config: Config, threads: int | None = None, owner: "Address | None" = None) -> Tools:
-    """The networks that the configuration names, or the way to those of an `owner`; weights are never random."""
+def build(config: Config, threads: int | None = None, server: "Address | None" = None) -> Preprocessor:
+    """Build the networks that the configuration names, or the way to those of a GPU `server`; weights are never random."""
     import cv2
 
     cv2.setNumThreads(threads or 0)
@@ -41,14 +29,14 @@ def build_tools(config: Config, threads: int | None = None, owner: "Address | No
         from visavox.workers.gpu_server import Link
 
         torch.set_num_threads(threads or torch.get_num_threads())
-        link = Link(owner) if owner else None
-        device = None if owner else resolve_device(config.device)
-    return Tools(_build_faces(config, device, link), _build_sync(config, device, link), threads or 0)
+        link = Link(server) if server else None
+        device = None if server else resolve_device(config.device)
+    return Preprocessor(config, build_faces(config, device, link), build_sync(config, device, link), threads or 0)
 
 
 @contextmanager
-def owned_networks(config: Config, wanted: bool = True) -> "Iterator[Address | None]":
-    """On a GPU, this process computes for all workers: where they find it. None: each builds its own."""
+def gpu_networks(config: Config, wanted: bool = True) -> "Iterator[Address | None]":
+    """On a GPU, compute in this process for all workers; yield where they find it, or None: each builds its own."""
     from visavox.workers import gpu_server
 
     if not (wanted and needs_torch(config) and gpu_server.has_gpu(config.device)):
@@ -57,13 +45,13 @@ def owned_networks(config: Config, wanted: bool = True) -> "Iterator[Address | N
     from visavox.compute import resolve_device
 
     device = resolve_device(config.device)
-    faces = None if config.face_detector == "haar" else _build_faces(config, device)
+    faces = None if config.face_detector == "haar" else build_faces(config, device)
     embedder = _embedder(config, device) if config.sync == "syncnet" else None
     with gpu_server.serve(faces, embedder) as address:
         yield address
 
 
-def check_tools(config: Config) -> None:
+def check_weights(config: Config) -> None:
     """Fetch or verify the weights before any worker starts, so that what is missing is said once."""
     from visavox import weights
 
@@ -75,7 +63,7 @@ def needs_torch(config: Config) -> bool:
     return bool(weights_of(config))
 
 
-def _build_faces(config: Config, device: Any, link: "Link | None" = None) -> "FaceDetector":
+def build_faces(config: Config, device: Any, link: "Link | None" = None) -> "FaceDetector":
     if config.face_detector == "haar":
         from visavox.faces import HaarDetector
 
@@ -102,9 +90,7 @@ def _build_faces(config: Config, device: Any, link: "Link | None" = None) -> "Fa
     )
 
 
-def _build_sync(
-    config: Config, device: Any, link: "Link | None" = None
-) -> "Callable[[FaceTrack, np.ndarray], Sync | None]":
+def build_sync(config: Config, device: Any, link: "Link | None" = None) -> "Callable[..., Sync | None]":
     if config.sync == "syncnet":
         from visavox.features import syncnet
         from visavox.workers.gpu_server import RemoteEmbedder
