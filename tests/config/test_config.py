@@ -166,7 +166,12 @@ def test_what_may_change_after_training_is_marked_field_by_field():
     fused = configuration.XceptionFusedConfig()
     fixed = fused.fixed("detector.")
     assert fixed["detector.video.size"] == 299 and fixed["detector.audio.window"] == 2.0
-    assert not {"detector.tau", "detector.video_calibration", "detector.video.frame_skip", "detector.audio.chunk"} & set(fixed)
+    assert not {
+        "detector.tau",
+        "detector.video_calibration",
+        "detector.video.frame_skip",
+        "detector.audio.chunk",
+    } & set(fixed)
     other = fused.model_copy(update={"tau": 5.0, "video": fused.video.model_copy(update={"frame_skip": 1})})
     assert other.fixed() == fused.fixed()
     assert configuration.AnomalyConfig(window_stride=5).fixed() != configuration.AnomalyConfig().fixed()

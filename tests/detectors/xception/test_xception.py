@@ -19,7 +19,7 @@ from visavox.detectors import build
 from visavox.detectors.xception import __main__ as command
 from visavox.detectors.xception import fusion
 from visavox.detectors.xception.analysis import explain
-from visavox.detectors.xception.audio import XceptionAudio, images, mel_windows, spec_augment, window_starts
+from visavox.detectors.xception.audio import images, mel_windows, spec_augment, window_starts
 from visavox.detectors.xception.network import image_network, pool
 from visavox.detectors.xception.scorer import Evidence, FusedScorer, clip_probability, fuse_segments, join
 from visavox.detectors.xception.video import XceptionVideo, scored_frames

@@ -16,10 +16,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visavox.config import LogitCalibration
+    from visavox.config import LogitCalibration, XceptionAudioConfig, XceptionVideoConfig
     from visavox.detectors.base import Detector
     from visavox.detectors.xception.fusion import Strategy
 
