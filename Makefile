@@ -53,7 +53,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.bench
 
 doctor: $(READY)
-	$(BIN)/python -m visavox.doctor
+	$(BIN)/python -m visavox doctor
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet --upgrade -e '.[dev,app]'

@@ -61,7 +61,7 @@ def main() -> None:
     if checkpoint is None:
         st.error(
             "There are no trained weights, so there is no verdict. `make app` trains a tiny pair on synthetic clips; "
-            "`python -m visavox.detectors.xception fuse` makes a checkpoint of two branches, which VISAVOX_XCEPTION then names."
+            "`visavox fuse` makes a checkpoint of two branches, which VISAVOX_XCEPTION then names."
         )
         return
     scorer, about = load_scorer(str(checkpoint), checkpoint.stat().st_mtime_ns)

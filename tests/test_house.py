@@ -1,12 +1,16 @@
 """The house keeps its directions: who may import whom, and that the flat files come from this checkout."""
 
 import ast
+import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from visavox.__main__ import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 DOORS = {"crop", "dataset", "data_loader", "model", "SyncNetModel", "train", "eval", "utils", "retinaface"}
@@ -73,30 +77,18 @@ def test_nothing_is_printed_or_computed_at_import():
     assert done.stdout == "" and done.stderr == ""
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "crop.py",
-        "train.py",
-        "eval.py",
-        "-m visavox.weights",
-        "-m visavox.doctor",
-        "-m visavox.corpora",
-        "-m visavox.synthetic",
-        "-m visavox.audit",
-        "-m visavox.evaluation.calibration",
-        "-m visavox.report",
-        "-m visavox.detectors.xception",
-        "-m visavox.detectors.anomaly",
-    ],
-)
-def test_help_answers_before_heavy_imports(command: str):
+PROGRAMS = [["crop.py"], ["train.py"], ["eval.py"], *(["visavox", name] for name in COMMANDS)]
+
+
+@pytest.mark.parametrize("words", PROGRAMS, ids=" ".join)
+def test_help_answers_before_heavy_imports(words: list[str]):
     """A second is promised; counting what is imported is the same promise without the machine's mood."""
-    code = f"import runpy, sys; sys.argv = ['x', '--help']; runpy.{_runner(command)}"
+    run = f"run_path('{words[0]}'" if words[0].endswith(".py") else "run_module('visavox'"
     probe = f"""
-import sys
+import runpy, sys
+sys.argv = ['x', *{words[1:]}, '--help']
 try:
-    {code}
+    runpy.{run}, run_name='__main__')
 except SystemExit as stop:
     assert not stop.code
 heavy = {{"torch", "pytorch_lightning", "pandas", "librosa", "sklearn", "matplotlib", "albumentations"}} & set(sys.modules)
@@ -104,10 +96,24 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "usage" in done.stdout
+    assert f"usage: visavox {words[-1].removesuffix('.py')}" in done.stdout
 
 
-def _runner(command: str) -> str:
-    if command.startswith("-m "):
-        return f"run_module('{command[3:]}', run_name='__main__')"
-    return f"run_path('{command}', run_name='__main__')"
+def test_without_a_command_all_are_listed(capsys):
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert all(re.search(rf"^  {name} +\S", said, re.MULTILINE) for name in COMMANDS)
+    assert main(["corp"]) == 2
+    assert "did you mean crop?" in capsys.readouterr().err
+
+
+def test_a_door_hands_on_the_objects_of_the_package():
+    for name in DOORS:
+        door = importlib.import_module(name)
+        source = ast.parse(Path(door.__file__).read_text(encoding="utf-8"))
+        homes = [sys.modules[node.module] for node in source.body if isinstance(node, ast.ImportFrom)]
+        for word in door.__all__:
+            assert any(getattr(home, word, None) is getattr(door, word) for home in homes), f"{name}.{word}"
+        plain = ast.Expr | ast.Import | ast.ImportFrom | ast.Assign | ast.If
+        assert all(isinstance(node, plain) for node in source.body), f"{name} holds logic"
+        assert ast.get_docstring(source), name

@@ -10,13 +10,14 @@ from typing import get_args
 import pytest
 
 from visavox import config as configuration
+from visavox.__main__ import COMMANDS, main
 from visavox.bundle import Status
 from visavox.weights import REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-STARTS = ("python ", "make ", "jupyter ", "docker ", "crop.py ", "train.py ", "eval.py ")
+STARTS = ("visavox ", "python ", "make ", "jupyter ", "docker ", "crop.py ", "train.py ", "eval.py ")
 
 
 class Parsed(BaseException):
@@ -46,6 +47,10 @@ def test_a_command_is_understood(command: str, monkeypatch):
     while re.fullmatch(r"[A-Z_]+=.*", words[0]):
         assert mentioned(words.pop(0).partition("=")[0])
     match words:
+        case ["visavox"]:
+            assert main([]) == 0
+        case ["visavox", name, *arguments]:
+            understood(COMMANDS[name].module, [*COMMANDS[name].before, *arguments], monkeypatch)
         case ["python", "-m", module, *arguments]:
             understood(module, arguments, monkeypatch)
         case ["python", script, *arguments] | [script, *arguments] if script.endswith(".py"):
@@ -74,16 +79,15 @@ def understood(module: str, arguments: list[str], monkeypatch) -> None:
 
     for name in ("parse_args", "parse_intermixed_args"):
         monkeypatch.setattr(argparse.ArgumentParser, name, parse(getattr(argparse.ArgumentParser, name)))
-    name = f"{module}.__main__" if (ROOT / module.replace(".", "/") / "__main__.py").is_file() else module
     try:
-        importlib.import_module(name).main(arguments)
+        importlib.import_module(module).main(arguments)
     except Parsed as stop:
         given = stop.args[0]
     except SystemExit as stop:
         assert not stop.code and "--help" in arguments, f"{module} refuses {arguments}"
         return
-    configuration.load(getattr(given, "config", None), getattr(given, "overrides", []))
-    if module == "visavox.weights":
+    configuration.load(getattr(given, "config", None) or None, getattr(given, "overrides", []))
+    if module == "visavox.weights.__main__":
         assert {word for word in given.names if not word.isupper()} <= REGISTRY.keys()
 
 

@@ -16,7 +16,7 @@ def resolve_device(name: str) -> torch.device:
     """`auto` takes a GPU when there is one; `cuda` without a GPU is an error, never a silent CPU run."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise DeviceError("device=cuda, but torch sees no GPU; `python -m visavox.doctor` says why, or set device=cpu")
+        raise DeviceError("device=cuda, but torch sees no GPU; `visavox doctor` says why, or set device=cpu")
     device = torch.device("cuda" if available and name != "cpu" else "cpu")
     described = (
         torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

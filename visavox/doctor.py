@@ -1,6 +1,6 @@
 """What is right and wrong with an installation, with the cure beside every fault.
 
-    python -m visavox.doctor [--json]
+    visavox doctor [--json]
 
 Exit codes: 0 nothing is red; 1 something is. Yellow is what works, but not as well as it could, or what comes by itself
 at first use (weights). Every check stands alone: what one cannot import costs that line only.
@@ -56,7 +56,7 @@ def bad(what: str, found: object, cure: str) -> Finding:
 def main(argv: list[str] | None = None) -> int:
     summary, _, details = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
-        prog="python -m visavox.doctor",
+        prog="visavox doctor",
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -283,7 +283,7 @@ def check_weights() -> Iterator[Finding]:
     yield ok("weights folder", weights.folder())
     for entry in REGISTRY.values():
         path = weights.folder() / entry.file
-        fetch = f"python -m visavox.weights fetch {entry.name}"
+        fetch = f"visavox weights fetch {entry.name}"
         if not path.exists():
             found = "not here; to be downloaded by hand" if entry.manual else "not here; comes at first use"
             yield warn(entry.name, found, f"{fetch} (offline: add --from-dir DIR)")

@@ -131,7 +131,7 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, content, message):
 
 
 def test_a_missing_csv_says_how_to_make_it(tmp_path):
-    with pytest.raises(SplitError, match="none.csv: no such file; make it with `python -m visavox.corpora folder"):
+    with pytest.raises(SplitError, match="none.csv: no such file; make it with `visavox corpora folder"):
         read_split(tmp_path / "none.csv", tmp_path)
 
 

@@ -1,6 +1,6 @@
 """Does something trivial already tell real from fake?
 
-    python -m visavox.audit data/split.csv --root . [--videos VIDEOS] [--trim leading] [--output audit.json]
+    visavox audit data/split.csv --root . [--videos VIDEOS] [--trim leading] [--output audit.json]
 
 Measures silence, loudness, duration, face size, brightness and more of every clip of a split CSV, from its bundle and, with
 --videos, from its file (frame rate, resolution, bit rate, codecs, container tags); says how well each alone separates the
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.output:
             _write(findings, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"visavox.audit: {error}", file=sys.stderr)
+        print(f"visavox audit: {error}", file=sys.stderr)
         return 2
     return 1 if any(finding.flagged for finding in findings) else 0
 
@@ -64,7 +64,7 @@ def _write(findings: Sequence[Finding], path: Path) -> None:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="visavox.audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visavox audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("split_csv", type=Path, help="split CSV (filename, filepath, split, label, identity, ...)")
     parser.add_argument("--root", type=Path, default=Path("."), help="where relative file paths start (default .)")

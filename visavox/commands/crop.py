@@ -19,7 +19,7 @@ from typing import Any
 
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
-from visavox.files import CHECKOUT, PREVIEW, find_inputs, sha256_of
+from visavox.files import PREVIEW, find_inputs, sha256_of
 from visavox.preprocessing.manifest import MANIFEST, Manifest, bundle_names, sweep
 from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.tools import build, check_weights, gpu_networks
@@ -29,7 +29,7 @@ from visavox.progress import Stopwatch, progress
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
-        config = configuration.load(arguments.config, arguments.overrides)
+        config = configuration.load(arguments.config or configuration.reference(), arguments.overrides)
         inputs = find_inputs(arguments.input)
         check_weights(config)
         rows = crop_folder(
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         RuntimeError,
         OSError,
     ) as error:  # what the user can mend; anything else is ours
-        print(f"crop.py: {error}", file=sys.stderr)
+        print(f"visavox crop: {error}", file=sys.stderr)
         return 2
     return _report(rows, arguments.output)
 
@@ -170,7 +170,7 @@ def _report(rows: Sequence[dict[str, Any]], output: Path) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="crop.py",
+        prog="visavox crop",
         description=__doc__,
         epilog=f"settings (key=value, after the options):\n{configuration.help_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -191,7 +191,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--save-avi", action="store_true", help="also write NAME.preview.avi: the face track with its sound"
     )
-    parser.add_argument("--config", type=Path, default=CHECKOUT / "config.json", help="JSON configuration")
+    parser.add_argument("--config", help="JSON file, or the name of a shipped one, such as tiny (default: config.json)")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
     )

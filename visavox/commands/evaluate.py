@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"eval.py: {error}", file=sys.stderr)
+        print(f"visavox eval: {error}", file=sys.stderr)
         return 2
     _report(rows, arguments.output)
     if not arguments.report:
@@ -267,9 +267,15 @@ def _report(rows: Sequence[dict[str, Any]], output: Path) -> None:
     )
 
 
+def _default_checkpoint() -> Path:
+    """model.ckpt of the checkout, or without one of the folder where the command runs."""
+    beside = CHECKOUT / "model.ckpt"
+    return beside if beside.is_file() or (CHECKOUT / "eval.py").is_file() else Path("model.ckpt")
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="eval.py",
+        prog="visavox eval",
         description=__doc__,
         epilog="settings (key=value): those that touch neither the network nor the bundles, such as device=cpu "
         "submit_batch_size=8 failure_prior=0.5; all others come from the checkpoint",
@@ -279,7 +285,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "-input", "--input", type=Path, required=True, help="folder of videos or bundles, or one of them"
     )
     parser.add_argument("-output", "--output", type=Path, required=True, help="the CSV to write")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKOUT / "model.ckpt", help="default model.ckpt")
+    parser.add_argument("--checkpoint", type=Path, default=_default_checkpoint(), help="default model.ckpt")
     parser.add_argument("--labels", type=Path, help="CSV with filename,label (0 real, 1 fake): prints the AUC")
     parser.add_argument(
         "--label-map",
@@ -295,9 +301,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
     )
-    parser.add_argument(
-        "--calibration", type=Path, help="JSON of `python -m visavox.evaluation.calibration`, applied to the scores"
-    )
+    parser.add_argument("--calibration", type=Path, help="JSON of `visavox calibrate`, applied to the scores")
     parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
     parser.add_argument(
         "--time-budget",

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
-from visavox.files import CHECKOUT
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -38,7 +37,7 @@ FINISHED = "finished"
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
-        config = configuration.load(arguments.config, arguments.overrides)
+        config = configuration.load(arguments.config or configuration.reference(), arguments.overrides)
         from visavox.logs import set_up_logging
 
         set_up_logging()
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ConfigError, ValueError, RuntimeError, OSError) as error:
         log.debug("traceback", exc_info=True)
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"visavox train: {error}", file=sys.stderr)
         return 2
     print(json.dumps(metrics, indent=2))
     return 0
@@ -263,7 +262,7 @@ def _test(trainer: "pl.Trainer", data: Any, run: Path) -> dict[str, Any]:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="train.py",
+        prog="visavox train",
         description=__doc__,
         epilog=f"settings (key=value, after the options):\n{configuration.help_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -273,7 +272,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--code-version", default="v1", help="name of the run: RUNS_PATH/NAME (default v1)")
     parser.add_argument(
-        "--pret-version", default="none", help="start from: a name of `python -m visavox.weights list`, a path, none"
+        "--pret-version", default="none", help="start from: a name of `visavox weights list`, a path, none"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run from its last finished epoch")
     parser.add_argument(
@@ -281,7 +280,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="train although somebody stands in two splits; test.json says so",
     )
-    parser.add_argument("--config", type=Path, default=CHECKOUT / "config.json", help="JSON configuration")
+    parser.add_argument("--config", help="JSON file, or the name of a shipped one, such as tiny (default: config.json)")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
     )

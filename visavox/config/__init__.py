@@ -2,7 +2,7 @@
 
 from visavox.config.anomaly import AnomalyConfig
 from visavox.config.base import Settings, Tunable
-from visavox.config.loading import from_dict, help_text, load
+from visavox.config.loading import from_dict, help_text, load, reference, shipped
 from visavox.config.schema import SYNC_FPS, Config, ConfigError, DetectorConfig, Prep
 from visavox.config.timesformer import TimeSformerSyncNetConfig
 from visavox.config.xception import (
@@ -31,4 +31,6 @@ __all__ = [
     "from_dict",
     "help_text",
     "load",
+    "reference",
+    "shipped",
 ]

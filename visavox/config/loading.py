@@ -12,20 +12,53 @@ from pydantic import ValidationError
 from visavox.config.base import Settings
 from visavox.config.schema import Config, ConfigError
 from visavox.config.timesformer import TimeSformerSyncNetConfig
+from visavox.files import CHECKOUT
+
+INSIDE = Path(__file__).resolve().parents[1] / "configs"
+"""Where the wheel holds what lies in `configs/` and beside it in a checkout."""
 
 
 def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
     """Read a JSON configuration and apply `key=value` words to it.
 
     Args:
-        path: JSON file; None starts from the defaults.
+        path: JSON file, or the name of a configuration that comes with Visavox (`tiny`, `anomaly`, ...); None starts from the
+            defaults.
         overrides: `lr=1e-3`, `detector.num_layers=4`, `face_detector=haar`; values are JSON, or else plain strings.
 
     Raises:
         ConfigError: lists every unknown key (with the nearest name), wrong type and value out of range.
     """
-    values = {} if path is None else _read(Path(path))
+    values = {} if path is None else _read(find(path))
     return from_dict(_apply(values, overrides), source="defaults" if path is None else str(path))
+
+
+def find(path: str | Path) -> Path:
+    """Return the file that a path or a name stands for: a file of the user's comes before one that Visavox ships.
+
+    Raises:
+        ConfigError: there is no such file; names those that are shipped.
+    """
+    if Path(path).is_file():
+        return Path(path)
+    known = shipped()
+    name = Path(path).name.removesuffix(".json")
+    if Path(path).parent in (Path(), Path("configs")) and name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"those that come with Visavox are {', '.join(known)}"
+    raise ConfigError(f"{path}: no such file; {hint}")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the configurations that come with Visavox: name -> file, in the checkout or inside the installed package."""
+    folder = CHECKOUT / "configs" if (CHECKOUT / "configs").is_dir() else INSIDE
+    return {"config": reference()} | {path.stem: path for path in sorted(folder.glob("*.json"))}
+
+
+def reference() -> Path:
+    """Return the reference settings: the checkout's config.json, or without a checkout the copy inside the package."""
+    return CHECKOUT / "config.json" if (CHECKOUT / "config.json").is_file() else INSIDE / "config.json"
 
 
 def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
@@ -61,8 +94,6 @@ def help_text(model: type[Settings] = Config, prefix: str = "", width: int = 110
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; the repository ships config.json and configs/*.json") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(values, dict):

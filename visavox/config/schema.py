@@ -48,7 +48,7 @@ class Config(Settings):
     face_detector: Annotated[Literal["retinaface_mobilenet0.25", "retinaface_resnet50", "haar"], Prep] = (
         "retinaface_mobilenet0.25"
     )
-    """Face detector. `haar` comes with OpenCV; the others need weights: `python -m visavox.weights fetch NAME`."""
+    """Face detector. `haar` comes with OpenCV; the others need weights: `visavox weights fetch NAME`."""
     face_detection_step: Annotated[int, Prep] = Field(64, ge=1)
     """Faces are detected on every n-th frame, and between where the track is lost or moves unevenly."""
     face_max_size: Annotated[int, Prep] = Field(640, ge=64)
@@ -85,7 +85,7 @@ class Config(Settings):
     mel_frames: bool = True
     """Show the network the mel images after the faces, as the reference system does."""
     trim_silence: Literal["none", "leading", "both"] = "none"
-    """Cut the silence before speech (and after it) from sound and picture; see `python -m visavox.audit`."""
+    """Cut the silence before speech (and after it) from sound and picture; see `visavox audit`."""
     temporal_jitter: float = Field(0.0, ge=0)
     """Seconds; in training a clip begins at a random moment up to this late."""
     detector: DetectorConfig = Field(TimeSformerSyncNetConfig(), discriminator="name")

@@ -69,7 +69,7 @@ class LogitCalibration(Settings):
 
 
 class XceptionFusedConfig(Settings):
-    """The two Xceptions as one scorer. Put together of two trained ones: `python -m visavox.detectors.xception fuse`."""
+    """The two Xceptions as one scorer. Put together of two trained ones: `visavox fuse`."""
 
     name: Literal["xception_fused"] = "xception_fused"
     """Which detector; each has settings of its own."""

@@ -1,4 +1,4 @@
 """Corpora -> split CSV: which clip is real or fake, and which split it belongs to.
 
-python -m visavox.corpora folder --root data/bundles --output data/train_dev_test.csv
+visavox corpora folder --root data/bundles --output data/train_dev_test.csv
 """

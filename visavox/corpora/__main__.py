@@ -1,9 +1,9 @@
 """Make a split CSV.
 
-    python -m visavox.corpora folder --root data/bundles --output data/train_dev_test.csv
-    python -m visavox.corpora fakeavceleb --root FakeAVCeleb_v1.2 --bundles data/favc --output data/favc.csv
-    python -m visavox.corpora fakeavceleb --root FakeAVCeleb_v1.2 --protocol partition --published split.csv
-    python -m visavox.corpora concat data/favc.csv data/ravdess.csv --output data/both.csv
+    visavox corpora folder --root data/bundles --output data/train_dev_test.csv
+    visavox corpora fakeavceleb --root FakeAVCeleb_v1.2 --bundles data/favc --output data/favc.csv
+    visavox corpora fakeavceleb --root FakeAVCeleb_v1.2 --protocol partition --published split.csv
+    visavox corpora concat data/favc.csv data/ravdess.csv --output data/both.csv
 
 A corpus is read from its own metadata and from what is on the disk: ROOT as downloaded, BUNDLES as `python crop.py --input ROOT
 --output BUNDLES` wrote them. Clips without bundle are counted and left out. Without --output nothing is written: the command
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(arguments.make(arguments))
     except (SplitError, OSError) as error:
-        print(f"visavox.corpora: {error}", file=sys.stderr)
+        print(f"visavox corpora: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -178,7 +178,7 @@ def _only(rows: "pd.DataFrame", conditions: Sequence[str]) -> "pd.DataFrame":
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m visavox.corpora", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visavox corpora", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     readers = parser.add_subparsers(title="corpora", required=True, metavar="CORPUS")
     _add_folder(readers)

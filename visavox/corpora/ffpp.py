@@ -7,7 +7,7 @@
     ROOT/**/conversion_dict.json     "071": "<YouTube id> <sequence>"
 
 With the conversion table people are YouTube videos: 22 of them gave several sequences, and for 7 the official split puts
-these into two of its parts. The clips have no sound; `python -m visavox.corpora.ffpp_audio` puts it back.
+these into two of its parts. The clips have no sound; `visavox ffpp-audio` puts it back.
 """
 
 import re

@@ -1,6 +1,6 @@
 """FaceForensics++ with its sound: every clip is given that of the YouTube video it was cut from.
 
-    python -m visavox.corpora.ffpp_audio --root FaceForensics++ --output FaceForensics++_sound
+    visavox ffpp-audio --root FaceForensics++ --output FaceForensics++_sound
 
 FaceForensics++ is published without sound. Its download script's `-d original_youtube_videos` and `_info` bring the sources,
 
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for table in [*arguments.root.rglob("conversion_dict.json"), *arguments.root.rglob("splits/*.json")]:
             shutil.copy(table, arguments.output / table.name)
     except (SplitError, OSError) as error:
-        print(f"visavox.corpora.ffpp_audio: {error}", file=sys.stderr)
+        print(f"visavox ffpp-audio: {error}", file=sys.stderr)
         return 2
     print(f"{arguments.output}: {len(names) - len(lost)} of {len(names)} clips have their sound")
     if lost:
@@ -131,7 +131,7 @@ def read_sound(video: Path, start: float, seconds: float) -> "np.ndarray":
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m visavox.corpora.ffpp_audio",
+        prog="visavox ffpp-audio",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

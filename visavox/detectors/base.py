@@ -91,9 +91,7 @@ class Detector(pl.LightningModule):
 
     def start_fresh(self) -> None:
         """Prepare for training without --pret-version; said, never assumed in silence."""
-        log.info(
-            "training from random weights; `python -m visavox.weights list` names what --pret-version can start from"
-        )
+        log.info("training from random weights; `visavox weights list` names what --pret-version can start from")
 
     def leave_outputs(self, run: Path, data: Any) -> None:
         """Write what this detector leaves in the run's folder beside what all leave; `data` is its BundleDataModule."""

@@ -1,6 +1,6 @@
 """Calibration: scores that mean what they say, fitted on the validation split and on nothing else.
 
-    python -m visavox.evaluation.calibration val_scores.csv --labels data/split.csv --checkpoint runs/v1/best.ckpt
+    visavox calibrate val_scores.csv --labels data/split.csv --checkpoint runs/v1/best.ckpt
     python eval.py -input VIDEOS -output submission.csv --checkpoint runs/v1/best.ckpt --calibration runs/v1/calibration.json
 
 SCORES is what eval.py wrote (filename, probability); of the split CSV only rows with split=val are used. Writes
@@ -105,7 +105,7 @@ class Calibration:
             loaded(np.array([0.1, 0.9]))
         except FileNotFoundError:
             raise CalibrationError(
-                f"{path}: no such file; make it with `python -m visavox.evaluation.calibration SCORES.csv --labels SPLIT.csv`"
+                f"{path}: no such file; make it with `visavox calibrate SCORES.csv --labels SPLIT.csv`"
             ) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CalibrationError(f"{path}: not a calibration ({error}); fit it again") from None
@@ -200,7 +200,7 @@ def apply_to_rows(rows: Sequence[dict[str, Any]], calibration: Calibration, chec
     if calibration.checkpoint and calibration.checkpoint != checkpoint:
         raise CalibrationError(
             f"the calibration was fitted for checkpoint {calibration.checkpoint[:12]}, this is {checkpoint[:12]}; "
-            "fit it again with `python -m visavox.evaluation.calibration`"
+            "fit it again with `visavox calibrate`"
         )
     scored = [row["status"] in ("ok", "no_audio") for row in rows]
     calibrated = calibration(np.array([row["probability"] for row in rows], np.float64)) if rows else []
@@ -281,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output = arguments.output or (arguments.checkpoint or arguments.scores).with_name("calibration.json")
         made.save(output)
     except (ValueError, OSError) as error:
-        print(f"visavox.evaluation.calibration: {error}", file=sys.stderr)
+        print(f"visavox calibrate: {error}", file=sys.stderr)
         return 2
     for warning in made.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -320,7 +320,7 @@ def _fit_files(arguments: argparse.Namespace) -> Calibration:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="visavox.evaluation.calibration", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visavox calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("scores", type=Path, help="CSV with filename,probability, as eval.py writes it")
     parser.add_argument("--labels", type=Path, required=True, help="the split CSV; its val rows are used")

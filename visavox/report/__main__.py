@@ -1,8 +1,8 @@
 """Reports of score files.
 
-    python -m visavox.report make submission.csv --labels data/split.csv --output report/ [--input VIDEOS]
-    python -m visavox.report compare a.csv b.csv --labels data/split.csv
-    python -m visavox.report matrix ours=ours.csv theirs=theirs.csv --labels data/all.csv --output matrix/
+    visavox report make submission.csv --labels data/split.csv --output report/ [--input VIDEOS]
+    visavox report compare a.csv b.csv --labels data/split.csv
+    visavox report matrix ours=ours.csv theirs=theirs.csv --labels data/all.csv --output matrix/
 
 A score file is what eval.py writes (filename,probability), or the scores.csv of a report, which needs no --labels. Labels are
 a CSV with filename,label; further columns (split, corpus, method, kind, identity, gender, ...) give the parts, and an
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return {"make": _make, "compare": _compare, "matrix": _matrix}[arguments.command](arguments)
     except (ValueError, OSError) as error:
-        print(f"visavox.report: {error}", file=sys.stderr)
+        print(f"visavox report: {error}", file=sys.stderr)
         return 2
 
 
@@ -97,7 +97,7 @@ def _rows(path: Path, arguments: argparse.Namespace) -> Any:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="visavox.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visavox report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)

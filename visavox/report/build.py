@@ -2,7 +2,7 @@
 
     report.html   for people     report.json  for programs     scores.csv  one row per clip     *.png  the figures
 
-`python eval.py ... --labels split.csv --report DIR`, or afterwards `python -m visavox.report make submission.csv ...`.
+`python eval.py ... --labels split.csv --report DIR`, or afterwards `visavox report make submission.csv ...`.
 """
 
 import json
@@ -187,7 +187,7 @@ def _threshold(given: float | None, calibration: "Calibration | None") -> tuple[
         return given, "given"
     if calibration is not None:
         return calibration.threshold, "best balanced accuracy on the val split"
-    return 0.5, "default; python -m visavox.evaluation.calibration fits one on the val split"
+    return 0.5, "default; visavox calibrate fits one on the val split"
 
 
 def _stamps(labels: "pd.DataFrame", shown: "pd.DataFrame", calibration: "Calibration | None") -> list[str]:

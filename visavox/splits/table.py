@@ -122,7 +122,7 @@ def _read_text_table(path: Path) -> pd.DataFrame:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SplitError(
-            f"{path}: no such file; make it with `python -m visavox.corpora folder --root BUNDLES --output {path}`"
+            f"{path}: no such file; make it with `visavox corpora folder --root BUNDLES --output {path}`"
         ) from None
     except UnicodeDecodeError as error:
         raise SplitError(f"{path}: not UTF-8 ({error}); save it as CSV with UTF-8 encoding") from None

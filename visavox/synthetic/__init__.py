@@ -4,7 +4,7 @@ A painted face moves its lips to a formant-synthesised voice (`render`); `forge`
 and `make_dataset` a folder of MP4 files with labels. The same arguments give the same bytes. Results on these clips
 show that the machinery works. They say nothing about real deepfakes.
 
-    python -m visavox.synthetic --output DIR --identities 32 --clips 8 --seed 0
+    visavox synthetic --output DIR --identities 32 --clips 8 --seed 0
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used: `python -m visavox.synthetic --help` needs none of them."""
+    """Imports a public name when it is first used: `visavox synthetic --help` needs none of them."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

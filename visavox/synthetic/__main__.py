@@ -1,4 +1,4 @@
-"""python -m visavox.synthetic --output DIR --identities 32 --clips 8 --seed 0"""
+"""visavox synthetic --output DIR --identities 32 --clips 8 --seed 0"""
 
 import argparse
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m visavox.synthetic",
+        prog="visavox synthetic",
         description="Make a folder of synthetic talking faces, real and fake, with labels.csv. For demos and tests: "
         "results on them say nothing about real deepfakes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

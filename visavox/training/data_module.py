@@ -68,7 +68,7 @@ class BundleDataModule(pl.LightningDataModule):
         if self.leak and not self.allow_leaks:
             raise SplitError(
                 f"{self.csv_path}: {self.leak}. Scores would measure recognition of people; share the clips out by groups "
-                "(`python -m visavox.corpora NAME --protocol group_out`), or train all the same with --allow-leaks, "
+                "(`visavox corpora NAME --protocol group_out`), or train all the same with --allow-leaks, "
                 "which the results then say"
             )
         check_bundles(rows, self.config, any_bundles=self.any_bundles)

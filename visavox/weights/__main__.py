@@ -1,9 +1,9 @@
 """Trained weights of other people: what they are, where they lie, how they get there, how they are read safely.
 
-    python -m visavox.weights list [NAME...]                        the registry; with names, everything about them
-    python -m visavox.weights fetch NAME... [--from-dir DIR] [--offline]
-    python -m visavox.weights verify [NAME...]                      hash again what lies in the folder
-    python -m visavox.weights path NAME                             where the checked file lies
+    visavox weights list [NAME...]                        the registry; with names, everything about them
+    visavox weights fetch NAME... [--from-dir DIR] [--offline]
+    visavox weights verify [NAME...]                      hash again what lies in the folder
+    visavox weights path NAME                             where the checked file lies
 
 The folder is `VISAVOX_WEIGHTS`, or `visavox/weights` in the user's cache. `VISAVOX_OFFLINE=1` or `HF_HUB_OFFLINE=1`
 keeps the network shut. Exit codes: 0 all well; 1 a file is missing, wrong or could not be had (`verify` without names
@@ -75,7 +75,7 @@ def _verify(entries: list[Entry]) -> int:
     bad = [name for name, state in states.items() if state.startswith("WRONG") or (entries and state == "missing")]
     if bad:
         print(
-            f"Remove what is wrong in {folder()}, then: python -m visavox.weights fetch {' '.join(bad)}",
+            f"Remove what is wrong in {folder()}, then: visavox weights fetch {' '.join(bad)}",
             file=sys.stderr,
         )
     return 1 if bad else 0
@@ -103,7 +103,7 @@ def _state(entry: Entry, *, fresh: bool = False) -> str:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     summary, _, details = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
-        prog="python -m visavox.weights",
+        prog="visavox weights",
         description=summary,
         epilog=details,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -148,7 +148,7 @@ REGISTRY: dict[str, Entry] = {
             licence="none stated (Mbulss/Deepfake-Detecetor)",
             labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
             input="299x299 face crops, RGB, (x - 127.5) / 127.5",
-            purpose="video branch trained on FakeAVCeleb (python -m visavox.detectors.xception fuse)",
+            purpose="video branch trained on FakeAVCeleb (visavox fuse)",
         ),
         Entry(
             name="xception_audio_favceleb",
@@ -159,7 +159,7 @@ REGISTRY: dict[str, Entry] = {
             licence="none stated (Mbulss/Deepfake-Detecetor)",
             labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
             input="299x299 mel images of 2 s windows, 128 bins from 20 to 8000 Hz, dB, mean 0 and deviation 1, 3 equal channels",
-            purpose="audio branch trained on FakeAVCeleb (python -m visavox.detectors.xception fuse)",
+            purpose="audio branch trained on FakeAVCeleb (visavox fuse)",
         ),
     )
 }

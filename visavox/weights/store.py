@@ -26,9 +26,7 @@ def resolve(name: str) -> Path:
     if not path.exists():
         return fetch(name)
     if wrong := complaint(entry, path):
-        raise WeightsError(
-            f"{path} {wrong}.\nRemove it, then: python -m visavox.weights fetch {name}\n{by_hand(entry)}"
-        )
+        raise WeightsError(f"{path} {wrong}.\nRemove it, then: visavox weights fetch {name}\n{by_hand(entry)}")
     _say_unverified(name)
     return path
 
@@ -169,7 +167,7 @@ def by_hand(entry: Entry) -> str:
             *(f"  from    {url}" for url in entry.urls),
             f"  bytes   {'unknown' if entry.size is None else f'{entry.size:,}'}",
             f"  sha256  {sum_known(entry)}",
-            f"  or      python -m visavox.weights fetch {entry.name} --from-dir DIR, where DIR holds it",
+            f"  or      visavox weights fetch {entry.name} --from-dir DIR, where DIR holds it",
         ]
     )
 

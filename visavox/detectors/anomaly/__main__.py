@@ -1,7 +1,7 @@
 """How large the detector is, and where in a clip a trained one looks.
 
-    python -m visavox.detectors.anomaly params --config configs/anomaly.json
-    python -m visavox.detectors.anomaly locate --checkpoint runs/v1/best.ckpt BUNDLE.npz
+    visavox anomaly params --config configs/anomaly.json
+    visavox anomaly locate --checkpoint runs/v1/best.ckpt BUNDLE.npz
 
 `params` prints the parameters of each part. `locate` prints `seconds,score` for every frame of a bundle: the mean negative
 log-likelihood in nats of the windows that hold it. Exit codes: 0 printed; 2 wrong arguments or files.
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(locate(arguments.checkpoint, arguments.bundle))
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox.detectors.anomaly: {error}", file=sys.stderr)
+        print(f"visavox anomaly: {error}", file=sys.stderr)
         return 2
     return 0
 
@@ -77,7 +77,7 @@ def locate(checkpoint: Path, bundle: Path) -> str:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="visavox.detectors.anomaly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visavox anomaly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what = parser.add_subparsers(dest="what", required=True)
     params = what.add_parser("params", help="parameters of each part")

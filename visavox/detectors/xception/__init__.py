@@ -2,7 +2,7 @@
 
 XceptionVideo, XceptionAudio   the two detectors, trained by train.py with configs/xception_video.json and _audio.json
 fusion                         the equations, as functions of numbers
-FusedScorer                    both detectors as one scorer: `python -m visavox.detectors.xception fuse`
+FusedScorer                    both detectors as one scorer: `visavox fuse`
 analyse                        everything that is to be said about one clip: the app's one question
 """
 

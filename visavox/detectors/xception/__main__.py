@@ -1,12 +1,12 @@
 """Two trained branches -> one checkpoint that eval.py, the app and notebooks load.
 
-    python -m visavox.detectors.xception fuse --video runs/v/best.ckpt --audio runs/a/best.ckpt --output xception.ckpt
-    python -m visavox.detectors.xception fuse --video epoch_007.pt --audio best_audio_xception.pth --output xception.ckpt
+    visavox fuse --video runs/v/best.ckpt --audio runs/a/best.ckpt --output xception.ckpt
+    visavox fuse --video epoch_007.pt --audio best_audio_xception.pth --output xception.ckpt
 
 A branch is a checkpoint of train.py, a published file of Mbulss/Deepfake-Detecetor, or a name of
-`python -m visavox.weights list`. A calibration.json beside it goes into the checkpoint; it is fitted on validation clips:
+`visavox weights list`. A calibration.json beside it goes into the checkpoint; it is fitted on validation clips:
 
-    python -m visavox.evaluation.calibration SCORES --labels SPLIT --checkpoint runs/v/best.ckpt --method platt
+    visavox calibrate SCORES --labels SPLIT --checkpoint runs/v/best.ckpt --method platt
 
 Exit codes: 0 written; 2 wrong arguments, or files that do not go together.
 """
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             trained_on=arguments.trained_on,
         )
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox.detectors.xception: {error}", file=sys.stderr)
+        print(f"visavox fuse: {error}", file=sys.stderr)
         return 2
     print(calibrated)
     print(f"{arguments.output}: eval.py --checkpoint {arguments.output}, or VISAVOX_XCEPTION for the app")
@@ -103,7 +103,7 @@ def read_calibration(branch: str | Path) -> "tuple[LogitCalibration | None, str]
     if fitted.checkpoint and fitted.checkpoint != sha256_of(Path(branch)):
         raise CalibrationError(
             f"{path} was fitted for another checkpoint than {branch}; fit it again with "
-            "`python -m visavox.evaluation.calibration`, or move it away"
+            "`visavox calibrate`, or move it away"
         )
     line = fitted.line()
     if line is None:
@@ -144,7 +144,7 @@ def load_branch(source: str | Path, default: "XceptionVideoConfig | XceptionAudi
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="visavox.detectors.xception", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="visavox", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("fuse", help="two branches -> one checkpoint")

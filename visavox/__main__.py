@@ -1,0 +1,74 @@
+"""The one command of Visavox: `visavox NAME ...` and `python -m visavox NAME ...` run the same programs.
+
+Without a name the commands are listed, a line each; `visavox NAME --help` explains one. Exit codes are those of the command;
+2 where there is no such command.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One program behind the front door."""
+
+    module: str
+    """Where its `main(argv) -> int` is; imported when it is asked for."""
+    summary: str
+    """What it does, in a line."""
+    before: tuple[str, ...] = ()
+    """Words put before the user's, for a program that has more than one purpose."""
+
+
+COMMANDS = {
+    "crop": Command("visavox.commands.crop", "videos -> bundles: face crops, mel spectrograms, audio-visual distances"),
+    "train": Command("visavox.commands.train", "train a detector on bundles"),
+    "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV"),
+    "score": Command("visavox.commands.score", "print P(fake) of single videos or bundles, with its reasons"),
+    "corpora": Command("visavox.corpora.__main__", "make a leak-proof split CSV of a corpus or a folder"),
+    "ffpp-audio": Command("visavox.corpora.ffpp_audio", "give the clips of FaceForensics++ their sound back"),
+    "audit": Command("visavox.audit.__main__", "find what separates the classes of a split without any skill"),
+    "report": Command("visavox.report.__main__", "report on scores: metrics with intervals, plots, comparisons"),
+    "calibrate": Command("visavox.evaluation.calibration", "fit and apply a calibration of scores"),
+    "fuse": Command("visavox.detectors.xception.__main__", "put two Xception branches together", ("fuse",)),
+    "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),
+    "synthetic": Command("visavox.synthetic.__main__", "draw talking faces, genuine and forged, for tests and demos"),
+    "weights": Command("visavox.weights.__main__", "list, fetch and verify trained weights of other people"),
+    "doctor": Command("visavox.doctor", "say what is right and wrong with this installation"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that the first word names with the words that follow."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    name, *rest = words
+    if name in ("-V", "--version"):
+        from visavox import __version__
+
+        print(f"visavox {__version__}")
+        return 0
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "`visavox` lists them."
+        print(f"visavox: there is no command {name!r}; {hint}", file=sys.stderr)
+        return 2
+    command = COMMANDS[name]
+    return importlib.import_module(command.module).main([*command.before, *rest])
+
+
+def overview() -> str:
+    """Return the list of commands, one line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: visavox COMMAND ...    (visavox COMMAND --help explains one)", "", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
