@@ -458,6 +458,49 @@ def test_a_label_map_that_is_none_says_how(tree, capsys):
     assert tree.make("tmc", "--label-map", "bonafide=real,spoof=fake", "--test", "1", "--val", "0") == 0
 
 
+def asvspoof(tree: Tree) -> None:
+    folder = "ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm."
+    for end, part, speaker in (("train.trn", "train", 79), ("dev.trl", "dev", 69), ("eval.trl", "eval", 39)):
+        names = [f"LA_{part[0].upper()}_{k}" for k in range(3)]
+        attacks = ["- - bonafide", "- A01 spoof", "- A06 spoof"]
+        lines = [f"LA_00{speaker} {name} {rest}" for name, rest in zip(names, attacks)]
+        tree.text(f"{folder}{end}.txt", "\n".join(lines) + "\n")
+        for name in names[:2]:
+            tree.video(f"ASVspoof2019_LA_{part}/flac/{name}.flac", bundle=False)
+
+
+def test_asvspoof_is_read_by_its_protocols(tree, capsys):
+    from visavox.corpora import asvspoof2019
+    from visavox.corpora.disk import Disk
+
+    asvspoof(tree)
+    clips = asvspoof2019.read(Disk(tree.root, None)).clips
+    assert [clip.split for clip in clips] == ["val"] * 3 + ["test"] * 3 + ["train"] * 3
+    assert [clip.label for clip in clips[:3]] == [0, 1, 1] and clips[1].method == "A01" and clips[1].audio_label == 1
+    assert clips[-1].source == "asvspoof2019:LA_0079"
+    assert (tree.root / clips[0].filename).is_file()
+    assert main(["asvspoof2019", "--root", str(tree.root), "--protocol", "official"]) == 0
+    said = capsys.readouterr().out
+    assert "9 clips in the metadata, 6 of their videos on disk" in said and "speakers: train 1, val 1, test 1" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("LA_0079 LA_T_7 - A01", "train.trn.txt:4: 4 fields, expected SPEAKER"),
+        ("LA_0079 LA_T_7 - A01 genuine", "label 'genuine' is unknown; expected bonafide, spoof"),
+        ("LA_0079 LA_T_7 - - spoof", "bona fide has -, spoof has A01"),
+        ("LA_0079 LA_T_0 - - bonafide", "LA_T_0.flac is listed twice, first at"),
+    ],
+)
+def test_asvspoof_faults_have_lines(tree, capsys, line, message):
+    asvspoof(tree)
+    path = tree.root / "ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm.train.trn.txt"
+    path.write_text(path.read_text() + line + "\n")
+    assert main(["asvspoof2019", "--root", str(tree.root)]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("corpus", CORPORA)
 def test_an_empty_folder_says_what_is_expected(corpus, tree, capsys):
     tree.root.mkdir()

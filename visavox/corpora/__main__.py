@@ -30,6 +30,7 @@ CORPORA = {  # name -> options of its reader, help
     "lavdf": (("metadata",), "LAV-DF: metadata.json or metadata.min.json"),
     "avdeepfake1m": (("metadata",), "AV-Deepfake1M and AV-Deepfake1M++: {train,val}_metadata.json"),
     "kodf": ((), "KoDF: its tables of real and synthesised videos"),
+    "asvspoof2019": ((), "ASVspoof 2019 LA: sound alone, by its protocols"),
     "tmc": (("metadata", "label_map"), "Trusted Media Challenge: filename,label"),
 }
 PROTOCOLS = (
@@ -57,11 +58,12 @@ def make_corpus(arguments: argparse.Namespace) -> str:
     """Split CSV of a known corpus, or only what it would hold; in words."""
     from visavox.corpora.clip import clip_table
     from visavox.corpora.disk import Disk, match
+    from visavox.files import VIDEO_SUFFIXES
     from visavox.splits.protocols import share_out
     from visavox.splits.table import SplitError, label_map
 
-    disk = Disk(arguments.root, arguments.bundles)
     reader = importlib.import_module(f"visavox.corpora.{arguments.corpus}")
+    disk = Disk(arguments.root, arguments.bundles, vars(reader).get("SUFFIXES", VIDEO_SUFFIXES))
     options = {name: getattr(arguments, name) for name in CORPORA[arguments.corpus][0]}
     if "label_map" in options:
         options["label_map"] = label_map(arguments.label_map)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from visavox.files import find_inputs
+from visavox.files import VIDEO_SUFFIXES, find_inputs
 from visavox.preprocessing.manifest import MANIFEST, Manifest
 from visavox.splits.table import SplitError, count_and_first
 
@@ -21,15 +21,16 @@ class Disk:
     Args:
         root: the corpus as downloaded, or None.
         bundles: the folder that crop.py wrote for it, or None.
+        suffixes: of the files below the root that count.
     """
 
-    def __init__(self, root: Path | None, bundles: Path | None):
+    def __init__(self, root: Path | None, bundles: Path | None, suffixes: frozenset[str] = VIDEO_SUFFIXES):
         for folder in (root, bundles):
             if folder is not None and not folder.is_dir():
                 raise SplitError(f"{folder}: no such folder")
         self.root = root
         self.bundle_root = bundles
-        self.videos = _videos(root)
+        self.videos = _videos(root, suffixes)
         self.bundles = (
             sorted(path.relative_to(bundles).as_posix() for path in bundles.rglob("*.npz")) if bundles else []
         )
@@ -126,9 +127,9 @@ def _content(entry: dict) -> str:
     return f"content:{entry['source_sha256'][:32]}" if entry.get("source_sha256") else ""
 
 
-def _videos(root: Path | None) -> dict[str, Path]:
+def _videos(root: Path | None, suffixes: frozenset[str]) -> dict[str, Path]:
     try:
-        return find_inputs(root) if root else {}
+        return find_inputs(root, suffixes) if root else {}
     except FileNotFoundError:  # bundles alone are enough
         return {}
 
