@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import re
 import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +15,7 @@ from visavox.weights import download
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 from visavox.weights.store import WeightsError, resolve
 
 
@@ -36,6 +40,45 @@ def parameters(checkpoint: Any, *, what: str = "checkpoint") -> dict[str, torch.
         )
     prefix = "module." if all(key.startswith("module.") for key in checkpoint) else ""
     return {key.removeprefix(prefix): value for key, value in checkpoint.items()}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Which parameters of a published file went into a network."""
+
+    loaded: int
+    """Parameters and buffers taken over."""
+    unread: tuple[str, ...] = ()
+    """Names of the file that the network has no use for."""
+    fresh: tuple[str, ...] = ()
+    """Names of the network that the file does not fill; they keep the values they had."""
+
+
+def fit(module: nn.Module, state: Mapping[str, torch.Tensor], *, unread: Iterable[str] = (), what: str) -> Fit:
+    """Load parameters strictly: every name and shape of the network has to be met.
+
+    Args:
+        unread: patterns (as of `fnmatch`) of names that `state` may hold beyond the network's.
+
+    Raises:
+        WeightsError: parameters are missing, unknown, or of another shape; the message counts and names them.
+    """
+    own, patterns = module.state_dict(), tuple(unread)
+    missing = [name for name in own if name not in state]
+    beyond = [name for name in state if name not in own]
+    strange = [name for name in beyond if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    differ = [
+        f"{name} {tuple(state[name].shape)}, expected {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if missing or strange or differ:
+        raise WeightsError(
+            f"{what} does not fit {type(module).__name__} of {len(own)} parameters: {len(missing)} missing {missing[:3]}, "
+            f"{len(strange)} unknown {strange[:3]}, {len(differ)} of another shape {differ[:3]}"
+        )
+    module.load_state_dict({name: state[name] for name in own})
+    return Fit(len(own), tuple(beyond))
 
 
 def safe_load(path: str | Path, *, what: str = "checkpoint") -> Any:
