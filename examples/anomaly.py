@@ -173,7 +173,7 @@ def locate_splices(root: Path, detector: Any, *, workers: int) -> dict[str, Any]
     rows = crop.crop_folder(crop.find_inputs(folder), folder / "bundles", settings, workers=workers)
     away = []
     for row, (_, _, start) in zip(rows, tasks, strict=True):
-        steps = detector.step_scores(Bundle.load(folder / "bundles" / row["bundle"]))
+        steps = detector.step_scores(Bundle.load(folder / "bundles" / row.bundle))
         peak = float(steps.times[steps.scores.argmax()])
         away.append(round(max(start - peak, peak - start - SPLICE_SECONDS, 0.0), 2))
     near = float(np.mean(np.array(away) <= TOLERANCE))

@@ -30,9 +30,9 @@ def real_clips(clips: Path, root: Path, *, start: str = "none", seed: int = 0, w
     table = one_clip_of_each(clips)
     settings = config.load(CONFIG, [*SETTINGS, f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}"])
     inputs = {name: clips / name for name in table["file"]}
-    rows = {row["input"]: row for row in crop.crop_folder(inputs, root / "bundles", settings, workers=workers)}
-    table = table[[bool(rows[name]["bundle"]) and rows[name]["status"] == "ok" for name in table["file"]]]
-    table = table.assign(filepath=[f"bundles/{rows[name]['bundle']}" for name in table["file"]])
+    rows = {row.input: row for row in crop.crop_folder(inputs, root / "bundles", settings, workers=workers)}
+    table = table[[bool(rows[name].bundle) and rows[name].status == "ok" for name in table["file"]]]
+    table = table.assign(filepath=[f"bundles/{rows[name].bundle}" for name in table["file"]])
     table = table.sample(frac=1, random_state=seed).reset_index(drop=True)
     found = []
     for fold in range(FOLDS):

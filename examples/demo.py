@@ -16,9 +16,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from visavox.preprocessing.manifest import ManifestRow
 
 IDENTITIES = 48
 CLIPS_PER_IDENTITY = 12
@@ -65,8 +68,8 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
         "best_val_auc": trained["best_val_auc"],
         "epochs": trained["epochs"],
         "clips": len(rows),
-        "crop_ok": sum(row["bundle"] is not None for row in rows),
-        "crop_failed": sum(row["bundle"] is None for row in rows),
+        "crop_ok": sum(row.bundle is not None for row in rows),
+        "crop_failed": sum(row.bundle is None for row in rows),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }
@@ -93,7 +96,7 @@ def make_clips(root: Path, *, seed: int, workers: int) -> Path:
     )
 
 
-def crop_clips(root: Path, *, workers: int) -> list[dict[str, Any]]:
+def crop_clips(root: Path, *, workers: int) -> "list[ManifestRow]":
     from visavox import config
     from visavox.commands import crop
 

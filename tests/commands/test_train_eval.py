@@ -19,6 +19,7 @@ from visavox.bundle import Bundle
 from visavox.commands import evaluate as evaluation
 from visavox.commands import train
 from visavox.detectors import build
+from visavox.evaluation.rows import ScoredRow
 from visavox.evaluation.submission import describe_auc, label_of
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +154,7 @@ def test_auc_when_labels_are_given_and_the_reason_when_not(submission, talking, 
     assert f"AUC: {expected:.4f} over 12 files" in capsys.readouterr().out
     assert [label_of(name, {"a/b.mp4": 1}) for name in ("a/b.mp4", "a/b.npz", "a/c.npz")] == [1, 1, None]
     assert describe_auc([], None).startswith("AUC: not computed, no labels")
-    one_class = [{"filename": "a", "probability": 0.5}]
+    one_class = [ScoredRow("a", 0.5, "ok")]
     assert "needs both classes" in describe_auc(one_class, {"a": 1})
     (tmp_path / "wrong.csv").write_text("filename,label\na.mp4,maybe\n")
     assert evaluation.main([*words, "--labels", str(tmp_path / "wrong.csv")]) == 2
@@ -195,8 +196,8 @@ def test_a_score_that_is_no_number_is_a_failure_of_its_own_row(tmp_path: Path, m
 
     waiting = [evaluation.Prepared(name, tmp_path, make_bundle(), "ok", "", [], {}) for name in ("a", "b")]
     rows = list(evaluation._score(Broken(), waiting, 0.5))
-    assert [(row["status"], row["probability"]) for row in rows] == [("ok", 0.75), ("failed", 0.5)]
-    assert "score_precision=fp32" in rows[1]["reason"]
+    assert [(row.status, row.probability) for row in rows] == [("ok", 0.75), ("failed", 0.5)]
+    assert "score_precision=fp32" in rows[1].reason
 
 
 def test_an_interrupted_evaluation_continues(submission, talking, run, tmp_path: Path, monkeypatch):

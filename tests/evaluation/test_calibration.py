@@ -17,6 +17,8 @@ from visavox.evaluation.calibration import (
     shift_prior,
     sigmoid,
 )
+from visavox.evaluation.rows import ScoredRow
+from visavox.evaluation.submission import write_submission
 
 
 def meant(seed: int = 0, clips: int = 20_000, prior: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +109,13 @@ def test_file_and_back(tmp_path: Path):
 
 def test_rows_of_eval_failures_stay_and_other_checkpoints_are_refused():
     made = Calibration("temperature", {"T": 2.0}, 0.5, 50, 50, checkpoint="abc")
-    rows = [{"probability": 0.9, "status": "ok"}, {"probability": 0.25, "status": "failed"}]
-    scored, failed = apply_to_rows(rows, made, "abc")
-    assert scored == {"probability": pytest.approx(0.75), "raw": 0.9, "status": "ok"}  # odds 9 -> 3
-    assert failed == rows[1]
+    rows = [ScoredRow("a", 0.9, "ok"), ScoredRow("b", 0.25, "failed"), ScoredRow("c", 0.1, "no_audio")]
+    scored, failed, silent = apply_to_rows(rows, made)
+    assert (scored.probability, scored.raw) == (pytest.approx(0.75), 0.9)  # odds 9 -> 3
+    assert failed == rows[1] and silent.raw == 0.1
+    made.require("abc")
     with pytest.raises(CalibrationError, match="fitted for checkpoint abc"):
-        apply_to_rows(rows, made, "other")
+        made.require("other")
 
 
 @pytest.fixture
@@ -145,3 +148,40 @@ def test_only_validation_clips_are_used(files: Path, capsys):
     (files / "split.csv").write_text("filename,label\n0.mp4,1\n")
     assert main(words) == 2
     assert "lacks the column split" in capsys.readouterr().err
+
+
+def as_eval_leaves_them(files: Path, calibration: Calibration, old: bool = False) -> Path:
+    """all.csv again, calibrated, with the details file that eval.py writes; `old` as it was before it held both scores."""
+    lines = (files / "all.csv").read_text().splitlines()[1:]
+    plain = [ScoredRow(name, float(p), "ok") for name, p in (line.split(",") for line in lines)]
+    rows = apply_to_rows(plain, calibration)
+    write_submission(rows, files / "calibrated.csv")
+    text = "".join(json.dumps(row.to_json()) + "\n" for row in (plain if old else rows))
+    (files / "calibrated.details.jsonl").write_text(text)
+    return files / "calibrated.csv"
+
+
+def test_calibrated_scores_are_refused_and_the_raw_ones_beside_them_used_when_asked(files: Path, capsys):
+    words = ["--labels", str(files / "split.csv")]
+    assert main([str(files / "all.csv"), *words]) == 0
+    plain = json.loads((files / "calibration.json").read_text())
+    (files / "calibration.json").unlink()
+    calibrated = as_eval_leaves_them(files, Calibration("temperature", {"T": 3.0}, 0.5, 50, 50))
+    assert main([str(calibrated), *words]) == 2
+    said = capsys.readouterr().err
+    assert "100 of 100 val clips have calibrated scores already, such as 0.mp4" in said and "--raw" in said
+    assert not (files / "calibration.json").exists()
+    assert main([str(calibrated), *words, "--raw"]) == 0
+    again = json.loads((files / "calibration.json").read_text())
+    assert again["parameters"]["T"] == pytest.approx(plain["parameters"]["T"], rel=1e-6)
+    assert main([str(files / "all.csv"), *words, "--raw"]) == 2
+    assert "100 of 100 val clips have no raw score" in capsys.readouterr().err
+
+
+def test_calibrated_scores_of_an_earlier_version_are_seen_by_their_details(files: Path, capsys):
+    words = ["--labels", str(files / "split.csv")]
+    calibrated = as_eval_leaves_them(files, Calibration("temperature", {"T": 3.0}, 0.5, 50, 50), old=True)
+    assert main([str(calibrated), *words]) == 2
+    assert "score them again without --calibration" in capsys.readouterr().err
+    same = as_eval_leaves_them(files, Calibration("none", {}, 0.5, 50, 50), old=True)
+    assert main([str(same), *words]) == 0  # nine digits of a score are the score

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from visavox.config import Config
 from visavox.evaluation.calibration import Calibration
+from visavox.evaluation.rows import ScoredRow, read_details
 from visavox.evaluation.scores import ScoresError, join, of_split
 from visavox.report.__main__ import main
 from visavox.report.build import commit_of, report_run, thumbnail, write_report
@@ -170,12 +171,7 @@ def test_a_run_of_eval_is_reported_with_its_origin(tmp_path: Path, tiny_config: 
     rows = table().query("split == 'test'")
     rows.drop(columns=["probability", "status", "seconds"]).to_csv(tmp_path / "labels.csv", index=False)
     scored = [
-        {
-            "filename": row.filename.replace(".mp4", ".npz"),
-            "probability": row.probability,
-            "status": "ok",
-            "seconds": {},
-        }
+        ScoredRow(row.filename.replace(".mp4", ".npz"), row.probability, "ok", raw=row.probability / 2)
         for row in rows.itertuples()
     ]
     made = report_run(
@@ -190,6 +186,8 @@ def test_a_run_of_eval_is_reported_with_its_origin(tmp_path: Path, tiny_config: 
     assert made["provenance"]["checkpoint_sha256"] == "abc" and made["provenance"]["config"]["frame_num"] == 4
     assert len(made["provenance"]["labels_sha256"]) == 64 and len(made["provenance"]["prep_hash"]) == 16
     assert made["overall"]["n_fake"] == 100  # bundles are found by the names of their videos
+    kept = pd.read_csv(tmp_path / "r/scores.csv")
+    assert kept["raw"].to_numpy() == pytest.approx(kept["probability"].to_numpy() / 2)
     assert re.search(r"auc +0\.\d{4}  \[", capsys.readouterr().out)
 
 
@@ -317,6 +315,10 @@ def test_eval_writes_the_report_and_applies_the_calibration(
     assert evaluation.main([*words, *labels, *calibrated]) == 0
     raw, made = (pd.read_csv(tmp_path / name)["probability"].to_numpy() for name in ("raw.csv", "s.csv"))
     assert made / (1 - made) == pytest.approx((raw / (1 - raw)) ** 2, rel=1e-4)
+    both = list(read_details(tmp_path / "s.csv"))
+    assert [row.raw for row in both] == pytest.approx(raw) and [row.probability for row in both] == pytest.approx(made)
+    assert all(row.identity.checkpoint == sha256_of(checkpoint) for row in both)
+    assert all(row.raw is None for row in read_details(tmp_path / "raw.csv"))
     numbers = json.loads((tmp_path / "r/report.json").read_text())
     assert numbers["provenance"]["checkpoint_sha256"] == sha256_of(checkpoint)
     assert numbers["threshold"]["value"] == 0.4 and numbers["statuses"] == {"ok": 6}

@@ -180,13 +180,13 @@ def videos(tmp_path_factory) -> Path:
 def test_crop_with_an_owner_makes_the_bundles_that_it_makes_without(videos: Path, on_a_gpu, tmp_path: Path):
     inputs = crop.find_inputs(videos)
     rows = crop.crop_folder(inputs, tmp_path, on_a_gpu, workers=2, timeout=120)
-    assert [row["status"] for row in rows] == ["ok"] * len(inputs), rows
+    assert [row.status for row in rows] == ["ok"] * len(inputs), rows
 
     cpu = torch.device("cpu")
     preprocess = Preprocessor(on_a_gpu, tools.build_faces(on_a_gpu, cpu), tools.build_sync(on_a_gpu, cpu))
     for row in rows:
-        made = Bundle.load(tmp_path / row["bundle"])
-        alone = preprocess(inputs[row["input"]])
+        made = Bundle.load(tmp_path / row.bundle)
+        alone = preprocess(inputs[row.input])
         for member in ("faces", "boxes", "landmarks"):
             np.testing.assert_array_equal(getattr(made, member), getattr(alone, member), err_msg=member)
         np.testing.assert_allclose(made.mdist, alone.mdist, rtol=1e-5)
@@ -205,6 +205,6 @@ def test_eval_with_an_owner_gives_the_rows_that_it_gives_without(videos: Path, o
     rows = score_inputs(inputs, Latencies(), on_a_gpu, tmp_path / "scores.csv", **settings)
     cpu = torch.device("cpu")
     preprocess = Preprocessor(on_a_gpu, tools.build_faces(on_a_gpu, cpu), tools.build_sync(on_a_gpu, cpu))
-    alone = [preprocess(inputs[row["filename"]]) for row in rows]
-    assert [row["status"] for row in rows] == ["ok"] * len(inputs), rows
-    np.testing.assert_allclose([row["probability"] for row in rows], Latencies().score(alone), atol=1e-4)
+    alone = [preprocess(inputs[row.filename]) for row in rows]
+    assert [row.status for row in rows] == ["ok"] * len(inputs), rows
+    np.testing.assert_allclose([row.probability for row in rows], Latencies().score(alone), atol=1e-4)

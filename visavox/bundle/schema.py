@@ -18,16 +18,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
+
+from visavox.status import Status
 
 SCHEMA_VERSION = 1
 """Raised when a member of the file changes its meaning."""
 _PARSER = threading.Lock()
 """Held while numpy parses a header: threads that parse Python at once can end in a SystemError (CPython 3.11, see gh-106905)."""
-Status = Literal["ok", "no_audio", "no_face", "too_short", "failed"]
-"""ok · no_audio (scored without sound) · no_face, too_short, failed (no bundle; scored at the stated prior)."""
 
 
 class BundleError(ValueError):

@@ -20,10 +20,11 @@ from typing import Any
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
 from visavox.files import PREVIEW, find_inputs, sha256_of
-from visavox.preprocessing.manifest import MANIFEST, Manifest, bundle_names, sweep
+from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow, bundle_names, sweep
 from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.tools import build, check_weights, gpu_networks
 from visavox.progress import Stopwatch, progress
+from visavox.status import SCORED, Status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,8 +65,8 @@ def crop_folder(
     timeout: float | None = None,
     save_image: bool = False,
     save_avi: bool = False,
-) -> list[dict[str, Any]]:
-    """Crop every input into `output`, keeping sub-folders; rows of the manifest, sorted by input."""
+) -> list[ManifestRow]:
+    """Crop every input into `output`, keeping sub-folders; return the rows of the manifest, sorted by input."""
     from visavox.preprocessing import provenance
     from visavox.workers import pool
 
@@ -78,7 +79,7 @@ def crop_folder(
     ]
     manifest = Manifest(output / MANIFEST)
     rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
-    open_tasks = [task for task in tasks if task.name not in {row["input"] for row in rows}]
+    open_tasks = [task for task in tasks if task.name not in {row.input for row in rows}]
     workers = max(1, min(workers, len(open_tasks)))
     threads = max(1, pool.cores() // workers)
     with gpu_networks(config, bool(open_tasks)) as server, progress("cropping", len(open_tasks)) as advance:
@@ -89,7 +90,7 @@ def crop_folder(
             rows.append(row)
             manifest.append(row)
             advance()
-    rows.sort(key=lambda row: row["input"])
+    rows.sort(key=lambda row: row.input)
     manifest.rewrite(rows)
     return rows
 
@@ -110,14 +111,26 @@ class Task:
     def bundle(self) -> Path:
         return self.output / self.place
 
-    def row(self, status: str, reason: str, seconds: dict[str, float], **more: Any) -> dict[str, Any]:
-        made = self.place.as_posix() if status in ("ok", "no_audio") else None
-        facts = {"input": self.name, "status": status, "reason": reason, "bundle": made, "prep_hash": self.prep_hash}
-        return facts | more | {"seconds": {stage: round(value, 4) for stage, value in seconds.items()}}
+    def row(self, status: Status, reason: str, seconds: dict[str, float], **more: Any) -> ManifestRow:
+        """Return the row of the manifest that says what became of the video.
+
+        Args:
+            seconds: stage -> seconds it took.
+            more: further fields of `ManifestRow`.
+        """
+        return ManifestRow(
+            input=self.name,
+            status=status,
+            reason=reason,
+            bundle=self.place.as_posix() if status in SCORED else None,
+            prep_hash=self.prep_hash,
+            seconds={stage: round(value, 4) for stage, value in seconds.items()},
+            **more,
+        )
 
 
-def crop_task(preprocess: Preprocessor, task: Task) -> dict[str, Any]:
-    """One row of the manifest: kept, made, or why not. Every fault of a video ends here, with its message."""
+def crop_task(preprocess: Preprocessor, task: Task) -> ManifestRow:
+    """Return one row of the manifest: kept, made, or why not. Every fault of a video ends here, with its message."""
     from visavox.bundle import preview
 
     watch = Stopwatch()
@@ -139,7 +152,7 @@ def crop_task(preprocess: Preprocessor, task: Task) -> dict[str, Any]:
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = explain(error)
         return task.row(status, reason, watch.seconds | {"total": watch.total()}, source_sha256=source)
-    notes = bundle.notes.split("\n") if bundle.notes else []
+    notes = tuple(bundle.notes.split("\n")) if bundle.notes else ()
     seconds = watch.seconds | {"total": watch.total()}
     return task.row(bundle.status, "", seconds, source_sha256=source, notes=notes, frames=bundle.track_frames)
 
@@ -157,14 +170,13 @@ def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> str | N
     return stamp.status if (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256) else None
 
 
-def _report(rows: Sequence[dict[str, Any]], output: Path) -> int:
-    counts = Counter(row["status"] for row in rows)
-    lost = [row for row in rows if row["bundle"] is None]
+def _report(rows: Sequence[ManifestRow], output: Path) -> int:
+    counts = Counter(row.status for row in rows)
+    lost = [row for row in rows if row.bundle is None]
     for row in lost:
-        print(f"  {row['status']:9} {row['input']}: {row['reason']}", file=sys.stderr)
-    kept = sum(bool(row.get("kept")) for row in rows)
+        print(f"  {row.status:9} {row.input}: {row.reason}", file=sys.stderr)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    print(f"{len(rows)} inputs: {summary}; {kept} kept from before; {output / MANIFEST}")
+    print(f"{len(rows)} inputs: {summary}; {sum(row.kept for row in rows)} kept from before; {output / MANIFEST}")
     return 1 if lost else 0
 
 

@@ -13,7 +13,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import groupby
@@ -21,13 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visavox.config import Config
+from visavox.evaluation.rows import Identity, ScoredRow
 from visavox.evaluation.submission import Details, describe_auc, fingerprint, read_labels, write_submission
 from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, sha256_of
 from visavox.progress import Stopwatch, progress
+from visavox.status import Status
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
     from visavox.detectors.base import Scorer
+    from visavox.evaluation.calibration import Calibration
     from visavox.preprocessing.budget import Planner
     from visavox.workers.gpu_server import Address
 
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_logging()
         from visavox.compute import resolve_device, scoring_context, scoring_dtype
         from visavox.detectors.build import load
-        from visavox.evaluation.calibration import Calibration, apply_to_rows
+        from visavox.evaluation.calibration import Calibration
         from visavox.preprocessing.tools import check_weights
         from visavox.report.build import report_run
         from visavox.splits.table import label_map
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         detector.to(resolve_device(detector.config.device))
         check_weights(detector.config)
         checkpoint = sha256_of(arguments.checkpoint)
+        if calibration:
+            calibration.require(checkpoint)
         dtype = scoring_dtype(detector.config.score_precision, detector.device)
         detector.fold(dtype)
         with scoring_context(dtype, detector.device):
@@ -68,9 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 timeout=arguments.timeout,
                 any_bundles=arguments.any_bundles,
                 time_budget=arguments.time_budget,
+                calibration=calibration,
             )
-        if calibration:
-            rows = apply_to_rows(rows, calibration, checkpoint)
         write_submission(rows, arguments.output, COLUMNS[arguments.format])
         if arguments.report:
             report_run(
@@ -106,23 +110,33 @@ def score_inputs(
     timeout: float | None = None,
     any_bundles: bool = False,
     time_budget: float | None = None,
-) -> list[dict[str, Any]]:
+    calibration: "Calibration | None" = None,
+) -> list[ScoredRow]:
     """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
 
     Args:
         inputs: name -> path of videos and bundles.
         config: the settings that the scorer's bundles are made with.
-        identity: names the scorer; rows of an interrupted run count only if theirs is the same.
+        identity: names the scorer, such as the sha256 of its checkpoint; rows of an interrupted run count only if theirs
+            is the same.
         any_bundles: also score bundles made with other settings.
         time_budget: seconds that a video may take; see `visavox.preprocessing.budget`.
+        calibration: maps the scores of the network to those of the rows, which keep both.
     """
+    from visavox.evaluation.calibration import apply_to_rows
     from visavox.preprocessing.budget import Planner
     from visavox.preprocessing.provenance import prep_hash
     from visavox.preprocessing.tools import gpu_networks
     from visavox.workers import pool
 
-    seen = f"{prep_hash(config)}:{config.trim_silence}:{config.detector.model_dump_json()}:{time_budget}"
-    details = Details(output, identity=f"{identity}:{seen}", keep=config.save_details)
+    same = Identity(
+        checkpoint=identity,
+        prep_hash=prep_hash(config),
+        trim_silence=config.trim_silence,
+        detector=config.detector.model_dump(mode="json"),
+        time_budget=time_budget,
+    )
+    details = Details(output, identity=same, keep=config.save_details)
     rows = details.earlier(inputs)
     tasks = [(name, path) for name, path in inputs.items() if name not in rows]
     workers = max(1, min(workers, len(tasks)))
@@ -131,10 +145,9 @@ def score_inputs(
     work = partial(_bundle_of, lean, None if any_bundles else prep_hash(config))
     waiting: list[Prepared] = []
 
-    def finish(some: list[dict[str, Any]]) -> None:
+    def finish(some: Iterable[ScoredRow]) -> None:
         for row in some:
-            rows[row["filename"]] = row
-            details.append(row)
+            rows[row.filename] = details.append(row)
             advance()
 
     with gpu_networks(config, bool(tasks)) as server, progress("scoring", len(tasks)) as advance:
@@ -152,8 +165,11 @@ def score_inputs(
                     finish(_score(scorer, waiting, config.failure_prior))
                     waiting = []
         finish(_score(scorer, waiting, config.failure_prior))
-    details.close()
-    return [rows[name] for name in sorted(rows)]
+    ordered = [rows[name] for name in sorted(rows)]
+    if calibration:
+        ordered = apply_to_rows(ordered, calibration)
+    details.close(ordered)
+    return ordered
 
 
 class Prepared(NamedTuple):
@@ -162,7 +178,7 @@ class Prepared(NamedTuple):
     name: str
     path: Path
     bundle: "Bundle | None"
-    status: str
+    status: Status
     reason: str
     notes: list[str]
     seconds: dict[str, float]
@@ -209,7 +225,7 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
     return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
 
 
-def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[dict[str, Any]]:
+def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
     """Rows of a batch, those that see equally many faces together."""
 
     def faces(prepared: Prepared) -> int:
@@ -220,7 +236,7 @@ def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Itera
         yield from _score_alike(scorer.seeing(count) if fewer else scorer, list(some), prior)
 
 
-def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[dict[str, Any]]:
+def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
     """Rows of a batch; if the batch does not score, of its clips one by one, so that each fault stays its own."""
     watch = Stopwatch()
     try:
@@ -240,28 +256,29 @@ def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) ->
             yield _row(prepared._replace(status="failed", reason=reason), prior, 0.0)
 
 
-def _row(prepared: Prepared, probability: float, scoring: float) -> dict[str, Any]:
+def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
     seconds = prepared.seconds | ({"score": scoring} if scoring else {})
-    row = {
-        "filename": prepared.name,
-        "probability": probability,
-        "status": prepared.status,
-        "reason": prepared.reason,
-        "notes": prepared.notes,
-        "seconds": {stage: round(value, 4) for stage, value in seconds.items()},
-        "file": fingerprint(prepared.path),
-    }
+    budget = None
     if prepared.budget:
         met = prepared.seconds.get("total", 0.0) + scoring <= prepared.budget["seconds"]
-        row["budget"] = prepared.budget | {"met": met}
-    return row
+        budget = prepared.budget | {"met": met}
+    return ScoredRow(
+        filename=prepared.name,
+        probability=probability,
+        status=prepared.status,
+        reason=prepared.reason,
+        notes=tuple(prepared.notes),
+        seconds={stage: round(value, 4) for stage, value in seconds.items()},
+        file=fingerprint(prepared.path),
+        budget=budget,
+    )
 
 
-def _report(rows: Sequence[dict[str, Any]], output: Path) -> None:
-    lost = [row for row in rows if row["status"] not in ("ok", "no_audio")]
+def _report(rows: Sequence[ScoredRow], output: Path) -> None:
+    lost = [row for row in rows if not row.scored]
     for row in lost:
-        print(f"  {row['status']:9} {row['filename']}: {row['reason']}", file=sys.stderr)
-    silent = sum(row["status"] == "no_audio" for row in rows)
+        print(f"  {row.status:9} {row.filename}: {row.reason}", file=sys.stderr)
+    silent = sum(row.status == "no_audio" for row in rows)
     print(
         f"{len(rows)} files: {len(rows) - len(lost)} scored ({silent} without audio), {len(lost)} at the prior; {output}"
     )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from visavox.files import VIDEO_SUFFIXES, find_inputs
-from visavox.preprocessing.manifest import MANIFEST, Manifest
+from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow
 from visavox.splits.table import SplitError, count_and_first
 
 
@@ -107,24 +107,24 @@ def match(rows: pd.DataFrame, disk: Disk, key: Callable[[str], str]) -> tuple[pd
         videos=sum(video is not None for video, _ in found),
         absent=[name for name, (video, bundle) in zip(rows["filename"], found) if not video and not bundle],
         uncut=uncut if disk.bundle_root else [],
-        reasons=Counter(disk.manifest[video]["status"] for video in uncut if video in disk.manifest),
+        reasons=Counter(disk.manifest[video].status for video in uncut if video in disk.manifest),
         unknown=[name for name in disk.videos if name not in known],
     )
-    inputs = {row["bundle"]: row for row in disk.manifest.values() if row["bundle"]}
+    made = {row.bundle: row for row in disk.manifest.values() if row.bundle}
     rows = rows.assign(
         filename=[
-            video or inputs.get(bundle, {}).get("input") or name
+            video or (made[bundle].input if bundle in made else name)
             for name, (video, bundle) in zip(rows["filename"], found)
         ],
         bundle=[bundle for _, bundle in found],
-        content=[_content(inputs.get(bundle, {})) for _, bundle in found],
+        content=[_content(made.get(bundle)) for _, bundle in found],
     )
     return rows, missing
 
 
-def _content(entry: dict) -> str:
-    """Name of a file's content, half of its sha256: what two copies under different names have in common."""
-    return f"content:{entry['source_sha256'][:32]}" if entry.get("source_sha256") else ""
+def _content(row: ManifestRow | None) -> str:
+    """Return a name for a file's content, half of its sha256: what two copies under different names have in common."""
+    return f"content:{row.source_sha256[:32]}" if row and row.source_sha256 else ""
 
 
 def _videos(root: Path | None, suffixes: frozenset[str]) -> dict[str, Path]:

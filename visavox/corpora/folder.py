@@ -157,4 +157,4 @@ def _names(text: str) -> list[str]:
 
 def _sources(root: Path) -> dict[str, str]:
     """Bundle below root -> name of its video, as far as crop.py's manifest tells."""
-    return {row["bundle"]: row["input"] for row in Manifest(root / MANIFEST).rows.values() if row["bundle"]}
+    return {row.bundle: row.input for row in Manifest(root / MANIFEST).rows.values() if row.bundle}

@@ -21,9 +21,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+
+from visavox.evaluation.rows import ScoredRow
+from visavox.status import SCORED
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Method = Literal["temperature", "platt", "isotonic", "none"]
 Objective = Literal["nll", "brier"]
@@ -72,6 +78,21 @@ class Calibration:
         if self.target_prior is None:
             return calibrated
         return shift_prior(calibrated, self.n_fake / (self.n_fake + self.n_real), self.target_prior)
+
+    def require(self, checkpoint: str) -> None:
+        """Refuse scores of another checkpoint than the one it was fitted for; one without a checkpoint fits any.
+
+        Args:
+            checkpoint: sha256 of the checkpoint that gives the scores.
+
+        Raises:
+            CalibrationError: the calibration belongs to another checkpoint.
+        """
+        if self.checkpoint and self.checkpoint != checkpoint:
+            raise CalibrationError(
+                f"the calibration was fitted for checkpoint {self.checkpoint[:12]}, this is {checkpoint[:12]}; "
+                "fit it again with `visavox calibrate`"
+            )
 
     def line(self) -> tuple[float, float] | None:
         """a and b of logit(p') = a logit(p) + b; None where the map is no such line."""
@@ -188,25 +209,12 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
     return expit(z)
 
 
-def apply_to_rows(rows: Sequence[dict[str, Any]], calibration: Calibration, checkpoint: str) -> list[dict[str, Any]]:
-    """Rows of eval.py with calibrated probabilities and the raw ones as `raw`; rows at the failure prior stay.
-
-    Args:
-        checkpoint: sha256 of the checkpoint that gave the scores.
-
-    Raises:
-        CalibrationError: the calibration belongs to another checkpoint.
-    """
-    if calibration.checkpoint and calibration.checkpoint != checkpoint:
-        raise CalibrationError(
-            f"the calibration was fitted for checkpoint {calibration.checkpoint[:12]}, this is {checkpoint[:12]}; "
-            "fit it again with `visavox calibrate`"
-        )
-    scored = [row["status"] in ("ok", "no_audio") for row in rows]
-    calibrated = calibration(np.array([row["probability"] for row in rows], np.float64)) if rows else []
+def apply_to_rows(rows: Sequence[ScoredRow], calibration: Calibration) -> list[ScoredRow]:
+    """Return the rows with calibrated probabilities and the raw ones as `raw`; rows at the failure prior stay."""
+    calibrated = calibration(np.array([row.probability for row in rows], np.float64)) if rows else []
     return [
-        row | {"probability": float(p), "raw": row["probability"]} if good else row
-        for row, p, good in zip(rows, calibrated, scored)
+        replace(row, probability=float(p), raw=row.probability) if row.scored else row
+        for row, p in zip(rows, calibrated)
     ]
 
 
@@ -293,7 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fit_files(arguments: argparse.Namespace) -> Calibration:
-    from visavox.evaluation.scores import join
+    from visavox.evaluation.scores import already_calibrated, join
     from visavox.files import sha256_of
 
     rows = join(arguments.scores, arguments.labels)
@@ -301,21 +309,41 @@ def _fit_files(arguments: argparse.Namespace) -> Calibration:
         raise CalibrationError(
             f"{arguments.labels}: lacks the column split; calibration is fitted on split=val only, give the split CSV"
         )
-    rows = rows[(rows["split"] == "val") & rows["status"].isin(["ok", "no_audio", ""])]
+    rows = rows[(rows["split"] == "val") & rows["status"].isin([*SCORED, ""])]
     if not len(rows):
         raise CalibrationError(
             f"{arguments.scores}: none of its clips is a val clip of {arguments.labels}; score those too"
         )
-    raw = rows["raw"].fillna(rows["probability"]) if "raw" in rows else rows["probability"]
+    raw = _raw_scores(rows, already_calibrated(rows, arguments.scores), arguments)
     return fit(
         rows["label"].to_numpy(),
-        raw.to_numpy(),
+        raw,
         arguments.method,
         objective=arguments.objective,
         target_prior=arguments.prior,
         checkpoint=sha256_of(arguments.checkpoint) if arguments.checkpoint else "",
         clips=list(rows["filename"]),
     )
+
+
+def _raw_scores(rows: "pd.DataFrame", calibrated: np.ndarray, arguments: argparse.Namespace) -> np.ndarray:
+    """Return the scores to fit on, (N,): those of the network itself, never calibrated ones."""
+    probability = rows["probability"].to_numpy()
+    raw = rows["raw"].to_numpy() if "raw" in rows else np.full(len(rows), np.nan)
+    if arguments.raw:
+        if np.isnan(raw).any():
+            raise CalibrationError(
+                f"{arguments.scores}: --raw, but {np.isnan(raw).sum()} of {len(rows)} val clips have no raw score in it nor "
+                "in its details file; score them again without --calibration"
+            )
+        return raw
+    if calibrated.any():
+        cure = "with --raw the raw ones beside them are used" if not np.isnan(raw[calibrated]).any() else ""
+        raise CalibrationError(
+            f"{arguments.scores}: {calibrated.sum()} of {len(rows)} val clips have calibrated scores already, such as "
+            f"{rows['filename'].iloc[int(calibrated.argmax())]}; {cure or 'score them again without --calibration'}"
+        )
+    return probability
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -327,6 +355,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--method", choices=get_args(Method), default="temperature")
     parser.add_argument(
         "--objective", choices=get_args(Objective), default="nll", help="what the temperature minimises (default nll)"
+    )
+    parser.add_argument(
+        "--raw",
+        action="store_true",
+        help="the scores are calibrated already: fit on the raw ones that stand beside them",
     )
     parser.add_argument("--prior", type=float, help="share of fakes where the scores will be used")
     parser.add_argument("--checkpoint", type=Path, help="the checkpoint that gave the scores; its sha256 is kept")

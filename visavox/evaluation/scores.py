@@ -1,18 +1,21 @@
 """Score files and labels, joined to one table: what every report, comparison and calibration starts from."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from visavox.evaluation.rows import read_details
 from visavox.splits.table import LABELS
 
 GROUP_COLUMNS = ("group", "identity", "source", "speaker")
 """Columns that say whose clip it is; the first one that is there groups the bootstrap."""
+
+
+SAME = 1e-8
+"""Scores that differ by no more are one: a submission is written with nine digits."""
 
 
 class ScoresError(ValueError):
@@ -52,31 +55,46 @@ def join(
 
 
 def read_scores(path: Path) -> pd.DataFrame:
-    """filename, probability and, from the details file beside it, status, seconds (dict) and raw where there are any."""
+    """Read a score file and the details file that eval.py wrote beside it.
+
+    Returns:
+        filename, probability, status ("" where unknown), seconds (dict), and raw where scores were calibrated: P(fake)
+        before the calibration, NaN for clips that were not scored.
+
+    Raises:
+        ScoresError: a column is missing, a score is unreadable, a file has two rows, or the details are those of other scores.
+    """
     table = _read_csv(path)
     if "probability" not in table and "label" in table:
         table = table.rename(columns={"label": "probability"})
     _require(table, ("filename", "probability"), path)
-    numbers = pd.to_numeric(table["probability"], errors="coerce")
-    wrong = table.index[~numbers.between(0, 1)]
-    if len(wrong):
-        raise ScoresError(f"{path}:{wrong[0] + 2}: probability is {table['probability'][wrong[0]]!r}, expected 0 to 1")
+    table["probability"] = _as_scores(table["probability"], path)
     if table["filename"].duplicated().any():
         raise ScoresError(f"{path}: {table['filename'][table['filename'].duplicated()].iloc[0]} has two rows; keep one")
-    table["probability"] = numbers
-    details = {row["filename"]: row for row in read_details(path)}
+    details = {row.filename.strip(): row for row in read_details(path)}
+    rows = [details.get(name) for name in table["filename"]]
     if "status" not in table:
-        table["status"] = [details.get(name, {}).get("status", "") for name in table["filename"]]
-    table["seconds"] = [details.get(name, {}).get("seconds", {}) for name in table["filename"]]
+        table["status"] = [row.status if row else "" for row in rows]
+    table["seconds"] = [row.seconds if row else {} for row in rows]
+    if "raw" in table:
+        given = table["raw"] != ""
+        table["raw"] = _as_scores(table["raw"][given], path, "raw").reindex(table.index)
+    elif any(row and row.raw is not None for row in rows):
+        table["raw"] = [row.raw if row and row.raw is not None else np.nan for row in rows]
     return table
 
 
-def read_details(scores: Path) -> Iterator[dict[str, Any]]:
-    """The rows of the details file that eval.py writes beside a submission, none if there is none."""
-    path = scores.with_name(f"{scores.stem}.details.jsonl")
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+def already_calibrated(table: pd.DataFrame, scores: Path) -> np.ndarray:
+    """Return which clips of `read_scores`, (N,) bool, have a calibrated score.
+
+    The details file tells: it holds the raw score beside the calibrated one, or, written by an earlier version, the raw
+    one alone, which then is not that of the score file.
+    """
+    own = {row.filename.strip(): row.probability for row in read_details(scores)}
+    other = np.array(
+        [abs(own.get(name, p) - p) > SAME for name, p in zip(table["filename"], table["probability"])], bool
+    )
+    return other | table["raw"].notna().to_numpy() if "raw" in table else other
 
 
 def read_labels(path: Path, label_map: dict[str, int] = LABELS) -> pd.DataFrame:
@@ -155,6 +173,14 @@ def _as_labels(cells: pd.Series, path: Path, label_map: dict[str, int]) -> list[
         line = values.index(None)
         raise ScoresError(f"{path}:{line + 2}: label is {cells.iloc[line]!r}, expected one of {', '.join(label_map)}")
     return values
+
+
+def _as_scores(cells: pd.Series, path: Path, column: str = "probability") -> pd.Series:
+    numbers = pd.to_numeric(cells, errors="coerce")
+    wrong = cells.index[~numbers.between(0, 1)]
+    if len(wrong):
+        raise ScoresError(f"{path}:{wrong[0] + 2}: {column} is {cells[wrong[0]]!r}, expected 0 to 1")
+    return numbers
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -8,21 +8,26 @@ import csv
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from visavox.evaluation.rows import Identity, ScoredRow, details_path
 from visavox.files import VIDEO_SUFFIXES
 
 
-def write_submission(rows: Sequence[dict[str, Any]], output: Path, column: str = "probability") -> None:
-    """`filename,probability`, beside and then renamed."""
+def write_submission(rows: Sequence[ScoredRow], output: Path, column: str = "probability") -> None:
+    """Write `filename,probability` to a file beside OUTPUT, then rename it.
+
+    Args:
+        column: name of the second column.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     beside = output.with_name(f"{output.name}.{os.getpid()}.part")
     try:
         with beside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["filename", column])
-            writer.writerows([row["filename"], f"{row['probability']:.9g}"] for row in rows)
+            writer.writerows([row.filename, f"{row.probability:.9g}"] for row in rows)
         beside.replace(output)
     finally:
         beside.unlink(missing_ok=True)
@@ -50,15 +55,17 @@ def read_labels(path: Path, known: dict[str, int]) -> dict[str, int]:
     return labels
 
 
-def describe_auc(rows: Sequence[dict[str, Any]], labels: dict[str, int] | None) -> str:
+def describe_auc(rows: Sequence[ScoredRow], labels: dict[str, int] | None) -> str:
     """One line: ROC AUC over every labelled row, failures at the prior included; or why there is none."""
     from visavox.evaluation.metrics import auc
 
     if labels is None:
         return "AUC: not computed, no labels were given (--labels CSV with filename,label)"
-    matched = [(label, row["probability"]) for row in rows if (label := label_of(row["filename"], labels)) is not None]
+    matched = [(label, row.probability) for row in rows if (label := label_of(row.filename, labels)) is not None]
     if not matched:
-        return f"AUC: not computed, none of the {len(rows)} files is named in the labels; first file: {rows[0]['filename']}"
+        return (
+            f"AUC: not computed, none of the {len(rows)} files is named in the labels; first file: {rows[0].filename}"
+        )
     try:
         value = auc(*zip(*matched))
     except ValueError as error:
@@ -78,47 +85,51 @@ def label_of(name: str, labels: dict[str, int]) -> int | None:
 class Details:
     """OUTPUT.details.jsonl, one line per input; `.part` while the run goes on, so that a killed run continues."""
 
-    def __init__(self, output: Path, *, identity: str, keep: bool):
-        self.path = output.with_name(f"{output.stem}.details.jsonl")
+    def __init__(self, output: Path, *, identity: Identity, keep: bool):
+        self.path = details_path(output)
         self.part = self.path.with_name(f"{self.path.name}.part")
         self.identity, self.keep = identity, keep
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        self.rows: dict[str, dict[str, Any]] = {}
 
-    def earlier(self, inputs: dict[str, Path]) -> dict[str, dict[str, Any]]:
-        """Rows of an interrupted run with the same scorer, of files that have not changed since."""
+    def earlier(self, inputs: dict[str, Path]) -> dict[str, ScoredRow]:
+        """Return the rows of an interrupted run with the same scorer, of files that have not changed since."""
+        rows: dict[str, ScoredRow] = {}
         lines = self.part.read_text(encoding="utf-8").splitlines() if self.part.is_file() else []
         for line in lines:
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the line that was being written when the run was killed
+                row = ScoredRow.from_json(json.loads(line))
+            except (ValueError, AttributeError, TypeError):  # the line that was being written when the run was killed
                 continue
-            path = inputs.get(row["filename"])
-            if path and row["identity"] == self.identity and row["file"] == fingerprint(path):
-                self.rows[row["filename"]] = row
-        self.part.write_text("".join(json.dumps(row) + "\n" for row in self.rows.values()), encoding="utf-8")
-        return dict(self.rows)
+            path = inputs.get(row.filename)
+            if path and row.identity == self.identity and row.file == fingerprint(path):
+                rows[row.filename] = row
+        self.part.write_text("".join(_line(row) for row in rows.values()), encoding="utf-8")
+        return rows
 
-    def append(self, row: dict[str, Any]) -> None:
-        row["identity"] = self.identity
-        self.rows[row["filename"]] = row
+    def append(self, row: ScoredRow) -> ScoredRow:
+        """Write a row at the end of the file and return it as it stands there, with its identity."""
+        row = replace(row, identity=self.identity)
         with self.part.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(_line(row))
+        return row
 
-    def close(self) -> None:
+    def close(self, rows: Sequence[ScoredRow]) -> None:
+        """Put the file of the finished run, `rows`, in place of the one that was appended to; or remove it."""
         if not self.keep:
             self.part.unlink()
             return
-        self.part.write_text(
-            "".join(json.dumps(self.rows[name]) + "\n" for name in sorted(self.rows)), encoding="utf-8"
-        )
+        self.part.write_text("".join(map(_line, rows)), encoding="utf-8")
         self.part.replace(self.path)
 
 
-def fingerprint(path: Path) -> list[int]:
-    """Size and time of change: enough to see that a file is not the one scored before."""
+def _line(row: ScoredRow) -> str:
+    return json.dumps(row.to_json()) + "\n"
+
+
+def fingerprint(path: Path) -> tuple[int, ...]:
+    """Return size in bytes and time of change in ns: enough to see that a file is not the one scored before."""
     try:
         stat = path.stat()
     except OSError:
-        return []
-    return [stat.st_size, stat.st_mtime_ns]
+        return ()
+    return stat.st_size, stat.st_mtime_ns

@@ -4,17 +4,19 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from visavox.files import sha256_of
+from visavox.status import Status
 
 MANIFEST = "manifest.jsonl"
 
 
 def bundle_names(inputs: dict[str, Path]) -> list[Path]:
-    """Where each bundle goes below the output folder: video.mp4 -> video.npz, or video.mp4.npz beside a video.avi."""
+    """Return where each bundle goes below the output folder: video.mp4 -> video.npz, or video.mp4.npz beside a video.avi."""
     stems = Counter(str(Path(name).with_suffix("")) for name in inputs)
     return [
         Path(f"{name}.npz") if stems[str(Path(name).with_suffix(""))] > 1 else Path(name).with_suffix(".npz")
@@ -22,36 +24,90 @@ def bundle_names(inputs: dict[str, Path]) -> list[Path]:
     ]
 
 
+@dataclass(frozen=True)
+class ManifestRow:
+    """What became of one video."""
+
+    input: str
+    """Path below the folder of the videos, with forward slashes."""
+    status: Status
+    """What became of it."""
+    reason: str = ""
+    """Why there is no bundle, for people; empty where there is one."""
+    bundle: str | None = None
+    """Path of the bundle below the manifest's folder, None where there is none."""
+    prep_hash: str = ""
+    """Of the settings it was cropped with."""
+    source_sha256: str | None = None
+    """sha256 of the video; None where it could not be read."""
+    kept: bool = False
+    """Whether the bundle is that of an earlier run."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about the video, for people."""
+    frames: int | None = None
+    """Frames of the face track; None where nothing was made."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage -> seconds it took."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as the manifest holds it, without what a video that was kept or lost does not have."""
+        row = asdict(self)
+        absent = [] if self.kept else ["kept"]
+        absent += ["notes", "frames"] if self.frames is None else []
+        return {name: value for name, value in row.items() if name not in absent}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row of a manifest, also one of an earlier version or of another program; unknown keys are left out.
+
+        A row without a status has that of its bundle: ok, or failed where there is none.
+
+        Raises:
+            ValueError: it is no row, or names no input.
+        """
+        if not isinstance(row, Mapping):
+            raise ValueError(f"a row is an object, found {type(row).__name__}")
+        row = {"status": "ok" if row.get("bundle") else "failed", **row}
+        values = {each.name: row[each.name] for each in fields(cls) if each.name in row}
+        values["notes"] = tuple(values.get("notes", ()))
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ValueError(str(error).partition(" ")[2]) from None
+
+
 class Manifest:
     """One JSON line per input; appended to while the work goes on, rewritten sorted at the end."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.rows = {row["input"]: row for row in self._read()}
+        self.rows = {row.input: row for row in self._read()}
 
-    def settled(self, name: str, path: Path, prep_hash: str) -> dict[str, Any] | None:
-        """The earlier row of a video that cannot give a bundle, if neither it nor the settings have changed."""
+    def settled(self, name: str, path: Path, prep_hash: str) -> ManifestRow | None:
+        """Return the earlier row of a video that cannot give a bundle, if neither it nor the settings have changed."""
         row = self.rows.get(name)
-        if row is None or row["status"] not in ("no_face", "too_short") or row["prep_hash"] != prep_hash:
+        if row is None or row.status not in ("no_face", "too_short") or row.prep_hash != prep_hash:
             return None
-        return row if path.is_file() and sha256_of(path) == row["source_sha256"] else None
+        return row if path.is_file() and sha256_of(path) == row.source_sha256 else None
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: ManifestRow) -> None:
+        """Write a row at the end of the file."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row.to_json()) + "\n")
 
-    def rewrite(self, rows: Iterable[dict[str, Any]]) -> None:
+    def rewrite(self, rows: Iterable[ManifestRow]) -> None:
+        """Write the file anew with these rows, beside and then renamed."""
         beside = self.path.with_suffix(f".{os.getpid()}.part")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        beside.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows), encoding="utf-8")
         beside.replace(self.path)
 
-    def _read(self) -> Iterator[dict[str, Any]]:
+    def _read(self) -> Iterator[ManifestRow]:
         if not self.path.is_file():
             return
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:  # the line that was being written when an earlier run was killed
+                yield ManifestRow.from_json(json.loads(line))
+            except ValueError:  # the line that was being written when an earlier run was killed
                 continue
 
 

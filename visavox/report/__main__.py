@@ -28,16 +28,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make(arguments: argparse.Namespace) -> int:
     from visavox.evaluation.calibration import Calibration
-    from visavox.evaluation.scores import read_details, read_labels
+    from visavox.evaluation.rows import read_details
+    from visavox.evaluation.scores import read_labels
     from visavox.files import VIDEO_SUFFIXES, find_inputs, sha256_of
     from visavox.report.build import describe, write_report
     from visavox.splits.table import label_map
 
     rows = _rows(arguments.scores, arguments)
     inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"}) if arguments.input else {}
-    scorer = next((row.get("identity", "") for row in read_details(arguments.scores)), "")
-    checkpoint, prep_hash, *_ = [*scorer.split(":"), "", ""]
-    origin = {"scores": str(arguments.scores), "checkpoint_sha256": checkpoint, "prep_hash": prep_hash}
+    origin = {"scores": str(arguments.scores)}
+    scorer = next((row.identity for row in read_details(arguments.scores)), None)
+    if scorer:
+        origin |= {"checkpoint_sha256": scorer.checkpoint, "prep_hash": scorer.prep_hash}
     if arguments.labels:
         origin |= {"labels": str(arguments.labels), "labels_sha256": sha256_of(arguments.labels)}
     numbers = write_report(

@@ -8,6 +8,7 @@ import pandas as pd
 
 from visavox.evaluation.intervals import FEW_GROUPS, RESAMPLES, Estimate, estimate, polarity_warning
 from visavox.evaluation.scores import groups_of
+from visavox.status import SCORED
 
 BREAKDOWNS = ("corpus", "method", "kind", "category", "quality", "gender", "race", "audio_label", "video_label")
 """Columns that split a report into parts."""
@@ -142,7 +143,7 @@ def warnings_of(rows: pd.DataFrame, overall: dict[str, Any], group_column: str) 
         said.append(
             f"{overall['groups']} identity groups ({group_column}); with fewer than {FEW_GROUPS} an interval is a rough guess"
         )
-    lost = ~rows["status"].isin(["ok", "no_audio", ""])
+    lost = ~rows["status"].isin([*SCORED, ""])
     if lost.any():
         said.append(f"{int(lost.sum())} of {len(rows)} clips could not be scored and stand at the failure prior")
     return [text for text in said if text]

@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from visavox.config import Config
     from visavox.evaluation.calibration import Calibration
+    from visavox.evaluation.rows import ScoredRow
 
 THUMBNAIL = 128
 """Pixels of a face in the list of worst errors."""
@@ -86,7 +87,7 @@ def write_report(
 
 
 def report_run(
-    rows: list[dict[str, Any]],
+    rows: "Sequence[ScoredRow]",
     labels: Path,
     folder: Path,
     *,
@@ -99,7 +100,7 @@ def report_run(
     """The report of a run of eval.py, printed in short; returns its numbers.
 
     Args:
-        rows: as eval.py makes them: filename, probability, status, seconds, ...
+        rows: as `visavox.commands.evaluate.score_inputs` gives them.
         labels: CSV with filename,label and the columns of the parts.
         inputs: file name -> the video or bundle it was scored from.
         checkpoint: sha256 of the checkpoint.
@@ -113,7 +114,9 @@ def report_run(
     from visavox.splits.table import LABELS
 
     known = read_labels(labels, label_map or LABELS)
-    scored = pd.DataFrame(rows)[["filename", "probability", "status", "seconds"]]
+    columns = ["filename", "probability", "status", "seconds"]
+    columns += ["raw"] if any(row.raw is not None for row in rows) else []
+    scored = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in columns})
     numbers = write_report(
         look_up(scored, known, labels),
         folder,
@@ -249,6 +252,6 @@ def _note(row: Any) -> str:
 
 
 def _csv(rows: "pd.DataFrame") -> bytes:
-    first = [name for name in ("filename", "probability", "label", "status", "split") if name in rows]
+    first = [name for name in ("filename", "probability", "raw", "label", "status", "split") if name in rows]
     others = [name for name in rows if name not in (*first, "seconds", "path")]
     return rows[[*first, *others]].to_csv(index=False, lineterminator="\n", float_format="%.12g").encode()

@@ -1,0 +1,8 @@
+"""What became of an input, in the words that manifests, details files, bundles and reports share."""
+
+from typing import Literal
+
+Status = Literal["ok", "no_audio", "no_face", "too_short", "failed"]
+"""ok · no_audio (scored without sound) · no_face, too_short, failed (no bundle; scored at the stated prior)."""
+SCORED: tuple[Status, ...] = ("ok", "no_audio")
+"""Outcomes that leave a bundle and a score of the network's own; the others get the stated prior."""
