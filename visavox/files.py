@@ -1,8 +1,10 @@
-"""The videos of a folder: their names, where their bundles go, and the manifest that says what became of each."""
+"""Files: the videos of a folder and their names, hashes, and writing that leaves no half files."""
 
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -42,6 +44,72 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+@contextmanager
+def replacing(path: str | Path, ending: str = "") -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends without an error.
+
+    A reader sees the old file or the new one, never half of it, and a process that is killed leaves `path` as it was; what it was
+    writing is removed by `sweep`. Makes the folder where there is none.
+
+    Args:
+        ending: for writers that choose a format by the name's ending, such as `.avi`.
+
+    Raises:
+        OSError: the file could not be written; the message names `path` and says what to do.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}.part{ending}")
+    try:
+        yield beside
+        _to_disk(beside)
+        beside.replace(path)
+        _to_disk(path.parent)
+    except OSError as error:
+        if error.filename not in (None, str(beside), os.fspath(beside)) or error.strerror is None:
+            raise
+        raise OSError(
+            error.errno,
+            f"{path} could not be written ({error.strerror}); free some space and resume, or choose another place",
+        ) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(output: Path) -> None:
+    """Remove what killed processes were writing below a folder: files of `replacing` whose process is gone."""
+    for part in output.rglob("*.part*"):
+        written_by = re.search(r"\.(\d+)\.part(\.\w+)?$", part.name)
+        if written_by and not is_alive(int(written_by[1])):
+            part.unlink(missing_ok=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process still runs; one that ended and waits to be collected (a zombie) does not."""
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return False
+    except OSError:  # no such process, or no /proc on this system
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def sha256_of(path: Path) -> str:
+    """Return the hex sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,6 @@ A measure is flagged when its AUC, in either direction, reaches --limit (0.6; a 
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 
 from visavox.audit.measures import LIMIT, Finding, audit_split
 from visavox.audit.words import describe
+from visavox.files import replacing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +55,9 @@ def _write(findings: Sequence[Finding], path: Path) -> None:
     def plain(value: Any) -> Any:
         return None if isinstance(value, float) and not np.isfinite(value) else value
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     rows = [{name: plain(value) for name, value in finding._asdict().items()} for finding in findings]
-    beside.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,6 +1,5 @@
 """Pictures and films of a bundle, for looking at."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 
 from visavox.bundle.schema import Bundle
 from visavox.features.audio import mel_images
+from visavox.files import replacing
 
 CELL = 112
 
@@ -20,7 +20,8 @@ def save_image(bundle: Bundle, path: Path) -> None:
     mels = mel_images(bundle.mel_3cs, n, CELL)  # (3, n, CELL, CELL) in [-1, 1]
     mels = ((mels.transpose(1, 2, 3, 0) + 1) * 127.5).round().astype(np.uint8)
     rows = [np.concatenate(faces, axis=1), np.concatenate(list(mels), axis=1), _curve(bundle, n * CELL)]
-    _write(path, cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1].tobytes())
+    with replacing(path) as beside:
+        beside.write_bytes(cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1].tobytes())
 
 
 def save_avi(bundle: Bundle, path: Path, rate: int) -> None:
@@ -36,12 +37,8 @@ def save_avi(bundle: Bundle, path: Path, rate: int) -> None:
     if bundle.audio is not None and len(bundle.audio):
         sound = bundle.audio.astype(np.float64)[:, None].repeat(2, axis=1) / 32768  # (N, 2)
         clip = clip.with_audio(AudioArrayClip(sound, fps=rate))
-    beside = path.with_suffix(f".{os.getpid()}.part.avi")
-    try:
+    with replacing(path, ending=".avi") as beside:
         clip.write_videofile(str(beside), fps=fps, codec="mpeg4", bitrate="4000k", audio_codec="pcm_s16le", logger=None)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _curve(bundle: Bundle, width: int, height: int = CELL) -> np.ndarray:
@@ -62,12 +59,3 @@ def _curve(bundle: Bundle, width: int, height: int = CELL) -> np.ndarray:
     label = f"latency {float(bundle.latency):+.0f} frames, conf {float(bundle.conf):.2f}, {bundle.sync}"
     cv2.putText(canvas, label, (8, height - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (60,) * 3, 1, cv2.LINE_AA)
     return canvas
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

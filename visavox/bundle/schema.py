@@ -9,7 +9,6 @@ Legend of dimensions, used everywhere:
 import dataclasses
 import io
 import math
-import os
 import struct
 import threading
 import zipfile
@@ -22,6 +21,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
+from visavox.files import replacing
 from visavox.status import Status
 
 SCHEMA_VERSION = 1
@@ -102,23 +102,12 @@ class Bundle:
         return image
 
     def save(self, path: str | Path) -> None:
-        """Write beside, then rename. Equal bundles give equal bytes: the file holds no time stamp."""
+        """Write the bundle; equal bundles give equal bytes, for the file holds no time stamp."""
         fault = _fault(self)
         if fault:
             raise BundleError(f"{path}: {fault}")
-        beside = Path(f"{path}.{os.getpid()}.part")
-        try:
-            with beside.open("wb") as file:
-                _write_npz(file, self)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        except OSError as error:
-            raise OSError(
-                error.errno, f"{path} could not be written ({error.strerror}); free some space and resume"
-            ) from error
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(path) as beside, beside.open("wb") as file:
+            _write_npz(file, self)
 
     @classmethod
     def load(cls, path: str | Path, *, full: bool = True, mapped: bool = False) -> "Bundle":

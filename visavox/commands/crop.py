@@ -19,8 +19,8 @@ from typing import Any
 
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
-from visavox.files import PREVIEW, find_inputs, sha256_of
-from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow, bundle_names, sweep
+from visavox.files import PREVIEW, find_inputs, sha256_of, sweep
+from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow, bundle_names
 from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.tools import build, check_weights, gpu_networks
 from visavox.progress import Stopwatch, progress

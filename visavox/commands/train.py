@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
+from visavox.files import replacing
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -203,10 +204,8 @@ def _claim(run: Path, config: Config, *, resume: bool, last: Path) -> None:
         return
     if resume:
         raise FileNotFoundError(f"{run}: no run to resume; leave --resume out to start one")
-    run.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 
 def _finish_stage(detector: "Detector", folder: Path, trainer: "pl.Trainer") -> None:

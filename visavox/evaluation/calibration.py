@@ -16,7 +16,6 @@ Exit codes: 0 written, warnings included; 2 wrong arguments or data.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from visavox.evaluation.rows import ScoredRow
+from visavox.files import replacing
 from visavox.status import SCORED
 
 if TYPE_CHECKING:
@@ -111,11 +111,9 @@ class Calibration:
         return a, b
 
     def save(self, path: Path) -> None:
-        """Write beside, then rename."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        beside.replace(path)
+        """Write the calibration as JSON."""
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> "Calibration":

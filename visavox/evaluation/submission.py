@@ -6,31 +6,24 @@ submission.details.jsonl    one row per input: status, reason, seconds of each s
 
 import csv
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from visavox.evaluation.rows import Identity, ScoredRow, details_path
-from visavox.files import VIDEO_SUFFIXES
+from visavox.files import VIDEO_SUFFIXES, replacing
 
 
 def write_submission(rows: Sequence[ScoredRow], output: Path, column: str = "probability") -> None:
-    """Write `filename,probability` to a file beside OUTPUT, then rename it.
+    """Write `filename,probability`.
 
     Args:
         column: name of the second column.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f"{output.name}.{os.getpid()}.part")
-    try:
-        with beside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["filename", column])
-            writer.writerows([row.filename, f"{row.probability:.9g}"] for row in rows)
-        beside.replace(output)
-    finally:
-        beside.unlink(missing_ok=True)
+    with replacing(output) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["filename", column])
+        writer.writerows([row.filename, f"{row.probability:.9g}"] for row in rows)
 
 
 def read_labels(path: Path, known: dict[str, int]) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from visavox.files import replacing
 from visavox.media.container import choose_video, open_container, open_regular
 from visavox.media.video import MAX_PIXELS
 from visavox.media.write import MUXERS
@@ -20,30 +20,25 @@ def copy_with_sound(video: Path, output: Path, audio: np.ndarray, sample_rate: i
 
     The suffix of `output` names the container. The file appears when it is complete.
     """
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
-    try:
-        with ExitStack() as open_things:
-            file = open_things.enter_context(open_regular(str(video)))
-            source = open_things.enter_context(open_container(str(video), file, MAX_PIXELS))
-            picture = choose_video(str(video), source, MAX_PIXELS)
-            target = open_things.enter_context(
-                av.open(str(part), "w", MUXERS[output.suffix.lower()], container_options={"fflags": "+bitexact"})
-            )
-            copied = target.add_stream_from_template(picture)
-            sound = target.add_stream("aac", rate=sample_rate, layout="mono")
-            sent = 0
-            for packet in source.demux(picture):
-                if packet.dts is None:  # the empty one at the end
-                    continue
-                heard = int(packet.dts * packet.time_base * sample_rate)  # sound and picture side by side in the file
-                packet.stream = copied
-                target.mux(packet)
-                sent = _encode(target, sound, audio[:heard], sent, sample_rate)
-            _encode(target, sound, audio, sent, sample_rate)
-            target.mux(sound.encode(None))
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(output) as part, ExitStack() as open_things:
+        file = open_things.enter_context(open_regular(str(video)))
+        source = open_things.enter_context(open_container(str(video), file, MAX_PIXELS))
+        picture = choose_video(str(video), source, MAX_PIXELS)
+        target = open_things.enter_context(
+            av.open(str(part), "w", MUXERS[output.suffix.lower()], container_options={"fflags": "+bitexact"})
+        )
+        copied = target.add_stream_from_template(picture)
+        sound = target.add_stream("aac", rate=sample_rate, layout="mono")
+        sent = 0
+        for packet in source.demux(picture):
+            if packet.dts is None:  # the empty one at the end
+                continue
+            heard = int(packet.dts * packet.time_base * sample_rate)  # sound and picture side by side in the file
+            packet.stream = copied
+            target.mux(packet)
+            sent = _encode(target, sound, audio[:heard], sent, sample_rate)
+        _encode(target, sound, audio, sent, sample_rate)
+        target.mux(sound.encode(None))
 
 
 def _encode(

@@ -12,6 +12,8 @@ import av
 import numpy as np
 from av.codec.context import Flags as CodecFlags
 
+from visavox.files import replacing
+
 MUXERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".avi": "avi", ".mpg": "mpeg"}
 
 # x264's AVX-512 code gave other bytes in up to 40 % of single-threaded runs of a noisy clip, SSE4.2 in 0 of 150.
@@ -44,27 +46,20 @@ def write_video(
     first = next(frames, None)
     if first is None:
         raise ValueError(f"{path}: there is no frame to write")
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            muxer = MUXERS[path.suffix.lower()]
-            with av.open(file, "w", muxer, container_options={"fflags": "+bitexact"}) as container:
-                height, width = first.shape[:2]
-                rate = Fraction(fps).limit_denominator(1001)
-                options = {"crf": str(crf)}
-                if codec == "libx264":
-                    options["x264-params"] = X264_PARAMS
-                picture = _single_thread(container.add_stream(codec, rate=rate, options=options))
-                picture.width, picture.height, picture.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-                sound = None
-                if audio is not None:
-                    sound = _single_thread(container.add_stream(audio_codec, rate=sample_rate, layout="mono"))
-                _encode(container, picture, sound, chain([first], frames), audio, rate, sample_rate)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, open(part, "wb") as file:
+        muxer = MUXERS[path.suffix.lower()]
+        with av.open(file, "w", muxer, container_options={"fflags": "+bitexact"}) as container:
+            height, width = first.shape[:2]
+            rate = Fraction(fps).limit_denominator(1001)
+            options = {"crf": str(crf)}
+            if codec == "libx264":
+                options["x264-params"] = X264_PARAMS
+            picture = _single_thread(container.add_stream(codec, rate=rate, options=options))
+            picture.width, picture.height, picture.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+            sound = None
+            if audio is not None:
+                sound = _single_thread(container.add_stream(audio_codec, rate=sample_rate, layout="mono"))
+            _encode(container, picture, sound, chain([first], frames), audio, rate, sample_rate)
 
 
 def _single_thread(stream: av.stream.Stream) -> av.stream.Stream:

@@ -1,15 +1,13 @@
 """The manifest of a folder of bundles, and the names of bundles."""
 
 import json
-import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from visavox.files import sha256_of
+from visavox.files import replacing, sha256_of
 from visavox.status import Status
 
 MANIFEST = "manifest.jsonl"
@@ -96,10 +94,9 @@ class Manifest:
             file.write(json.dumps(row.to_json()) + "\n")
 
     def rewrite(self, rows: Iterable[ManifestRow]) -> None:
-        """Write the file anew with these rows, beside and then renamed."""
-        beside = self.path.with_suffix(f".{os.getpid()}.part")
-        beside.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows), encoding="utf-8")
-        beside.replace(self.path)
+        """Write the file anew with these rows."""
+        with replacing(self.path) as beside:
+            beside.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows), encoding="utf-8")
 
     def _read(self) -> Iterator[ManifestRow]:
         if not self.path.is_file():
@@ -109,27 +106,3 @@ class Manifest:
                 yield ManifestRow.from_json(json.loads(line))
             except ValueError:  # the line that was being written when an earlier run was killed
                 continue
-
-
-def sweep(output: Path) -> None:
-    """Remove what a killed run was writing: NAME.PID.part (or .part.avi) of processes that are gone."""
-    for part in output.rglob("*.part*"):
-        written_by = re.search(r"\.(\d+)\.part(\.avi)?$", part.name)
-        if written_by and not _alive(int(written_by[1])):
-            part.unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process still runs; one that ended and waits to be collected (a zombie) does not."""
-    try:
-        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-            return False
-    except OSError:  # no such process, or no /proc on this system
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -6,12 +6,13 @@
 """
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from visavox.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,13 +151,8 @@ def describe(numbers: dict[str, Any], folder: Path) -> str:
 
 
 def write_beside(path: Path, data: bytes) -> None:
-    """Write beside, then rename."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         beside.write_bytes(data)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def thumbnail(path: Path | None) -> bytes | None:

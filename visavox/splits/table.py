@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from visavox.files import replacing
+
 COLUMNS = ("filename", "filepath", "split", "label")
 SPLITS = ("train", "val", "test")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "fake": 1}
@@ -83,16 +85,12 @@ def write_split(rows: pd.DataFrame, path: Path, root: Path, *, part: bool = Fals
     Raises:
         SplitError: as `read_split`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as beside:
         rows.to_csv(beside, index=False, encoding="utf-8", lineterminator="\n")
-        read_split(beside, root, part=part)
-        beside.replace(path)
-    except SplitError as error:
-        raise SplitError(str(error).replace(str(beside), str(path))) from None
-    finally:
-        beside.unlink(missing_ok=True)
+        try:
+            read_split(beside, root, part=part)
+        except SplitError as error:
+            raise SplitError(str(error).replace(str(beside), str(path))) from None
 
 
 def warnings(rows: pd.DataFrame) -> list[str]:

@@ -10,22 +10,16 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from visavox.files import replacing
+
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints are written beside and renamed, so that a run killed at any moment leaves whole ones."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            with beside.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with replacing(path) as beside:
+            torch.save(checkpoint, beside)
 
 
 def checkpoints(run: Path, monitor: str = "val/auc", mode: str = "max") -> list[ModelCheckpoint]:
@@ -76,9 +70,7 @@ class History(Callback):
 
     def _write(self) -> None:
         names = list(dict.fromkeys(name for row in self.rows for name in row))
-        beside = self.path.with_suffix(".part")
-        with beside.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(self.rows)
-        beside.replace(self.path)

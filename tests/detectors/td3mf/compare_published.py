@@ -23,7 +23,7 @@ from torch import Tensor, nn
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[2])]
 
-from td3mf_values import drawn, randomise, summary  # noqa: E402
+from td3mf_values import randomise, summary  # noqa: E402
 
 
 def main() -> None:

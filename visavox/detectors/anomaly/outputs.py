@@ -7,9 +7,7 @@ logs/                    the history of each stage, a row per epoch
 """
 
 import logging
-import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from visavox.bundle import Bundle
+from visavox.files import replacing
 
 if TYPE_CHECKING:
     from visavox.detectors.anomaly.detector import AnomalyDetector
@@ -37,10 +36,13 @@ def write_outputs(detector: "AnomalyDetector", run: Path, rows: pd.DataFrame) ->
         rows: the split, as `visavox.splits.table.read_split` gives it.
     """
     results = score_rows(detector, rows[rows["split"] != "train"])
-    _replace(run / RESULTS, lambda path: results.to_csv(path, index=False, float_format="%.6g"))
+    with replacing(run / RESULTS) as path:
+        results.to_csv(path, index=False, float_format="%.6g")
     histories = keep_histories(detector, run)
-    _replace(run / CURVES, lambda path: _draw_curves(histories, path))
-    _replace(run / EVALUATION, lambda path: _draw_evaluation(results, float(detector.threshold), path))
+    with replacing(run / CURVES) as path:
+        _draw_curves(histories, path)
+    with replacing(run / EVALUATION) as path:
+        _draw_evaluation(results, float(detector.threshold), path)
     log.info("%s: %s, %s, %s, %s/", run, RESULTS, CURVES, EVALUATION, LOGS)
     return results
 
@@ -79,7 +81,8 @@ def keep_histories(detector: "AnomalyDetector", run: Path) -> dict[str, pd.DataF
     histories = {}
     for stage in detector.stages:
         source = (run if stage == detector.stages[-1] else run / stage) / "metrics.csv"
-        _replace(run / LOGS / f"{stage}.csv", lambda path, source=source: shutil.copyfile(source, path))
+        with replacing(run / LOGS / f"{stage}.csv") as path:
+            shutil.copyfile(source, path)
         histories[stage] = pd.read_csv(source)
     return histories
 
@@ -136,16 +139,6 @@ def _draw_evaluation(results: pd.DataFrame, threshold: float, path: Path) -> Non
     spread.set(xlabel="log-probability per step, nats", title="Log-probabilities")
     figure.savefig(path, dpi=100, format="png")
     plt.close(figure)
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside, then rename."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _pyplot() -> Any:

@@ -12,11 +12,12 @@ Exit codes: 0 written; 2 wrong arguments, or files that do not go together.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from visavox.files import replacing
 
 if TYPE_CHECKING:
     from visavox.config import LogitCalibration, XceptionAudioConfig, XceptionVideoConfig
@@ -76,13 +77,8 @@ def fuse(
         "hyper_parameters": {"config": config.model_dump(mode="json"), "about": about},
         "state_dict": scorer.state_dict(),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f"{output.name}.{os.getpid()}.part")
-    try:
+    with replacing(output) as beside:
         torch.save(content, beside)
-        beside.replace(output)
-    finally:
-        beside.unlink(missing_ok=True)
     return calibration
 
 
