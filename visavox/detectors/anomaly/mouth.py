@@ -6,29 +6,20 @@ One frame lasts STEPS mel steps. Step PAD + STEPS * t is centred on the moment o
 a chunk of sound reach beyond the frames it belongs to.
 """
 
-from functools import lru_cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from visavox.bundle import Bundle, BundleError
+from visavox.features.audio import log_mel
+from visavox.features.mouth import mouth
 
 STEPS = 4
 """Mel steps of 10 ms in a frame of 40 ms."""
 PAD = 20
 """Mel steps kept on either side of the frames: 0.2 s."""
-MEL_WINDOW = 0.025
-"""Seconds of sound a mel step looks at; the 128 ms of the bundle's own mel would blur three frames into each other."""
-N_FFT = 1024
-FLOOR = 1e-8
-"""Power below which nothing is heard, full scale = 1."""
-EYE_DISTANCES = 1.5
-"""Side of the mouth crop in distances between the eyes: lips and jaw, in a template's box too."""
-MOUTH_ROW = 0.42
-"""Height at which the corners of the mouth come to lie, 0 = top: the jaw needs more room than the upper lip."""
 
 
 class Clip(NamedTuple):
@@ -75,41 +66,3 @@ def augment(clip: Clip, rng: np.random.Generator) -> Clip:
     noise = torch.from_numpy(rng.standard_normal(clip.mel.shape, np.float32))
     mel = clip.mel + 0.1 * (float(rng.standard_normal()) + noise)
     return clip._replace(frames=frames, mel=mel.where(clip.heard, 0.0))
-
-
-def mouth(face: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
-    """An upright square about the mouth: face (S', S', 3) uint8, landmarks (5, 2) pixels -> (size, size, 3)."""
-    left_eye, right_eye, _, left_corner, right_corner = landmarks.astype(np.float64)
-    (dx, dy), (x, y) = right_eye - left_eye, (left_corner + right_corner) / 2
-    scale = size / EYE_DISTANCES / max(dx**2 + dy**2, 1.0)
-    turn = scale * np.array([[dx, dy], [-dy, dx]])  # eyes level, size / EYE_DISTANCES apart
-    shift = np.array([size / 2, size * MOUTH_ROW]) - turn @ (x, y)
-    return cv2.warpAffine(face, np.column_stack([turn, shift]), (size, size), borderMode=cv2.BORDER_REPLICATE)
-
-
-def log_mel(audio: np.ndarray, rate: int, n_mels: int) -> np.ndarray:
-    """Logarithm of the mel power, one column every 10 ms: audio (N,) int16 -> (F, 1 + N // (rate / 100)) float32.
-
-    Hann windows of 25 ms in a spectrum of 1024 points, Slaney's filters from 0 to 8000 Hz; column m is centred on m / 100 s.
-    """
-    hop, width = rate // 100, round(MEL_WINDOW * rate)
-    n_fft = max(N_FFT, 1 << (width - 1).bit_length())
-    spectrum = torch.stft(
-        torch.from_numpy(audio.astype(np.float32) / 32768),
-        n_fft,
-        hop,
-        win_length=width,
-        window=torch.hann_window(width),
-        pad_mode="constant",
-        return_complex=True,
-    )
-    power = _mel_bank(rate, n_fft, n_mels) @ spectrum.abs().square().numpy()  # numpy's: autocast leaves it alone
-    return np.log(power + FLOOR)
-
-
-@lru_cache
-def _mel_bank(rate: int, n_fft: int, n_mels: int) -> np.ndarray:
-    """(F, 1 + n_fft // 2) float32."""
-    import librosa
-
-    return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=0.0, fmax=min(8000.0, rate / 2))
