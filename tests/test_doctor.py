@@ -174,3 +174,8 @@ def test_help_answers_at_once():
     assert run.returncode == 0
     assert "--json" in run.stdout
     assert time.monotonic() - start < 1
+
+
+def test_the_limits_of_media_are_shown():
+    shown = {finding.what: finding.found for finding in doctor.check_media_limits()}
+    assert shown["limit: fps"] == "240 frames a second" and shown["limit: streams"] == "32 streams"

@@ -252,10 +252,18 @@ def check_media() -> Iterator[Finding]:
     missing = [f"{name} ({mode})" for mode, names in wanted.items() for name in names if not _codec(av, name, mode)]
     version = f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
     if missing:
-        cure = "pip install --force-reinstall --only-binary av 'av>=14' (the wheel brings its own libav)"
+        cure = "pip install --force-reinstall --only-binary av 'av>=18' (the wheel brings its own libav)"
         yield bad("libav", f"{version}, without {', '.join(missing)}", cure)
     else:
         yield ok("libav", f"{version}: h264, hevc, mpeg, aac; libx264 for writing")
+
+
+def check_media_limits() -> Iterator[Finding]:
+    """What a media file may ask for before it is refused."""
+    from visavox.media.limits import LIMITS
+
+    for name, value in LIMITS.in_words().items():
+        yield ok(f"limit: {name}", value)
 
 
 def _codec(av: object, name: str, mode: str) -> bool:
@@ -364,6 +372,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_torch,
     check_gpu,
     check_media,
+    check_media_limits,
     check_cascades,
     check_weights,
     check_folders,

@@ -122,12 +122,12 @@ def of_bundle(bundle: "Bundle") -> dict[str, float | None]:
 
 def of_video(path: Path) -> dict[str, Any]:
     """What a media file declares; nothing where it cannot be read."""
-    from visavox.media import MAX_PIXELS, MediaError, probe
+    from visavox.media import LIMITS, MediaError, probe
     from visavox.media.container import open_container, open_regular
 
     try:
         info = probe(path)
-        with open_regular(str(path)) as file, open_container(str(path), file, MAX_PIXELS) as container:
+        with open_regular(str(path)) as file, open_container(str(path), file, LIMITS) as container:
             tags = {name: value for name, value in container.metadata.items() if name not in ("creation_time", "title")}
     except MediaError as error:
         raise ValueError(f"{path}: {error}; --videos is the folder that the CSV's filename starts from") from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from visavox.files import replacing
 from visavox.media.container import choose_video, open_container, open_regular
-from visavox.media.video import MAX_PIXELS
+from visavox.media.limits import LIMITS
 from visavox.media.write import MUXERS
 
 
@@ -22,8 +22,8 @@ def copy_with_sound(video: Path, output: Path, audio: np.ndarray, sample_rate: i
     """
     with replacing(output) as part, ExitStack() as open_things:
         file = open_things.enter_context(open_regular(str(video)))
-        source = open_things.enter_context(open_container(str(video), file, MAX_PIXELS))
-        picture = choose_video(str(video), source, MAX_PIXELS)
+        source = open_things.enter_context(open_container(str(video), file, LIMITS))
+        picture = choose_video(str(video), source, LIMITS)
         target = open_things.enter_context(
             av.open(str(part), "w", MUXERS[output.suffix.lower()], container_options={"fflags": "+bitexact"})
         )

@@ -14,18 +14,31 @@ AUDIO_SLACK = Fraction(1, 25)  # sound is moved to its timestamp when it is off 
 class Sound:
     """Decoded sound as runs of mono int16 samples at `rate`; a run begins where timestamps leave what came before."""
 
-    def __init__(self, stream: av.AudioStream, rate: int):
+    finished = False
+    """Whether what the file holds further lies beyond what is wanted."""
+    lost_from: Fraction | None = None
+    """Seconds on the container's clock from which on sound was left out to save memory."""
+
+    def __init__(self, stream: av.AudioStream, rate: int, first_channel: bool = False):
+        """first_channel: take this one alone instead of the mix of all."""
         self.runs: list[tuple[Fraction, list[np.ndarray]]] = []  # (seconds on the container's clock, pieces (n,) int16)
         self.end = (stream.start_time or 0) * stream.time_base  # when the last sample has been heard
         self._time_base, self._rate = stream.time_base, rate
         self._resampler: AudioResampler | None = None
         self._kind = None
+        self._first_channel = first_channel
+        self._held = 0  # samples
+
+    @property
+    def seconds_held(self) -> float:
+        return self._held / self._rate
 
     def covers(self, end: Fraction | None) -> bool:
-        return end is not None and bool(self.runs) and self.end >= end
+        return self.finished or (end is not None and bool(self.runs) and self.end >= end)
 
     def add(self, frame: av.AudioFrame) -> None:
         time = self.end if frame.pts is None else frame.pts * self._time_base
+        frame = _first_channel_of(frame) if self._first_channel else frame
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind or abs(time - self.end) > AUDIO_SLACK:
             self._finish_run()
@@ -64,3 +77,13 @@ class Sound:
         for out in self._resampler.resample(frame):
             if out is not None:  # a resampler with nothing to do hands its end marker back
                 self.runs[-1][1].append(out.to_ndarray()[0])
+                self._held += out.samples
+
+
+def _first_channel_of(frame: av.AudioFrame) -> av.AudioFrame:
+    samples = frame.to_ndarray()  # planar (C, N), or packed (1, C * N)
+    if not frame.format.is_planar:
+        samples = samples[:, :: frame.layout.nb_channels]
+    alone = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:1]), format=frame.format.name, layout="mono")
+    alone.sample_rate = frame.sample_rate
+    return alone

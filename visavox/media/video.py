@@ -9,42 +9,59 @@ The clock is the container's presentation clock after its edit lists. Time 0 is 
 the decoded frame nearest to n / fps, sample m of the sound is heard at m / sample_rate. So an offset between the
 streams, which is evidence here, survives: late sound is preceded by zeros, sound before the first frame is dropped.
 
-Display-matrix rotation and mirroring are applied. A sample aspect ratio is not: resampling would blur the traces that a
-detector looks for, so pixels stay as stored and a note says so. Colours are converted as FFmpeg and OpenCV do.
+Frames are given as people see them: display-matrix rotation and mirroring are applied, pixels that are not square are made
+square while colours are converted, PQ and HLG are tone-mapped; `notes` says so. Interlaced frames stay woven.
+
+What is read and held follows from what is wanted, whatever the file holds beside it: sound outside the wanted span is
+passed over without being decoded, and where picture or sound is stored so far ahead of the other that it was not held,
+the file is read a second time for the sound. `Limits` bounds the rest.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import VideoReformatter
+from av.stream import Discard
 
-from visavox.media.container import MediaError, choose_video, open_container, open_regular
+from visavox.files import printable
+from visavox.media.container import (
+    MediaError,
+    RegularFile,
+    check_size,
+    choose_video,
+    open_container,
+    open_regular,
+    too_fast,
+)
+from visavox.media.convert import Converter
+from visavox.media.limits import LIMITS, Limits
 from visavox.media.sound import Sound
 from visavox.media.write import write_video
 
 __all__ = ["MAX_PIXELS", "MediaError", "MediaInfo", "Video", "open_video", "probe", "write_video"]
 
-MAX_PIXELS = 4096 * 2304  # DCI and UHD 4K pass, either way up; 8K does not
+MAX_PIXELS = LIMITS.pixels
 
 LONGEST_GAP = 60  # seconds between two shown frames; beyond it the timestamps are taken for damage
 LONGEST_STEP_BACK = 1  # seconds; frames that step back less have no moment of their own and are left out
-READ_PAST_END = 10  # seconds of video packets read after max_seconds in search of late-stored sound
+READ_PAST_END = 10  # seconds of video packets read after max_seconds in search of the rest of a sound that broke off
+PREROLL = 1  # seconds of sound decoded before and after the wanted span: decoders need a start, stamps may be off
+QUIET = 500  # root mean square of int16 below which two channels may have cancelled each other in the mix
+LONGEST_BURST = 0.5  # seconds' worth of frames at the highest rate that may come at once
+LONGEST_BELIEVED = 100 * 3600  # seconds; a header that declares more is damaged or lies
 DURATION_SLACK = 0.25  # seconds; declared durations of whole files are off by up to a few frames
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file declares. Sizes are those of the upright frames."""
+    """What a file declares. Sizes are those of the frames given: upright, of square pixels."""
 
     container: str
     video_codec: str
@@ -54,7 +71,7 @@ class MediaInfo:
     fps: float | None  # average
     duration: float | None  # declared seconds of the video stream, of the whole file where the stream has none
     rotation: int  # degrees clockwise that turned the stored frames upright: 0, 90, 180, 270
-    sample_aspect_ratio: str
+    sample_aspect_ratio: str  # of the pixels as stored
     audio_codec: str | None
     sample_rate: int | None
     channels: int | None
@@ -66,31 +83,34 @@ def open_video(
     fps: float = 25.0,
     sample_rate: int = 16000,
     max_seconds: float | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     threads: int = 0,
+    limits: Limits = LIMITS,
 ) -> Video:
     """Open a video file and decode its first frame; every failure is a MediaError.
 
     max_seconds: reading stops there, and `notes` says "clipped" if there was more.
-    max_pixels: larger frames (width x height) are refused from the header, before anything is decoded.
+    max_pixels: replaces `limits.pixels`.
     threads: decoder threads, 0 = as many as cores. Give 1 where several processes share the machine.
+    limits: what is refused, from the header where that declares it, before anything is decoded.
     """
+    limits = limits if max_pixels is None else replace(limits, pixels=max_pixels)
     name = os.fsdecode(path)
     with ExitStack() as resources:
         file = resources.enter_context(open_regular(name))
-        container = resources.enter_context(open_container(name, file, max_pixels))
-        stream = choose_video(name, container, max_pixels)
-        stream.codec_context.options = {"max_pixels": str(max_pixels)}  # holds when the size changes within the stream
+        container = resources.enter_context(open_container(name, file, limits))
+        stream = choose_video(name, container, limits)
+        stream.codec_context.options = {"max_pixels": str(limits.pixels)}  # holds when the size changes on the way
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.thread_count = threads
-        video = Video(name, container, stream, fps, sample_rate, max_seconds)
+        video = Video(file, container, stream, fps, sample_rate, max_seconds, limits)
         video.resources = resources.pop_all()
     return video
 
 
-def probe(path: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXELS) -> MediaInfo:
-    """What `path` declares; raises MediaError where `open_video` would."""
-    with open_video(path, max_pixels=max_pixels, threads=1) as video:
+def probe(path: str | os.PathLike | bytes, *, max_pixels: int | None = None, limits: Limits = LIMITS) -> MediaInfo:
+    """Return what `path` declares; raises MediaError where `open_video` would, but for its length."""
+    with open_video(path, max_seconds=limits.seconds, max_pixels=max_pixels, threads=1, limits=limits) as video:
         return video.info
 
 
@@ -111,27 +131,37 @@ class Video:
 
     def __init__(
         self,
-        name: str,
+        file: RegularFile,
         container: av.container.InputContainer,
         stream: av.VideoStream,
         fps: float,
         sample_rate: int,
         max_seconds: float | None,
+        limits: Limits,
     ):
         self.notes = []
-        self._name, self._container, self._video = name, container, stream
+        self._name, self._file, self._container, self._video, self._limits = file.name, file, container, stream, limits
         self._fps, self._sample_rate = Fraction(fps).limit_denominator(1001), sample_rate
-        self._limit = None if max_seconds is None else Fraction(max_seconds).limit_denominator(10**6)
+        self._refuse_length(max_seconds)
+        most = limits.seconds if max_seconds is None else min(max_seconds, limits.seconds)
+        self._limit = Fraction(most).limit_denominator(10**6)
         self._audio = self._choose_audio()
         self._sound = Sound(self._audio, sample_rate) if self._audio else None
-        self._reformatter, self._arrays = VideoReformatter(), _Arrays()
+        self._sound_is_cut = False  # whether the sound goes on where reading stopped
+        for other in container.streams:
+            if other not in (self._video, self._audio):
+                other.discard = Discard.all
 
+        self._heard: np.ndarray | None = None
+        self._stopped = False  # no further picture is wanted
         self._undecodable = self._delay = 0
+        file.left = limits.bytes_ahead
         self._shown = self._decode()
         self._first = next(self._shown, None)
         if self._first is None:
             raise self._no_frames()
-        self._matrix = _display_matrix(self._first.image)
+        check_size(self._name, self._first.image.width, self._first.image.height, limits)
+        self._convert = Converter(self._first.image, stream.sample_aspect_ratio or Fraction(1), limits)
         self._begun, self._samples = False, None  # samples: the span of the frames given, once it is known
         self.info = self._describe()
 
@@ -143,7 +173,7 @@ class Video:
 
     def close(self) -> None:
         self._shown.close()
-        self._arrays = _Arrays()
+        self._convert.close()
         self.resources.close()
 
     def frames(self) -> Iterator[np.ndarray]:
@@ -169,76 +199,99 @@ class Video:
             yield from [self._rgb(held.image)] * (due - count)
             count = due
         self._samples = round(count / self._fps * self._sample_rate)
+        self._complete_sound()
+        for note in self._convert.notes:
+            self._note_once(note)
         self._compare_with_declared(held)
 
     def audio(self) -> np.ndarray | None:
-        """Sound (N,) int16 mono; sample 0 is heard with frame 0 and N is the span of the frames. None without sound."""
+        """Sound (N,) int16 mono; sample 0 is heard with frame 0 and N is the span of the frames. None without sound,
+        or where all of it is digital silence."""
         if self._samples is None:
             raise RuntimeError(f"{self._name}: audio() needs frames() to be read to its end first")
-        if self._sound is None or self._sound.is_empty():
-            return None
-        return self._sound.cut(self._first.time, self._samples)
+        return self._heard
 
     def _within_limit(self, due: int) -> int:
-        return due if self._limit is None else min(due, max(round(self._limit * self._fps), 1))
+        return min(due, max(round(self._limit * self._fps), 1))
 
     def _rgb(self, image: av.VideoFrame) -> np.ndarray:
-        """Upright (H, W, 3) uint8 RGB, scaled to the first frame's size where a stream changes it: users want one."""
-        first = self._first.image
-        if (image.width, image.height) != (first.width, first.height):
-            self._note_once(f"resized: frames change from {first.width}x{first.height} within the stream")
-        plain = self._reformatter.reformat(image, first.width, first.height, "rgb24", threads=1)
-        (plane,) = plain.planes
-        shape, strides = (plain.height, plain.width, 3), (plane.line_size, 3, 1)
-        upright = _upright(np.ndarray(shape, np.uint8, plane, strides=strides), self._matrix)
-        array = self._arrays.take(upright.shape)
-        np.copyto(array, upright)
-        return array
+        return self._convert(image)
 
     def _decode(self) -> Iterator[Shown]:
-        """Every shown frame in order, up to the limit; the sound met on the way is kept."""
+        """Every shown frame in order, up to the limit; the wanted sound met on the way is kept."""
         end = last = None
-        clipped = False
         for stream, packet in self._packets():
             if stream is self._audio:
-                if not self._sound.covers(end):
-                    self._hear(self._decoded(stream, packet))
-                continue
-            if clipped:
-                if self._has_all_sound(end, packet):
-                    return
-                continue
-            for image in self._decoded(stream, packet):
-                shown = self._timed(image, last)
-                step = shown.time - last.time if last else 1
-                if -LONGEST_STEP_BACK <= step <= 0:
-                    continue
-                if not 0 < step <= LONGEST_GAP:
-                    jump = f"{float(last.time):.1f} s to {float(shown.time):.1f} s"
-                    self._note_once(f"damaged: time jumps from {jump}, reading stopped")
-                    return
-                if last is None and self._limit is not None:
-                    end = shown.time + self._limit
-                last = shown
-                yield shown
-                if end is not None and shown.time >= end:
-                    self._note_once("clipped")
-                    clipped = True
-                    break
+                start = None if end is None else end - self._limit
+                self._listen(self._sound, stream, packet, start, end)
+            elif not self._stopped:
+                for image in self._decoded(stream, packet):
+                    shown = self._timed(image, last)
+                    step = shown.time - last.time if last else 1
+                    if -LONGEST_STEP_BACK <= step <= 0:
+                        continue
+                    if not 0 < step <= LONGEST_GAP:
+                        jump = f"{float(last.time):.1f} s to {float(shown.time):.1f} s"
+                        self._note_once(f"damaged: time jumps from {jump}, reading stopped")
+                        self._stopped = True
+                        return
+                    if last is None:
+                        end, self._file.left = shown.time + self._limit, None
+                    last = shown
+                    yield shown
+                    if shown.time >= end:
+                        self._note_once("clipped")
+                        self._stopped, self._file.left = True, self._limits.bytes_ahead
+                        break
+            if self._stopped and self._has_all_sound(end, stream, packet):
+                return
 
     def _packets(self) -> Iterator[tuple[av.stream.Stream, av.Packet | None]]:
         """Both streams' packets as they are stored, then None for each stream, which empties its decoder."""
         streams = [stream for stream in (self._video, self._audio) if stream]
         try:
-            for packet in self._container.demux(streams):
-                if packet.size:
-                    yield packet.stream, packet
+            yield from self._at_a_bearable_rate(
+                (packet.stream, packet) for packet in self._container.demux(streams) if packet.size
+            )
         except (av.FFmpegError, OSError) as error:
             self._note_once(f"damaged: reading broke off ({error.strerror})")
+        except MediaError as error:  # too much was read
+            if not self._stopped:
+                raise
+            self._note_once(f"no more sound: {error}")
         except IndexError:
             pass  # PyAV 18 trips over streams that appear while it reads (MPEG-TS), once the last packet is out
         for stream in streams:
             yield stream, None
+
+    def _at_a_bearable_rate(
+        self, packets: Iterator[tuple[av.stream.Stream, av.Packet]]
+    ) -> Iterator[tuple[av.stream.Stream, av.Packet]]:
+        """Pass the packets on; raise MediaError as soon as pictures come faster than the limit.
+
+        Where the header declares such a rate, the first packets are looked at before one is decoded.
+        """
+        fastest = self._limits.fps * 1.01
+        burst = self._limits.fps * LONGEST_BURST
+        look_ahead, ahead = (self._video.average_rate or 0) > fastest, []
+        count, latest, span = 0, None, 0.0
+        for stream, packet in packets:
+            stamp = packet.pts if packet.dts is None else packet.dts
+            if stream is self._video and stamp is not None:
+                time, count = float(stamp * stream.time_base), count + 1
+                if latest is None or time < latest - LONGEST_BURST:  # one file put behind the other: time begins anew
+                    latest = time
+                elif time > latest:
+                    span, latest = span + min(time - latest, LONGEST_GAP), time
+                if count > burst + fastest * span:
+                    raise too_fast(self._name, count / max(span, 1 / count), self._limits)
+                look_ahead = look_ahead and span < 2 * LONGEST_BURST
+            ahead.append((stream, packet))
+            if not look_ahead or len(ahead) > 10 * burst:
+                yield from ahead
+                ahead.clear()
+                look_ahead = False
+        yield from ahead
 
     def _decoded(self, stream: av.stream.Stream, packet: av.Packet | None) -> list[av.frame.Frame]:
         """The packet's frames. A damaged packet gives none and is counted: what lies before and after it is kept."""
@@ -248,18 +301,81 @@ class Video:
             self._undecodable += 1
             return []
 
-    def _hear(self, frames: list[av.AudioFrame]) -> None:
-        for frame in frames:
+    def _listen(
+        self,
+        sound: Sound,
+        stream: av.AudioStream,
+        packet: av.Packet | None,
+        start: Fraction | None,
+        end: Fraction | None,
+    ) -> None:
+        """Decode a packet of sound (None: what the decoder still holds) that may be heard between `start` and `end`, which
+        are not known before the first picture."""
+        time = sound.end if packet is None or packet.pts is None else packet.pts * stream.time_base
+        if sound.seconds_held > self._limit + self._limits.sound_ahead or (end is not None and time > end + PREROLL):
+            sound.finished, sound.lost_from = end is not None, time if end is None else sound.lost_from
+        if sound.covers(end) or sound.lost_from is not None:
+            self._sound_is_cut, stream.discard = True, Discard.all
+            return
+        if start is not None and time < start - PREROLL:
+            return
+        for frame in self._decoded(stream, packet):
             try:
-                self._sound.add(frame)
+                sound.add(frame)
             except av.FFmpegError:  # a channel layout that has no mono mix, such as ambisonics
                 self._undecodable += 1
 
-    def _has_all_sound(self, end: Fraction, packet: av.Packet | None) -> bool:
+    def _has_all_sound(self, end: Fraction, stream: av.stream.Stream, packet: av.Packet | None) -> bool:
         """After the last wanted frame: whether nothing further in the file is of use."""
-        if self._sound is None or self._sound.covers(end):
+        if self._sound is None or self._sound.covers(end) or self._sound.lost_from is not None:
             return True
-        return bool(packet and packet.dts is not None and packet.dts * packet.time_base > end + READ_PAST_END)
+        if stream is self._video and packet and packet.dts is not None:
+            past_end = packet.dts * packet.time_base - end
+            if past_end > READ_PAST_END:
+                self._video.discard = Discard.all  # where no sound was met yet, it lies behind the picture
+                return bool(self._sound.runs)
+        return False
+
+    def _complete_sound(self) -> None:
+        """Cut the sound to the frames' span, once that is known."""
+        if self._sound is None:
+            return
+        start = self._first.time
+        end = start + Fraction(self._samples, self._sample_rate)
+        if self._sound.lost_from is not None and self._sound.lost_from < end:
+            self._sound = self._read_sound(start, end)
+        if self._sound.is_empty():
+            self._note_once("no audio: the stream holds no sound that can be decoded beside the picture")
+            return
+        heard = self._sound.cut(start, self._samples)
+        if self._audio.codec_context.channels == 2 and (level := _level(heard)) < QUIET:
+            first = self._read_sound(start, end, first_channel=True).cut(start, self._samples)
+            if _level(first) > 10 * level:
+                heard = first
+                self._note_once("sound: its two channels cancel each other, the first one is taken")
+        if heard.any():
+            self._heard = heard
+        else:
+            self._note_once("no audio: the sound is silent throughout")
+
+    def _read_sound(self, start: Fraction, end: Fraction, first_channel: bool = False) -> Sound:
+        """Read the file once more for the sound between `start` and `end`."""
+        sound, undecodable = Sound(self._audio, self._sample_rate, first_channel), self._undecodable
+        with open_regular(self._name) as file, open_container(self._name, file, self._limits) as container:
+            stream = container.streams[self._audio.index]
+            for other in container.streams:
+                if other is not stream:
+                    other.discard = Discard.all
+            try:
+                for packet in container.demux(stream):
+                    self._listen(sound, stream, packet if packet.size else None, start, end)
+                    if sound.covers(end):
+                        break
+            except (av.FFmpegError, OSError, IndexError):
+                pass  # the first reading met it too, and noted it
+        if first_channel:
+            self._undecodable = undecodable
+        return sound
 
     def _timed(self, image: av.VideoFrame, last: Shown | None) -> Shown:
         """The frame with its time; without a timestamp it follows the last one at the average rate."""
@@ -288,20 +404,23 @@ class Video:
         if audio is not None and audio.codec_context is None:
             self.notes.append("no audio: no decoder for its codec")
             return None
+        streams = self._container.streams.audio
+        if len(streams) > 1:
+            language = f", {printable(audio.language)}" if audio.language else ""
+            which = f"number {streams.index(audio) + 1} ({audio.codec_context.name}{language})"
+            self.notes.append(f"sound: {len(streams)} streams, {which} is taken")
         return audio
 
     def _describe(self) -> MediaInfo:
         image, audio = self._first.image, self._audio
-        turned = _upright(np.empty((image.height, image.width, 0)), self._matrix)
+        width, height = self._convert.size
         pixel_shape = self._video.sample_aspect_ratio or Fraction(1)
-        if pixel_shape != 1:
-            self._note_once(f"anamorphic: pixels of {pixel_shape.numerator}:{pixel_shape.denominator} kept as stored")
         declared, _ = self._declared()
         return MediaInfo(
             container=self._container.format.name,
             video_codec=self._video.codec_context.name,
-            width=turned.shape[1],
-            height=turned.shape[0],
+            width=width,
+            height=height,
             pixel_format=image.format.name,
             fps=float(self._video.average_rate) if self._video.average_rate else None,
             duration=None if declared is None else float(declared),
@@ -314,27 +433,47 @@ class Video:
 
     def _declared(self) -> tuple[Fraction | None, bool]:
         """Declared seconds, and whether they are the video stream's own rather than the whole file's."""
-        if self._video.duration:
-            return self._video.duration * self._video.time_base, True
-        if self._container.duration:
-            return Fraction(self._container.duration, av.time_base), False
-        return None, False
+        kind, own = self._container.format.name, self._video.duration or 0
+        if kind == "avi":  # libav shortens the duration of a file that was cut; its time base is a frame
+            own = max(own, self._video.frames)
+        elif "matroska" in kind:  # libav fills in the whole file's
+            own = 0
+        own *= self._video.time_base
+        if 0 < own < LONGEST_BELIEVED:
+            return own, True
+        whole = Fraction(self._container.duration or 0, av.time_base)
+        return (whole, False) if 0 < whole < LONGEST_BELIEVED else (None, False)
+
+    def _refuse_length(self, max_seconds: float | None) -> None:
+        declared, own = self._declared()
+        if max_seconds is None and own and declared > self._limits.seconds:
+            raise MediaError(
+                "too_long",
+                f"{self._name}: lasts {float(declared):.0f} s, the limit is {self._limits.seconds:g} s; "
+                "cut it, or read its beginning with max_seconds",
+            )
 
     def _compare_with_declared(self, last: Shown) -> None:
-        """Note what is missing. A clipped video was not read to its end and says nothing about it."""
+        """Note what is missing; raise MediaError where that is too much. Where reading stopped, nothing is known of the end."""
         if self._undecodable:
             self._note_once(f"damaged: {self._undecodable} packets could not be decoded")
-        if self._sound is not None and self._sound.is_empty():
-            self._note_once("no audio: the stream holds no sound that can be decoded")
         declared, own = self._declared()
-        if declared is None or "clipped" in self.notes:
+        if declared is None or self._stopped or (self._sound_is_cut and not own):
             return
         start, end = self._first.time, last.time + last.duration
         if not own:  # a whole file lasts as long as its longest stream, from its earliest start
             start = Fraction(self._container.start_time or 0, av.time_base)
             end = end if self._sound is None or self._sound.is_empty() else max(end, self._sound.end)
         if declared - (end - start) > DURATION_SLACK:
-            self._note_once(f"truncated: decoded {float(end - start):.1f} s of {float(declared):.1f} s")
+            share = (end - start) / min(declared, self._limit)
+            missing = f"decoded {float(end - start):.1f} s of {float(declared):.1f} s"
+            if share < self._limits.coverage:
+                raise MediaError(
+                    "truncated",
+                    f"{self._name}: {missing}, less than {self._limits.coverage:.0%} of what is wanted is there; "
+                    "copy the file again from its source",
+                )
+            self._note_once(f"truncated: {missing} ({float(share):.0%})")
 
     def _note_once(self, note: str) -> None:
         if note not in self.notes:
@@ -348,49 +487,12 @@ class Video:
                 f"{self._name}: declares {float(declared):.1f} s of video and holds no frame that can be decoded; "
                 "copy the file again from its source",
             )
-        return MediaError("no_frames", f"{self._name}: its video stream holds no frame that can be decoded")
+        return MediaError(
+            "no_frames",
+            f"{self._name}: its video stream holds no frame that can be decoded; play it to see whether it is whole",
+        )
 
 
-class _Arrays:
-    """Arrays for frames, given out again once nobody holds them or a view of them.
-
-    Fresh memory for each frame would be carved up by what the networks allocate in between: a worker that held 64 frames
-    of 1080p grew to 2.4 GB.
-    """
-
-    MOST = 256  # that are kept in mind; who holds more frames wants to keep them
-
-    def __init__(self) -> None:
-        self.arrays = [np.empty(0, np.uint8)]
-        self.free = self._references(0)  # of an array that only the list holds; how many that is, Python decides
-
-    def take(self, shape: tuple[int, ...]) -> np.ndarray:
-        """(H, W, 3) uint8, of any content."""
-        for which in range(len(self.arrays)):
-            if self._references(which) == self.free and self.arrays[which].shape == shape:
-                return self.arrays[which]
-        array = np.empty(shape, np.uint8)
-        if len(self.arrays) < self.MOST:
-            self.arrays.append(array)
-        return array
-
-    def _references(self, which: int) -> int:
-        return sys.getrefcount(self.arrays[which])
-
-
-def _display_matrix(image: av.VideoFrame) -> tuple[int, int, int, int]:
-    """(a, b, c, d) of the display matrix (ISO 14496-12, 8.3.2): stored (x, y) is shown at (a x + c y, b x + d y)."""
-    data = image.side_data.get(SideData.DISPLAYMATRIX)
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
-    return a, b, c, d
-
-
-def _upright(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """A view of (H, W, 3), turned and mirrored by quarter turns as the display matrix says."""
-    a, b, c, d = matrix
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        image = image.transpose(1, 0, 2)
-        a, d = c, b
-    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+def _level(sound: np.ndarray) -> float:
+    """Root mean square of (N,) int16."""
+    return float(np.sqrt(np.square(sound, dtype=np.float64).mean())) if len(sound) else 0.0
