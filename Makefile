@@ -14,7 +14,7 @@ help:
 	@echo "make test-browser  the page in headless Chromium (which has to be there: apt-get install chromium)"
 	@echo "make test-slow  the long tests: full-size model, shuffled labels, kill and resume"
 	@echo "make test-durability  the cases of tests/cases that take long: huge inputs, hundreds of files, killed runs"
-	@echo "make check      linter and import rules"
+	@echo "make check      linter, import contracts, type checker"
 	@echo "make bench      time per video beside the straightforward pipeline, into benchmarks/results.md (minutes)"
 	@echo "make doctor     what is right and wrong with this installation"
 
@@ -47,7 +47,7 @@ test-durability: $(READY)
 	$(BIN)/python -m pytest -m durability tests/cases
 
 check: $(READY)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/python -m pytest -q tests/test_house.py
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench

@@ -37,7 +37,10 @@ def test_what_cannot_be_written_is_named_with_a_cure(tmp_path: Path):
 
 
 def test_what_a_killed_process_left_is_swept_away_and_nothing_else(tmp_path: Path):
-    code = "import sys, time; from visavox.files import replacing\nwith replacing(sys.argv[1]) as b: b.write_text('x'); print(flush=True); time.sleep(60)"
+    code = (
+        "import sys, time; from visavox.files import replacing\n"
+        "with replacing(sys.argv[1]) as b: b.write_text('x'); print(flush=True); time.sleep(60)"
+    )
     running = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a.npz")], stdout=subprocess.PIPE)
     running.stdout.readline()
     (tmp_path / f"mine.npz.{os.getpid()}.part").write_text("still being written")

@@ -73,7 +73,8 @@ def score(source: str | Path, checkpoint: str | Path, *, explain: bool = False) 
     Raises:
         CropError, MediaError, BundleError: the video gives no bundle, or the bundle does not fit the detector.
     """
-    from visavox.commands.score import judge
+    from visavox.preprocessing.tools import bundle_of
 
-    analysis = judge(Path(source), load(checkpoint))
-    return analysis if explain else analysis.probability
+    scorer = load(checkpoint)
+    bundle = bundle_of(source, scorer.config)
+    return scorer.explain(bundle) if explain else float(scorer.score([bundle])[0])

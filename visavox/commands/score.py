@@ -12,70 +12,36 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visavox.files import printable
-
-if TYPE_CHECKING:
-    from visavox.bundle import Bundle
-    from visavox.config import Config
-    from visavox.detectors.base import Scorer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     import visavox
     from visavox.preprocessing.pipeline import explain
+    from visavox.preprocessing.tools import bundle_of
 
     try:
         scorer = visavox.load(arguments.checkpoint, arguments.overrides)
-        preprocess = _preprocessor(scorer.config)
+        preprocess = visavox.preprocessor(scorer.config)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"visavox score: {error}", file=sys.stderr)
         return 2
     lost = 0
     for path in arguments.files:
         try:
-            answer = {"file": str(path), "probability": judge(path, scorer, preprocess)}
+            answer = {
+                "file": str(path),
+                "probability": float(scorer.score([bundle_of(path, scorer.config, preprocess)])[0]),
+            }
         except (ValueError, RuntimeError, OSError) as error:
             status, reason = explain(error)
             answer = {"file": str(path), "status": status, "reason": reason}
             lost += 1
         print(json.dumps(answer) if arguments.json else _line(answer), flush=True)
     return 1 if lost else 0
-
-
-def judge(path: Path, scorer: "Scorer", preprocess: Any = None) -> float:
-    """Return P(fake) of one video or bundle.
-
-    Args:
-        preprocess: the Preprocessor of the scorer's settings; None builds one.
-
-    Raises:
-        CropError, MediaError, BundleError: the video gives no bundle, or the bundle was made with other settings.
-    """
-    return float(scorer.score([bundle_of(path, scorer.config, preprocess)])[0])
-
-
-def bundle_of(path: Path, config: "Config", preprocess: Any = None) -> "Bundle":
-    """Load a bundle that was made with these settings, or preprocess a video."""
-    if path.suffix.lower() != ".npz":
-        return (preprocess or _preprocessor(config))(path)
-    from visavox.bundle import Bundle, BundleError
-    from visavox.preprocessing.provenance import differing_settings, prep_hash
-
-    bundle = Bundle.load(path)
-    if bundle.prep_hash != prep_hash(config):
-        raise BundleError(
-            f"{path}: made with other settings than the checkpoint's ({differing_settings(bundle, config)}); give the video"
-        )
-    return bundle
-
-
-def _preprocessor(config: "Config") -> Any:
-    import visavox
-
-    return visavox.preprocessor(config)
 
 
 def _line(answer: dict[str, Any]) -> str:

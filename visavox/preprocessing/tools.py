@@ -3,17 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavox.config import Config
 
 if TYPE_CHECKING:
+    from visavox.bundle import Bundle
     from visavox.faces import FaceDetector
     from visavox.features import syncnet
     from visavox.features.sync import Sync
     from visavox.workers.gpu_server import Address, Link
 from visavox.preprocessing.pipeline import Preprocessor
-from visavox.preprocessing.provenance import weights_of
+from visavox.preprocessing.provenance import differing_settings, prep_hash, weights_of
 
 
 def build(config: Config, threads: int | None = None, server: "Address | None" = None) -> Preprocessor:
@@ -49,6 +51,30 @@ def gpu_networks(config: Config, wanted: bool = True) -> "Iterator[Address | Non
     embedder = _embedder(config, device) if config.sync == "syncnet" else None
     with gpu_server.serve(faces, embedder) as address:
         yield address
+
+
+def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None = None) -> "Bundle":
+    """Return the bundle of a video, or the bundle that lies at the path if it was made with these settings.
+
+    Args:
+        preprocess: turns videos into bundles; None builds one of `config`, fetching the weights it needs.
+
+    Raises:
+        CropError, MediaError: the video gives no bundle.
+        BundleError: the bundle was made with other settings, or is damaged.
+    """
+    if Path(path).suffix.lower() != ".npz":
+        if preprocess is None:
+            check_weights(config)
+            preprocess = build(config)
+        return preprocess(path)
+    from visavox.bundle import Bundle, BundleError
+
+    bundle = Bundle.load(path)
+    if bundle.prep_hash != prep_hash(config):
+        differences = differing_settings(bundle, config)
+        raise BundleError(f"{path}: made with other settings than are asked for ({differences}); give the video")
+    return bundle
 
 
 def check_weights(config: Config) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visavox.files import replacing
+from visavox.files import CHECKOUT, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -213,14 +213,11 @@ def _here() -> dict[str, Any]:
     """Versions of the code that made the report."""
     from importlib.metadata import PackageNotFoundError, version
 
-    import visavox
-
     try:
         release = version("visavox")
     except PackageNotFoundError:
         release = None
-    checkout = Path(visavox.__file__).parents[1]
-    return {"visavox": release, "python": platform.python_version(), "commit": commit_of(checkout)}
+    return {"visavox": release, "python": platform.python_version(), "commit": commit_of(CHECKOUT)}
 
 
 def commit_of(checkout: Path) -> str | None:
