@@ -38,7 +38,10 @@ class Sound:
 
     def add(self, frame: av.AudioFrame) -> None:
         time = self.end if frame.pts is None else frame.pts * self._time_base
-        frame = _first_channel_of(frame) if self._first_channel else frame
+        if self._first_channel:
+            frame = _one_channel(frame, _channels_of(frame)[0])
+        elif frame.layout.name.endswith(" channels"):  # of no known layout: libav would guess one, or give up
+            frame = _one_channel(frame, _channels_of(frame).mean(0))
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind or abs(time - self.end) > AUDIO_SLACK:
             self._finish_run()
@@ -80,10 +83,20 @@ class Sound:
                 self._held += out.samples
 
 
-def _first_channel_of(frame: av.AudioFrame) -> av.AudioFrame:
-    samples = frame.to_ndarray()  # planar (C, N), or packed (1, C * N)
+def _channels_of(frame: av.AudioFrame) -> np.ndarray:
+    """(C, N) float32 in [-1, 1]."""
+    samples = frame.to_ndarray()  # planar (C, N), or packed (1, N * C)
     if not frame.format.is_planar:
-        samples = samples[:, :: frame.layout.nb_channels]
-    alone = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:1]), format=frame.format.name, layout="mono")
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":
+        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+    return samples.astype(np.float32)
+
+
+def _one_channel(frame: av.AudioFrame, samples: np.ndarray) -> av.AudioFrame:
+    """`frame` with (N,) float32 alone."""
+    alone = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
     alone.sample_rate = frame.sample_rate
     return alone

@@ -461,8 +461,9 @@ class Video:
         if declared is None or self._stopped or (self._sound_is_cut and not own):
             return
         start, end = self._first.time, last.time + last.duration
-        if not own:  # a whole file lasts as long as its longest stream, from its earliest start
-            start = Fraction(self._container.start_time or 0, av.time_base)
+        if not own:  # a whole file lasts as long as its longest stream, from its earliest start, in Matroska from 0
+            from_zero = "matroska" in self._container.format.name
+            start = Fraction(0 if from_zero else self._container.start_time or 0, av.time_base)
             end = end if self._sound is None or self._sound.is_empty() else max(end, self._sound.end)
         if declared - (end - start) > DURATION_SLACK:
             share = (end - start) / min(declared, self._limit)

@@ -1,0 +1,179 @@
+"""Media files of the cases: a lamp goes on in the picture and a tone sounds, both at the same moment of the file's clock."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+DARK, BRIGHT = 30, 220
+LAMP = 1.0  # seconds at which lamp and tone begin
+ON = 0.6  # seconds for which they stay
+
+
+def needs_encoder(name: str) -> None:
+    """Skip a case whose encoder PyAV's libav does not bring, and say which."""
+    try:
+        av.codec.Codec(name, "w")
+    except ValueError:
+        pytest.skip(f"no encoder {name} in this build of libav ({av.__version__})")
+
+
+def lamp(time: float, size: tuple[int, int] = (64, 48)) -> np.ndarray:
+    """(H, W, 3) uint8: bright while the lamp is on."""
+    on = LAMP - 1e-6 <= time < LAMP + ON - 1e-6
+    return np.full((size[1], size[0], 3), BRIGHT if on else DARK, np.uint8)
+
+
+def tone(start: float, end: float, rate: int, gains: Sequence[float] = (1.0,)) -> np.ndarray:
+    """(N, C) int16 from `start` to `end`: a tone while the lamp is on, each channel times its gain."""
+    time = start + np.arange(round((end - start) * rate)) / rate
+    on = (time >= LAMP) & (time < LAMP + ON)
+    wave = np.where(on, 12000 * np.sin(2 * np.pi * 700 * (time - LAMP) + np.pi / 2), 0)
+    return np.clip(np.round(wave[:, None] * np.array(gains)), -32768, 32767).astype(np.int16)
+
+
+def record(
+    path: Path,
+    *,
+    times: Sequence[float] | None = None,
+    fps: float | Fraction = 25,
+    seconds: float = 2.4,
+    picture: Callable[[float], np.ndarray] = lamp,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    prepare: Callable[[av.VideoStream], None] | None = None,
+    sound: str | None = "aac",
+    rate: int = 48000,
+    layout: str = "mono",
+    gains: Sequence[float] | None = None,
+    picture_at: float = 0.0,
+    sound_at: float = 0.0,
+    samples: np.ndarray | None = None,
+    muxer: str | None = None,
+    mux: dict[str, str] | None = None,
+    order: str = "by time",
+    shift: float = 0.0,
+) -> Path:
+    """Write a file. Frames stand at `times` (or at `fps` from `picture_at` to `seconds`), sound from `sound_at` on.
+
+    picture: frame (H, W, 3) for the time at which it is shown. sound: codec of the sound, or None.
+    gains: one for each channel of `layout`. samples: (N, C) int16 instead of the tone.
+    order: how packets are stored, "by time", "sound first" or "picture first". shift: seconds added to every stamp.
+    """
+    needs_encoder(codec)
+    exact = Fraction(fps).limit_denominator(1001)
+    if times is None:
+        times = [float(picture_at + i / exact) for i in range(round((seconds - picture_at) * exact))]
+        base = 1 / exact
+    else:
+        base = Fraction(1, 1000)
+    with av.open(str(path), "w", format=muxer, container_options=mux or {}) as container:
+        video = container.add_stream(codec, rate=exact, options=options or {})
+        first = picture(times[0])
+        video.height, video.width = first.shape[:2]
+        video.pix_fmt = pixels
+        if path.suffix in (".mp4", ".mov", ".mkv", ".webm", ".ts") and codec not in ("mpeg2video", "mpeg4", "prores"):
+            base = Fraction(1, 90000)
+            video.codec_context.time_base = base
+        if prepare:
+            prepare(video)
+        audio = None
+        if sound:
+            needs_encoder(sound)
+            strict = {"strict": "experimental"}  # which libav's own Vorbis encoder asks for
+            audio = container.add_stream(sound, rate=rate, layout=layout, options=strict)
+        packets = []
+        for time in times:
+            image = av.VideoFrame.from_ndarray(picture(time), format="rgb24")
+            image.pts, image.time_base = round(time / base), base
+            packets += video.encode(image)
+        packets += video.encode(None)
+        heard = []
+        if audio:
+            channels = audio.codec_context.layout.nb_channels
+            if samples is None:
+                samples = tone(sound_at, seconds, rate, gains or [1.0] * channels)
+            for at in range(0, len(samples), rate // 5):
+                piece = samples[at : at + rate // 5]
+                frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="s16", layout=layout)
+                frame.sample_rate, frame.pts, frame.time_base = rate, round(sound_at * rate) + at, Fraction(1, rate)
+                heard += audio.encode(frame)
+            heard += audio.encode(None)
+        if order == "by time":
+            together = sorted(packets + heard, key=lambda packet: (packet.dts or 0) * packet.time_base)
+        else:
+            together = packets + heard if order == "picture first" else heard + packets
+        for packet in together:
+            if shift:
+                ticks = round(shift / packet.time_base)
+                packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
+            container.mux(packet)
+    return path
+
+
+def boxes(data: bytes | bytearray, start: int = 0, end: int | None = None) -> list[tuple[bytes, int, int]]:
+    """(kind, start, end) of the boxes of an MP4 file or of a box's body (ISO 14496-12)."""
+    found, at = [], start
+    end = len(data) if end is None else end
+    while at + 8 <= end:
+        length, kind = struct.unpack_from(">I4s", data, at)
+        length = length or end - at
+        found.append((kind, at, at + length))
+        at += length
+    return found
+
+
+def descend(data: bytes | bytearray, *kinds: bytes) -> list[tuple[int, int]]:
+    """Start and end of the bodies of all boxes at the path `kinds`."""
+    bodies = [(0, len(data))]
+    for kind in kinds:
+        bodies = [(s + 8, e) for start, end in bodies for k, s, e in boxes(data, start, end) if k == kind]
+    return bodies
+
+
+def cut_by_edit_list(path: Path, seconds: float, streams: str = "both") -> Path:
+    """Let the edit lists of `streams` (both, sound) begin `seconds` later in their media, as trimming on a phone does."""
+    data = bytearray(path.read_bytes())
+    movie = struct.unpack_from(">I", data, descend(data, b"moov", b"mvhd")[0][0] + 12)[0]
+    for start, end in descend(data, b"moov", b"trak"):
+        trak = bytes(data[start:end])
+        handler = trak[descend(trak, b"mdia", b"hdlr")[0][0] + 8 :][:4]
+        if streams == "sound" and handler != b"soun":
+            continue
+        scale = struct.unpack_from(">I", trak, descend(trak, b"mdia", b"mdhd")[0][0] + 12)[0]
+        at = start + descend(trak, b"edts", b"elst")[0][0]
+        version, entries = data[at], struct.unpack_from(">I", data, at + 4)[0]
+        assert (version, entries) == (0, 1)
+        duration, media = struct.unpack_from(">Ii", data, at + 8)
+        struct.pack_into(">Ii", data, at + 8, duration - round(seconds * movie), media + round(seconds * scale))
+    path.write_bytes(data)
+    return path
+
+
+def lamp_time(frames: Sequence[np.ndarray], fps: float = 25) -> float:
+    """Seconds at which the lamp goes on."""
+    level = np.array([frame.mean() for frame in frames])
+    return int(np.argmax(level > (DARK + BRIGHT) / 2)) / fps
+
+
+def tone_time(sound: np.ndarray, rate: int = 16000) -> float:
+    """Seconds at which the tone begins."""
+    loud = np.abs(sound.astype(np.int32))
+    return int(np.argmax(loud > loud.max() / 3)) / rate
+
+
+def read(path: Path, **options: Any) -> tuple[list[np.ndarray], np.ndarray | None, Any]:
+    """Frames, sound and the closed video."""
+    from visavox.media import open_video
+
+    with open_video(path, **options) as video:
+        frames = [frame.copy() for frame in video.frames()]
+        return frames, video.audio(), video
