@@ -21,7 +21,6 @@ HERE = Path(__file__).parent
 CHECKPOINTS = ("xception.ckpt", "demo/app/xception.ckpt")
 SUFFIXES = ("mp4", "avi", "mov", "mkv", "webm")
 PLAYED_BY_BROWSERS = {".mp4", ".mov", ".webm"}
-READ_SECONDS = 16.0
 STAGES = {
     "decode": "1 of 4: reading the video and following the face",
     "encode": "2 of 4: cutting out the face",
@@ -35,17 +34,17 @@ STRATEGIES = {
     "either": "Either (the more suspicious one)",
 }
 POOLINGS = ["mean", "max", "p90", "top_k"]
-COLOURS = {"FAKE": "red", "REAL": "green", "ABSTAIN": "orange"}
+COLOURS = {"fake": "red", "real": "green", "undetermined": "orange"}
 
 
 class Clip(NamedTuple):
     """What is kept of an upload while its settings are tried."""
 
     name: str
+    session: Any
+    """`Session` of the scorer with this clip: what its networks said so far."""
     bundle: Any
-    """Bundle, or None where no face was found."""
-    sound: Any
-    """Evidence of the sound alone where no face was found, else None."""
+    """Bundle, or None where no face was found and the sound is judged alone."""
     pictures: list[tuple[float, Any]]
     """Second and frame (H, W, 3) uint8 with its face box."""
     film: bytes
@@ -64,9 +63,9 @@ def main() -> None:
             "`visavox fuse` makes a checkpoint of two branches, which VISAVOX_XCEPTION then names."
         )
         return
-    scorer, about = load_scorer(str(checkpoint), checkpoint.stat().st_mtime_ns)
+    scorer = load_scorer(str(checkpoint), checkpoint.stat().st_mtime_ns)
     settings = choose_settings(scorer.settings)
-    describe_checkpoint(checkpoint, about, settings)
+    describe_checkpoint(checkpoint, scorer.card, settings)
     chosen = choose_clip()
     progress, result = st.empty(), st.empty()  # emptied at once, so that no old verdict stands under a new video
     if chosen is None:
@@ -75,7 +74,7 @@ def main() -> None:
     clip = prepare(*chosen, scorer, progress)
     if clip is not None:
         with result.container():
-            show(clip, scorer, settings)
+            show(clip, settings)
 
 
 def find_checkpoint() -> Path | None:
@@ -86,14 +85,12 @@ def find_checkpoint() -> Path | None:
 
 
 @st.cache_resource(show_spinner="Loading the networks")
-def load_scorer(path: str, _changed: int) -> tuple[Any, dict[str, str]]:
+def load_scorer(path: str, _changed: int) -> Any:
     from visavox.compute import resolve_device
     from visavox.detectors import build
-    from visavox.weights import safe_load
 
     scorer = build.load(path)
-    about = safe_load(path)["hyper_parameters"].get("about", {})
-    return scorer.to(resolve_device(scorer.config.device)), about
+    return scorer.to(resolve_device(scorer.config.device))
 
 
 @st.cache_resource(show_spinner="Preparing the face detector")
@@ -142,15 +139,15 @@ def choose_settings(trained: Any) -> Any:
     )
 
 
-def describe_checkpoint(path: Path, about: dict[str, str], settings: Any) -> None:
-    trained_on = about.get("trained_on", "not said")
+def describe_checkpoint(path: Path, card: Any, settings: Any) -> None:
+    trained_on = card.trained_on or "not said"
     if "synthetic" in trained_on:
         st.warning(f"This is a demonstration. The networks were trained on {trained_on}.")
     st.sidebar.header("Checkpoint")
     st.sidebar.markdown(
         f"`{path.name}`, trained on {trained_on}.\n\nVideo: {settings.video.backbone}, {settings.video.size} px. "
         f"Audio: {settings.audio.backbone}, {settings.audio.size} px.\n\n"
-        f"Calibration: {about.get('calibration', 'none')}.\n\n"
+        f"Calibration: {card.calibration}.\n\n"
         f"P(fake): 0 = real, 1 = fake. FAKE from {settings.threshold:.2f} on."
     )
 
@@ -158,9 +155,10 @@ def describe_checkpoint(path: Path, about: dict[str, str], settings: Any) -> Non
 def choose_clip() -> tuple[str, bytes] | None:
     """Name and content of what is uploaded, or of a sample."""
     from examples.samples import NAMES
+    from visavox.preprocessing.single import SECONDS
 
     upload = st.file_uploader(
-        f"Video (up to {st.get_option('server.maxUploadSize')} MB; the first {READ_SECONDS:.0f} s are read)", SUFFIXES
+        f"Video (up to {st.get_option('server.maxUploadSize')} MB; the first {SECONDS:.0f} s are read)", SUFFIXES
     )
     samples = st.empty()
     if upload is not None:
@@ -206,26 +204,19 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
 
 
 def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: Any) -> Clip:
-    from visavox.detectors.xception import analyse
-    from visavox.preprocessing.pipeline import CropError
+    from visavox.bundle import Bundle
+    from visavox.detectors.xception.scorer import Session
+    from visavox.preprocessing.single import bundle_or_sound, single_config
 
-    # Longer than the training clips perhaps, but cut out alike; what SyncNet would say is not asked.
-    length = max(READ_SECONDS, scorer.config.max_clip_len)
-    config = scorer.config.model_copy(update={"max_clip_len": length, "sync": "off"})
+    config = single_config(scorer.config)
     watch = announcing(status)
-    preprocess = replace(load_tools(config, config.face_detector), config=config)
-    try:
-        bundle = preprocess(path, watch=watch)
-    except CropError as error:
-        sound = read_sound(path, config) if error.status == "no_face" else None
-        if sound is None:
-            raise
-        with watch("sound"):
-            evidence = scorer.evidence_of_sound(sound)
-        return Clip(name, None, evidence, [], content, 0.0, watch.seconds)
-    analyse(bundle, scorer, watch=watch)
-    film, start = film_of(path, bundle, content, config.resample_rate)
-    return Clip(name, bundle, None, sample_pictures(path, bundle, length), film, start, watch.seconds)
+    clip = bundle_or_sound(replace(load_tools(config, config.face_detector), config=config), path, watch=watch)
+    session = Session(scorer, clip)
+    session.explain(watch=watch)
+    if not isinstance(clip, Bundle):
+        return Clip(name, session, None, [], content, 0.0, watch.seconds)
+    film, start = film_of(path, clip, content, config.resample_rate)
+    return Clip(name, session, clip, sample_pictures(path, clip, config.max_clip_len), film, start, watch.seconds)
 
 
 def announcing(status: Any) -> Any:
@@ -245,17 +236,6 @@ def announcing(status: Any) -> Any:
                 yield
 
     return Announcing()
-
-
-def read_sound(path: Path, config: Any) -> Any:
-    """The sound of a video without a face, (N,) int16, or None."""
-    from visavox import media
-
-    rate, most = config.resample_rate, config.max_clip_len
-    with media.open_video(path, sample_rate=rate, max_seconds=most) as video:
-        for _ in video.frames():
-            pass
-        return video.audio()
 
 
 def sample_pictures(path: Path, bundle: Any, length: float, count: int = 4) -> list[tuple[float, Any]]:
@@ -295,11 +275,8 @@ def film_of(path: Path, bundle: Any, content: bytes, rate: int) -> tuple[bytes, 
     return place.read_bytes(), float(bundle.times[0])
 
 
-def show(clip: Clip, scorer: Any, settings: Any) -> None:
-    from visavox.detectors.xception import analyse
-    from visavox.detectors.xception.analysis import explain
-
-    analysis = explain(clip.sound, settings) if clip.bundle is None else analyse(clip.bundle, scorer, settings)
+def show(clip: Clip, settings: Any) -> None:
+    analysis = clip.session.explain(settings)
     show_verdict(analysis)
     show_branches(analysis)
     if clip.bundle is not None:
@@ -321,21 +298,21 @@ def show(clip: Clip, scorer: Any, settings: Any) -> None:
 
 
 def show_verdict(analysis: Any) -> None:
-    words = {"FAKE": "FAKE", "REAL": "REAL", "ABSTAIN": "NO VERDICT"}[analysis.verdict]
+    words = "NO VERDICT" if analysis.verdict == "undetermined" else analysis.verdict.upper()
     st.header(f":{COLOURS[analysis.verdict]}[{words}]")
-    if analysis.verdict == "ABSTAIN":
-        least = analysis.settings["abstain_below"]
+    if analysis.verdict == "undetermined":
+        least = analysis.least_confidence
         st.write(f"The confidence of {analysis.confidence:.0%} is below {least:.0%}, from which on a verdict is given.")
     for note in analysis.notes:
         st.info(note)
 
 
 def show_branches(analysis: Any) -> None:
-    columns = st.columns(4)
-    columns[0].metric("P(fake)", f"{analysis.p_fake:.3f}")
+    columns = st.columns(2 + len(analysis.branches))
+    columns[0].metric("P(fake)", f"{analysis.probability:.3f}")
     columns[1].metric("Confidence", f"{analysis.confidence:.1%}")
-    columns[2].metric(f"Video, weight {analysis.alpha_video:.3f}", _number(analysis.p_video))
-    columns[3].metric(f"Audio, weight {analysis.alpha_audio:.3f}", _number(analysis.p_audio))
+    for column, branch in zip(columns[2:], analysis.branches):
+        column.metric(f"{branch.name.capitalize()}, weight {branch.weight:.3f}", _number(branch.probability))
 
 
 def time_line(analysis: Any) -> Any:
@@ -345,13 +322,13 @@ def time_line(analysis: Any) -> Any:
 
     x = alt.X("start:Q", title="seconds")
     y = alt.Y("p:Q", title="P(fake)", scale=alt.Scale(domain=[0, 1]))
-    frames = pd.DataFrame([{"start": f.second, "p": f.p_fake, "what": "frame"} for f in analysis.frames])
+    over_time = {branch.name: branch.timeline for branch in analysis.branches}
+    frames = pd.DataFrame([{"start": s.start, "p": s.probability, "what": "frame"} for s in over_time["video"]])
     bars = pd.DataFrame(
         [
-            {"start": s.start, "end": s.end, "p": p, "what": what}
-            for s in analysis.segments
-            for what, p in (("window of sound", s.p_audio), ("fused", s.p_fused))
-            if p is not None
+            {"start": s.start, "end": s.end, "p": s.probability, "what": what}
+            for what, timeline in (("window of sound", over_time["audio"]), ("fused", analysis.timeline))
+            for s in timeline
         ]
     )
     colour = alt.Color(
@@ -363,7 +340,7 @@ def time_line(analysis: Any) -> Any:
     flagged = pd.DataFrame(analysis.flagged, columns=["start", "end"])
     layers = [
         alt.Chart(flagged).mark_rect(color="#b22222", opacity=0.12).encode(x="start:Q", x2="end:Q"),
-        alt.Chart(pd.DataFrame({"p": [analysis.settings["threshold"]]})).mark_rule(strokeDash=[4, 4]).encode(y=y),
+        alt.Chart(pd.DataFrame({"p": [analysis.threshold]})).mark_rule(strokeDash=[4, 4]).encode(y=y),
         alt.Chart(bars).mark_bar(height=4).encode(x=x, x2="end:Q", y=y, color=colour),
     ]
     if len(frames):
@@ -387,9 +364,9 @@ def show_flagged(analysis: Any, clip: Clip) -> None:
 
 def compare_with_truth(analysis: Any) -> None:
     truth = st.radio("What it really is, if you know", ["unknown", "REAL", "FAKE"], horizontal=True)
-    if truth != "unknown" and analysis.verdict != "ABSTAIN":
-        right = truth == analysis.verdict
-        (st.success if right else st.error)(f"The verdict {analysis.verdict} is {'right' if right else 'wrong'}.")
+    if truth != "unknown" and analysis.verdict != "undetermined":
+        right = truth == (said := analysis.verdict.upper())
+        (st.success if right else st.error)(f"The verdict {said} is {'right' if right else 'wrong'}.")
 
 
 def _number(p: float | None) -> str:

@@ -230,8 +230,7 @@ class Bench:
     def _folded(self, name: str, dtype: torch.dtype) -> model.MultimodalDetector:
         """As eval.py scores with it; made once, after its weights are final."""
         if (name, dtype) not in self.folded:
-            self.folded[name, dtype] = copy.deepcopy(self.networks[name])
-            self.folded[name, dtype].fold(dtype)
+            self.folded[name, dtype] = copy.deepcopy(self.networks[name]).for_inference(dtype)
         return self.folded[name, dtype]
 
     def _ours(

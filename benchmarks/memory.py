@@ -76,7 +76,7 @@ def score_one(overrides: Sequence[str]) -> int:
     network = build.build(settings(overrides))
     network.latency.fit(torch.zeros(2, 2 * network.config.vshift + 3))
     dtype = scoring_dtype(network.config.score_precision, torch.device("cpu"))
-    network.fold(dtype)
+    network = network.for_inference(dtype)
     with scoring_context(dtype, torch.device("cpu")):
         for _ in range(3):
             network.score([blank_bundle(network.config)])

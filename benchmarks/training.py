@@ -77,7 +77,7 @@ def made_up(folder: Path, config: Config, network: detector.MultimodalDetector, 
         replace(blank, faces=faces, prep_hash=prep_hash(config), source_sha256=f"{number:064d}").save(paths[-1])
     several = [str(paths[number % len(paths)]) for number in range(samples)]
     return BundleDataset(
-        pd.DataFrame({"path": several, "label": [number % 2 for number in range(samples)]}), network.clip_of
+        pd.DataFrame({"path": several, "label": [number % 2 for number in range(samples)]}), config, network.prepare
     )
 
 

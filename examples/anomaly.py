@@ -107,11 +107,11 @@ def judge_test_clips(root: Path, detector: Any, split: Any) -> tuple[dict[str, d
 
     Beside the rendered fakes stand the real test clips themselves with their sound moved, swapped or reversed.
     """
-    from visavox.bundle import Bundle
+    from visavox.bundle.trim import load_trimmed
     from visavox.pseudofakes import sound
 
     test = demo.test_rows(split)
-    bundles = [Bundle.load(root / path) for path in test["filepath"]]
+    bundles = [load_trimmed(root / path, detector.config) for path in test["filepath"]]
     real = [bundle for bundle, label in zip(bundles, test["label"]) if label == 0]
     people = test["identity"].to_numpy()
     real_people = people[test["label"] == 0]
@@ -155,7 +155,7 @@ def compare(
 def locate_splices(root: Path, detector: Any, *, workers: int) -> dict[str, Any]:
     """How near the highest score lies to the foreign sound: seconds from it (0 inside) in each clip, and the share near."""
     from visavox import config
-    from visavox.bundle import Bundle
+    from visavox.bundle.trim import load_trimmed
     from visavox.commands import crop
     from visavox.workers import pool
 
@@ -173,7 +173,7 @@ def locate_splices(root: Path, detector: Any, *, workers: int) -> dict[str, Any]
     rows = crop.crop_folder(crop.find_inputs(folder), folder / "bundles", settings, workers=workers)
     away = []
     for row, (_, _, start) in zip(rows, tasks, strict=True):
-        steps = detector.step_scores(Bundle.load(folder / "bundles" / row.bundle))
+        steps = detector.step_scores(load_trimmed(folder / "bundles" / row.bundle, detector.config))
         peak = float(steps.times[steps.scores.argmax()])
         away.append(round(max(start - peak, peak - start - SPLICE_SECONDS, 0.0), 2))
     near = float(np.mean(np.array(away) <= TOLERANCE))

@@ -80,9 +80,10 @@ def train_fold(root: Path, table: Any, fold: int, settings: Any, start: str) -> 
 def judge(root: Path, detector: Any, row: Any, fold: int) -> dict[str, Any]:
     """Scores of one held-out clip, as it is and with its sound moved, in deviations of its fold's validation clips."""
     from visavox.bundle import Bundle
+    from visavox.bundle.trim import load_trimmed
     from visavox.pseudofakes import sound
 
-    bundle = Bundle.load(root / row.filepath)
+    bundle = load_trimmed(root / row.filepath, detector.config)
 
     def score(changed: Bundle) -> float:
         steps = detector.step_scores(changed).scores.mean()

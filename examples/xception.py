@@ -116,14 +116,15 @@ def calibrate(root: Path, branch: str, checkpoint: Path) -> None:
     """
     import pandas as pd
 
-    from visavox.bundle import Bundle
+    from visavox.bundle.trim import load_trimmed
     from visavox.detectors import build
     from visavox.evaluation import calibration
     from visavox.files import sha256_of
 
     rows = pd.read_csv(root / f"data/{branch}.csv")
     val = rows[rows["split"] == "val"]
-    scores = build.load(checkpoint).score([Bundle.load(root / path) for path in val["filepath"]])
+    scorer = build.load(checkpoint)
+    scores = scorer.score([load_trimmed(root / path, scorer.config) for path in val["filepath"]])
     names = {"checkpoint": sha256_of(checkpoint), "clips": list(val["filename"])}
     fitted = calibration.fit(val["label"].to_numpy(), scores, "platt", target_prior=0.5, **names)
     fitted.save(checkpoint.with_name("calibration.json"))
@@ -143,13 +144,14 @@ def table(root: Path, checkpoint: Path) -> Table:
     """AUC and accuracy of each branch and strategy on unseen identities."""
     import pandas as pd
 
-    from visavox.bundle import Bundle
+    from visavox.bundle.trim import load_trimmed
     from visavox.detectors import build
+    from visavox.detectors.xception.scorer import Session
     from visavox.evaluation.metrics import auc
 
     scorer = build.load(checkpoint)
     test = demo.test_rows(pd.read_csv(root / demo.SPLIT))
-    evidence = [scorer.evidence(Bundle.load(root / path)) for path in test["filepath"]]
+    evidence = [Session(scorer, load_trimmed(root / path, scorer.config)).evidence() for path in test["filepath"]]
     labels, kinds = test["label"].to_numpy(), test["kind"].to_numpy()
     real = labels == 0
     fakes = {kind: kinds == kind for kind in sorted(set(kinds[~real]))}
@@ -173,7 +175,7 @@ def table(root: Path, checkpoint: Path) -> Table:
 def scores_of(evidence: list[Any], settings: Any) -> dict[str, np.ndarray]:
     """P(fake) of clips, (N,), by each branch alone and by each strategy."""
     from visavox.detectors.xception import fusion
-    from visavox.detectors.xception.scorer import clip_probability
+    from visavox.detectors.xception.evidence import clip_probability
 
     said = [one.calibrated(settings) for one in evidence]
     scores = {

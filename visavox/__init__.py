@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from visavox.config import Config
     from visavox.detectors.analysis import Analysis
-    from visavox.detectors.base import Scorer
+    from visavox.detectors.scorer import Scorer
     from visavox.preprocessing.pipeline import Preprocessor
 
 __version__ = "0.2.0"
@@ -73,8 +73,9 @@ def score(source: str | Path, checkpoint: str | Path, *, explain: bool = False) 
     Raises:
         CropError, MediaError, BundleError: the video gives no bundle, or the bundle does not fit the detector.
     """
+    from visavox.bundle.trim import trimmed_as
     from visavox.preprocessing.tools import bundle_of
 
     scorer = load(checkpoint)
-    bundle = bundle_of(source, scorer.config)
+    bundle = trimmed_as(scorer.config, bundle_of(source, scorer.config))
     return scorer.explain(bundle) if explain else float(scorer.score([bundle])[0])

@@ -15,11 +15,14 @@ from visavox.audit.__main__ import main
 from visavox.audit.measures import Finding, audit_split, judge, of_bundle, told_by_words
 from visavox.audit.words import describe
 from visavox.bundle import Bundle, BundleError
-from visavox.bundle.trim import Silence, silence, trimmed
+from visavox.bundle.trim import Silence, silence, trimmed, trimmed_as
+from visavox.commands import evaluate as evaluation
 from visavox.config import XceptionFusedConfig
 from visavox.detectors import build
 from visavox.detectors.base import Detector
+from visavox.detectors.scorer import Scorer
 from visavox.features import audio
+from visavox.training.dataset import BundleDataset
 
 RATE, FPS = 16000, 25
 SAMPLES = RATE // FPS
@@ -181,35 +184,31 @@ def test_silence_is_measured_at_both_ends():
 
 def test_trimming_cuts_picture_and_sound_together(clip, tmp_path: Path):
     bundle = clip(3, planted=0.3)
-    settings = config.load("configs/tiny.json", ["trim_silence=leading"])
-    cut = trimmed(bundle, settings)
+    cut = trimmed(bundle, "leading")
     gone = bundle.track_frames - cut.track_frames
     assert gone == 8  # 0.3 s are 7.5 frames
     assert np.array_equal(cut.audio, bundle.audio[gone * SAMPLES :])
     assert np.array_equal(cut.frame(0), bundle.frame(gone)) and np.array_equal(cut.boxes, bundle.boxes[gone:])
-    assert cut.times[0] == bundle.times[0] and len(cut.times) == cut.track_frames
+    assert np.array_equal(cut.times, bundle.times[gone:])  # the video's own clock
     assert np.array_equal(cut.mel_3cs, audio.mel_3cs(cut.audio, RATE, 64))
     assert cut.faces.shape == bundle.faces.shape and np.array_equal(cut.faces[-1], bundle.faces[-1])
     assert not np.array_equal(cut.faces[0], bundle.faces[0])
     cut.save(tmp_path / "cut.npz")  # keeps the schema
     assert of_bundle(cut)["leading_silence"] == 0
-    both = trimmed(
-        replace(bundle, audio=bundle.audio[::-1].copy()), settings.model_copy(update={"trim_silence": "both"})
-    )
+    both = trimmed(replace(bundle, audio=bundle.audio[::-1].copy()), "both")
     assert both.track_frames == bundle.track_frames - 1 - 8
 
 
-def test_nothing_is_cut_unasked_nor_too_much(clip, tiny_config, make_bundle):
+def test_nothing_is_cut_unasked_nor_too_much(clip, tiny_config):
     bundle = clip(4, planted=0.3)
-    assert trimmed(bundle, tiny_config) is bundle
-    leading = tiny_config.model_copy(update={"trim_silence": "leading"})
+    assert trimmed(bundle) is bundle and trimmed_as(tiny_config, bundle) is bundle
     silent = replace(bundle, audio=np.zeros_like(bundle.audio))
-    assert trimmed(silent, leading) is silent  # nothing would be left
+    assert trimmed(silent, "leading") is silent  # nothing would be left
     with pytest.raises(BundleError, match="full=True"):
-        trimmed(replace(bundle, audio=None, track=None, track_offsets=None), leading)
+        trimmed(replace(bundle, audio=None, track=None, track_offsets=None), "leading")
 
 
-def every_detector(*words: str) -> list[Detector]:
+def every_detector(*words: str) -> list[Scorer]:
     """One of each kind with fresh weights, as the tiny configurations describe them, and the fusion."""
     configs = [config.load(path, words) for path in sorted(Path("configs").glob("*tiny.json"))]
     sizes = {each.detector.name.removeprefix("xception_"): each.detector for each in configs}
@@ -229,27 +228,35 @@ def every_detector(*words: str) -> list[Detector]:
     return detectors
 
 
-def test_no_detector_forgets_the_cut(clip):
-    """What scoring and training see of a bundle with silence is what they see of one that was cut beforehand."""
-    bundle = clip(5, planted=0.3)
-    for whole, cutting in zip(every_detector(), every_detector("trim_silence=leading"), strict=True):
-        beforehand = trimmed(bundle, cutting.config)
-        name = cutting.config.detector.name
-        assert cutting.score([bundle]) == pytest.approx(whole.score([beforehand]), abs=1e-12), name
-        assert abs(cutting.score([bundle]) - whole.score([bundle])).max() > 1e-9, f"{name} sees no difference"
-        of_cut, expected = (_tensors(each) for each in (cutting.clip_of(bundle), whole.clip_of(beforehand)))
-        assert all(a.equal(b) for a, b in zip(of_cut, expected, strict=True)), name
+def test_every_detector_is_given_the_cut(clip, tmp_path: Path):
+    """Training and scoring load a bundle with silence as one that was cut beforehand, whichever detector reads it."""
+    bundle, path = clip(5, planted=0.3), tmp_path / "clip.npz"
+    bundle.save(path)
+    rows = pd.DataFrame({"path": [str(path)], "label": [1]})
+    for detector, cutting in zip(every_detector(), every_detector("trim_silence=leading"), strict=True):
+        name, beforehand = detector.config.detector.name, trimmed(bundle, "leading")
+        scored = evaluation._bundle_of(cutting.config, None, (None, None), ("clip.npz", path)).bundle
+        assert scored.track_frames == beforehand.track_frames, name
+        assert detector.score([scored]) == pytest.approx(detector.score([beforehand]), abs=1e-12), name
+        assert abs(detector.score([scored]) - detector.score([bundle])).max() > 1e-9, f"{name} sees no difference"
+        if isinstance(detector, Detector):
+            data = BundleDataset(rows, cutting.config, detector.prepare, full=detector.needs_track)
+            of_cut, expected = (_tensors(each) for each in (data[0].clip, detector.prepare(beforehand)))
+            assert all(a.equal(b) for a, b in zip(of_cut, expected, strict=True)), name
 
 
-def test_a_clip_begins_at_a_random_moment_in_training_only(clip):
-    bundle = clip(5, planted=0.3)
-    for plain, jittered in zip(every_detector("augment=false"), every_detector("augment=false", "temporal_jitter=0.5")):
-        assert all(a.equal(b) for a, b in zip(_tensors(jittered.clip_of(bundle)), _tensors(plain.clip_of(bundle))))
-        rngs = [np.random.default_rng(seed) for seed in (1, 1, 2)]
-        once, again, other = (_tensors(jittered.clip_of(bundle, rng)) for rng in rngs)
-        assert all(a.equal(b) for a, b in zip(once, again)) and not all(a.equal(b) for a, b in zip(once, other))
-    jitter = jittered.config
-    starts = {trimmed(bundle, jitter, np.random.default_rng(seed)).track_frames for seed in range(20)}
+def test_a_clip_begins_at_a_random_moment_in_training_only(clip, tiny_config, tmp_path: Path):
+    bundle, path = clip(5, planted=0.3), tmp_path / "clip.npz"
+    bundle.save(path)
+    rows = pd.DataFrame({"path": [str(path)], "label": [1]})
+    jitter = tiny_config.model_copy(update={"temporal_jitter": 0.5})
+    data = BundleDataset(
+        rows, jitter, lambda bundle, rng: bundle.times[0]
+    )  # no track asked for: the jitter needs sound
+    assert data[0].clip == bundle.times[0]
+    once, again, other = (data[0, seed].clip for seed in (1, 1, 2))
+    assert once == again != other and once > bundle.times[0]
+    starts = {trimmed(bundle, jitter=0.5, rng=np.random.default_rng(seed)).track_frames for seed in range(20)}
     assert max(starts) <= bundle.track_frames and min(starts) >= bundle.track_frames - 13 and len(starts) > 5
 
 

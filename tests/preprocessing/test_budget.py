@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from visavox import config as configuration
 from visavox.commands import evaluate as evaluation
 from visavox.detectors import build
 from visavox.faces.tracking import TRUST
@@ -108,11 +109,11 @@ def test_a_network_sees_fewer_faces_with_the_same_weights(tiny_config, make_bund
     network = build.build(tiny_config)
     network.latency.fit(torch.randn(9, 33))
     whole = tiny_config.frame_num
-    fewer = network.seeing(whole // 2)
+    fewer = network.with_frames(whole // 2)
     assert fewer.classifier is network.classifier and network.config.frame_num == whole
     bundle = make_bundle()
     assert fewer.prepare(bundle, None).frames.shape[1] == whole  # half the faces and half the mel images
-    assert network.seeing(whole).score([bundle]) == network.score([bundle])
+    assert network.with_frames(whole).score([bundle]) == network.score([bundle])
     assert 0 <= fewer.score([bundle])[0] <= 1 and fewer.score([bundle]) != network.score([bundle])
 
 
@@ -122,7 +123,9 @@ def test_a_run_is_planned_with_the_scorers_own_rates(tiny_config):
     planner = Planner.of(3.0, network, tiny_config)
     assert set(planner.rates.score) == {cuts.faces for cuts in planner.rungs} == {4, 2, 1}
     assert all(seconds > 0 for seconds in planner.rates.score.values())
-    assert Planner.of(3.0, object(), tiny_config).rates.score == {}
+    branch = configuration.load("configs/xception_video_tiny.json")
+    whole = Planner.of(3.0, build.build(branch), branch)  # it cannot see fewer, so faces stand on no rung
+    assert whole.rates.score == {} and {cuts.faces for cuts in whole.rungs} == {branch.frame_num}
     assert np.isnan(blank_bundle(tiny_config).latency_vector).all()
 
 

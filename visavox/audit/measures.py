@@ -1,6 +1,5 @@
 """What is measured of each clip, and how well it separates the classes."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -63,6 +62,7 @@ def audit_split(
     """
     from visavox.audit.probes import Probes
     from visavox.bundle import Bundle
+    from visavox.bundle.trim import trimmed
     from visavox.evaluation.scores import groups_of
     from visavox.progress import progress
     from visavox.splits.table import read_split
@@ -73,8 +73,9 @@ def audit_split(
     measured: list[dict[str, Any]] = []
     with progress("auditing", len(rows)) as advance:
         for row in rows.itertuples():
-            bundle = _as_seen(Bundle.load(row.path), trim)
-            values = of_bundle(bundle)
+            whole = Bundle.load(row.path)
+            bundle = trimmed(whole, trim)
+            values = of_bundle(bundle) | {"start": float(whole.times[0])}  # no detector sees where it was cut
             if videos:
                 values |= of_video(videos / row.filename)
             if encoders:
@@ -95,8 +96,7 @@ def of_bundle(bundle: "Bundle") -> dict[str, float | None]:
     """What a bundle tells; None where it does not."""
     from visavox.bundle.trim import silence
 
-    rate = json.loads(bundle.settings)["resample_rate"]
-    sound = bundle.audio
+    rate, sound = bundle.sample_rate, bundle.audio
     values: dict[str, float | None] = {
         "has_audio": float(len(sound) > 0),
         "duration": bundle.track_frames / float(bundle.fps),
@@ -220,14 +220,3 @@ def _typical(values: Sequence[Any]) -> str:
         names, count = np.unique(values, return_counts=True)
         return str(names[count.argmax()])
     return f"{np.median(values):.4g}"
-
-
-def _as_seen(bundle: "Bundle", trim: str) -> "Bundle":
-    """The bundle as a detector with this `trim_silence` sees it."""
-    from visavox import config
-    from visavox.bundle.trim import trimmed
-
-    if trim == "none":
-        return bundle
-    rate = json.loads(bundle.settings)["resample_rate"]
-    return trimmed(bundle, config.Config(trim_silence=trim, resample_rate=rate, sync="off"))

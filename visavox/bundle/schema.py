@@ -8,6 +8,7 @@ Legend of dimensions, used everywhere:
 
 import dataclasses
 import io
+import json
 import math
 import struct
 import threading
@@ -83,6 +84,14 @@ class Bundle:
     @cached_property
     def track_frames(self) -> int:
         return len(self.boxes)
+
+    @cached_property
+    def sample_rate(self) -> int:
+        """Samples of `audio` per second, as the settings it was made with say."""
+        try:
+            return int(json.loads(self.settings)["resample_rate"])
+        except (ValueError, KeyError, TypeError):
+            raise BundleError("its settings do not say resample_rate; crop the video again") from None
 
     @cached_property
     def latency_vector(self) -> np.ndarray:

@@ -1,5 +1,10 @@
 """Remedies against timing shortcuts: the silence around speech is cut away, or a clip begins at a random moment.
 
+    bundle = trimmed(bundle, "leading")             # the silence before speech is gone
+    bundle = trimmed_as(config, bundle, rng)        # as trim_silence and temporal_jitter of a configuration say
+
+Applied where bundles are loaded; detectors know nothing of it.
+
 Fakes of several corpora begin with a stretch of silence that real clips lack, and a detector that hears it needs to know
 nothing else (AVH-Align, Smeu et al., 2025); beginning at random moments helps as well (DeepFake Doctor, 2025). Picture and
 sound are cut together, at whole frames of the 25 fps track, so that they stay in step.
@@ -8,7 +13,8 @@ sound are cut together, at whole frames of the 25 fps track, so that they stay i
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -16,6 +22,7 @@ from visavox.bundle.schema import Bundle, BundleError
 from visavox.config import Config
 from visavox.features import audio
 
+Ends = Literal["none", "leading", "both"]
 WINDOW = 0.01
 """Seconds over which loudness is measured."""
 BELOW_PEAK_DB = 40.0
@@ -42,36 +49,60 @@ def silence(sound: np.ndarray, rate: int) -> Silence:
     return Silence(float(loud[0] * hop / rate), float((windows - 1 - loud[-1]) * hop / rate))
 
 
-def trimmed(bundle: Bundle, config: Config, rng: np.random.Generator | None = None) -> Bundle:
-    """The bundle as `trim_silence` and, with `rng`, `temporal_jitter` ask for it; the same one if they ask for nothing.
+def trimmed(bundle: Bundle, ends: Ends = "none", jitter: float = 0.0, rng: np.random.Generator | None = None) -> Bundle:
+    """Cut silence off the ends of a bundle and, with `rng`, let it begin at a random moment.
 
-    Distances, latency and confidence stay those of the whole clip: they were measured on pairs of sound and picture. What
-    is cut away makes the clip shorter, which `visavox.audit` shows where it tells the classes apart.
+    Picture and sound are cut together; `times` stay those of the video's own clock. Distances, latency and confidence stay
+    those of the whole clip: they were measured on pairs of sound and picture. What is cut away makes the clip shorter,
+    which `visavox.audit` shows where it tells the classes apart.
+
+    Args:
+        bundle: loaded with its audio where anything is to be cut.
+        ends: which silence is cut: `leading`, `both`, or `none`.
+        jitter: seconds; the clip begins up to so much later, drawn uniformly from `rng`. Without `rng` nothing is drawn.
+
+    Returns:
+        The same bundle where nothing is to be cut, it has no sound, or fewer than LEAST_FRAMES frames would be left.
 
     Raises:
         BundleError: the bundle was loaded without its audio.
     """
-    jitter = config.temporal_jitter * rng.random() if rng is not None and config.temporal_jitter else 0.0
-    if (config.trim_silence == "none" and not jitter) or bundle.status == "no_audio":
+    later = jitter * rng.random() if rng is not None and jitter else 0.0
+    if (ends == "none" and not later) or bundle.status == "no_audio":
         return bundle
     if bundle.audio is None:
         raise BundleError("trim_silence and temporal_jitter need the audio; load the bundle with full=True")
-    fps, rate, frames = float(bundle.fps), config.resample_rate, bundle.track_frames
-    first, last = _span(bundle.audio, rate, fps, frames, config.trim_silence)
-    first += round(jitter * fps)
+    fps, rate, frames = float(bundle.fps), bundle.sample_rate, bundle.track_frames
+    first, last = _span(bundle.audio, rate, fps, frames, ends)
+    first += round(later * fps)
     if last - first < LEAST_FRAMES:
         return bundle
     return _cut(bundle, first, last, rate / fps, rate)
 
 
-def _span(sound: np.ndarray, rate: int, fps: float, frames: int, which: str) -> tuple[int, int]:
+def trimmed_as(config: Config, bundle: Bundle, rng: np.random.Generator | None = None) -> Bundle:
+    """Return `trimmed` with the `trim_silence` and, with `rng`, the `temporal_jitter` of a configuration."""
+    return trimmed(bundle, config.trim_silence, config.temporal_jitter, rng)
+
+
+def load_trimmed(path: str | Path, config: Config) -> Bundle:
+    """Load a whole bundle as `config` wants it scored."""
+    return trimmed_as(config, Bundle.load(path))
+
+
+def needs_sound(config: Config) -> bool:
+    """Return whether bundles have to be loaded with their audio because they are trimmed."""
+    return config.trim_silence != "none" or config.temporal_jitter > 0
+
+
+def _span(sound: np.ndarray, rate: int, fps: float, frames: int, ends: Ends) -> tuple[int, int]:
     """First frame and one past the last that are kept.
 
     A trimmed end always loses at least one frame, so that having been cut says nothing about a clip.
     """
     quiet = silence(sound, rate)
-    first = int(quiet.leading * fps) + 1 if which in ("leading", "both") else 0
-    last = frames - int(quiet.trailing * fps) - 1 if which == "both" else frames
+    first = int(quiet.leading * fps) + 1 if ends in ("leading", "both") else 0
+    last = frames - int(quiet.trailing * fps) - 1 if ends == "both" else frames
     return first, last
 
 
@@ -85,8 +116,7 @@ def _cut(bundle: Bundle, first: int, last: int, samples_per_frame: float, rate: 
         "faces": bundle.faces[kept],
         "mel_3cs": audio.mel_3cs(sound, rate, bundle.mel_3cs.shape[1]),
         "audio": sound,
-        **{name: getattr(bundle, name)[first:last] for name in ("boxes", "landmarks", "det_score")},
-        "times": bundle.times[first:last] - (bundle.times[first] - bundle.times[0]),  # its clock does not tell the cut
+        **{name: getattr(bundle, name)[first:last] for name in ("boxes", "landmarks", "det_score", "times")},
     }
     offsets = bundle.track_offsets
     if bundle.track is not None and offsets is not None and len(bundle.track):

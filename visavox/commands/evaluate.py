@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from visavox.config import Config
 from visavox.evaluation.rows import Identity, ScoredRow
 from visavox.evaluation.submission import Details, describe_auc, fingerprint, read_labels, write_submission
-from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, sha256_of
+from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs
 from visavox.progress import Stopwatch, progress
 from visavox.status import Status
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
-    from visavox.detectors.base import Scorer
+    from visavox.detectors.scorer import Scorer
     from visavox.evaluation.calibration import Calibration
     from visavox.preprocessing.budget import Planner
     from visavox.workers.gpu_server import Address
@@ -55,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         labels = read_labels(arguments.labels, known) if arguments.labels else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
         detector = load(arguments.checkpoint, arguments.overrides)
-        detector.to(resolve_device(detector.config.device))
+        detector = detector.to(resolve_device(detector.config.device))
         check_weights(detector.config)
-        checkpoint = sha256_of(arguments.checkpoint)
+        checkpoint = detector.card.checkpoint
         if calibration:
             calibration.require(checkpoint)
         dtype = scoring_dtype(detector.config.score_precision, detector.device)
-        detector.fold(dtype)
+        detector = detector.for_inference(dtype)
         with scoring_context(dtype, detector.device):
             rows = score_inputs(
                 inputs,
@@ -123,6 +123,7 @@ def score_inputs(
         time_budget: seconds that a video may take; see `visavox.preprocessing.budget`.
         calibration: maps the scores of the network to those of the rows, which keep both.
     """
+    from visavox.bundle.trim import needs_sound
     from visavox.evaluation.calibration import apply_to_rows
     from visavox.preprocessing.budget import Planner
     from visavox.preprocessing.provenance import prep_hash
@@ -140,7 +141,7 @@ def score_inputs(
     rows = details.earlier(inputs)
     tasks = [(name, path) for name, path in inputs.items() if name not in rows]
     workers = max(1, min(workers, len(tasks)))
-    lean = config.model_copy(update={"store_track": getattr(scorer, "needs_track", False)})
+    lean = config.model_copy(update={"store_track": scorer.needs_track or needs_sound(config)})
     planner = Planner.of(time_budget, scorer, config) if time_budget and tasks else None
     work = partial(_bundle_of, lean, None if any_bundles else prep_hash(config))
     waiting: list[Prepared] = []
@@ -199,6 +200,7 @@ def _build(config: Config, planner: "Planner | None", threads: int, server: "Add
 def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[str, Path]) -> Prepared:
     """In a worker: the bundle of one input, or the reason why there is none."""
     from visavox.bundle import Bundle, BundleError
+    from visavox.bundle.trim import needs_sound, trimmed_as
     from visavox.preprocessing import pipeline
     from visavox.preprocessing.provenance import differing_settings
 
@@ -217,6 +219,9 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
                 budget.faces()
         else:
             bundle = (preprocess.within(budget) if budget else preprocess)(path, watch=watch)
+        if needs_sound(config):
+            with watch("trim"):
+                bundle = trimmed_as(config, bundle)
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = pipeline.explain(error)
         return Prepared(name, path, None, status, reason, [], watch.seconds | {"total": watch.total()})
@@ -232,8 +237,8 @@ def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Itera
         return prepared.budget["faces"] if prepared.budget else 0
 
     for count, some in groupby(sorted(waiting, key=faces), key=faces):
-        fewer = count and getattr(scorer, "fewer_faces", False)
-        yield from _score_alike(scorer.seeing(count) if fewer else scorer, list(some), prior)
+        fewer = scorer.with_frames(count) if count else None
+        yield from _score_alike(fewer or scorer, list(some), prior)
 
 
 def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from visavox.files import printable
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     import visavox
+    from visavox.bundle.trim import trimmed_as
     from visavox.preprocessing.pipeline import explain
     from visavox.preprocessing.tools import bundle_of
 
@@ -32,10 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     lost = 0
     for path in arguments.files:
         try:
-            answer = {
-                "file": str(path),
-                "probability": float(scorer.score([bundle_of(path, scorer.config, preprocess)])[0]),
-            }
+            bundle = trimmed_as(scorer.config, bundle_of(path, scorer.config, preprocess))
+            answer = {"file": str(path)} | asdict(scorer.explain(bundle))
         except (ValueError, RuntimeError, OSError) as error:
             status, reason = explain(error)
             answer = {"file": str(path), "status": status, "reason": reason}

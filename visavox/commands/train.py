@@ -91,9 +91,9 @@ def train(
     precision = resolve_precision(config.precision, device)
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    detector = build.build(config)
+    detector = build.trainable(config)
     csv_path = Path(config.root_path, "data", f"{data_version}.csv")
-    data = BundleDataModule(config, csv_path, detector.clip_of, full=detector.needs_track, allow_leaks=allow_leaks)
+    data = BundleDataModule(config, csv_path, detector.prepare, full=detector.needs_track, allow_leaks=allow_leaks)
     data.prepare_data()
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]

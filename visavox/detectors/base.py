@@ -1,14 +1,15 @@
 """What every detector is: one network, one way in, one way out.
 
-    video -> Preprocessor -> Bundle -> Detector.clip_of -> batch -> Detector.forward -> (B,) logits -> Scorer.score
+    video -> Preprocessor -> Bundle -> Detector.prepare -> batch -> Detector.forward -> (B,) logits -> score
 
 Higher always means more fake; label 1 = fake. Networks give logits; the one sigmoid is in `score`.
 """
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,26 +20,22 @@ from torch.utils.data import default_collate
 from torchmetrics.classification import BinaryAUROC
 
 from visavox.bundle import Bundle
-from visavox.bundle.trim import trimmed
 from visavox.config import Config, Settings
+from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.scorer import Scorer
+from visavox.progress import Stopwatch
 from visavox.training.batch import Example
 from visavox.training.schedule import warmup_cosine
+from visavox.weights import WeightsError
 
 log = logging.getLogger(__name__)
 
 
-class Scorer(Protocol):
-    """Anything that turns bundles into P(fake): a detector, or a fusion of several."""
-
-    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """(N,) float64 in [0, 1], higher = more fake."""
-
-
 class Detector(pl.LightningModule):
-    """One network. Subclasses give `prepare` and `forward`, and `loss` where it is not binary cross-entropy.
+    """One trainable network, a `Scorer`. Subclasses give `prepare`, `forward`, and `loss` where it is not cross-entropy.
 
-    Bundles come in through `clip_of` and `score`, which cut them as `trim_silence` and `temporal_jitter` say; `prepare` and
-    `judge` get what is left and know nothing of it.
+    A subclass that scores or explains otherwise overrides `score` and `explain`. Bundles come in trimmed: `trim_silence` and
+    `temporal_jitter` are the business of whoever loads them.
     """
 
     stages: tuple[str, ...] = ("",)
@@ -48,25 +45,21 @@ class Detector(pl.LightningModule):
     """`config.detector`, narrowed by `build` to this detector's own class."""
     needs_track: bool = False
     """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
-    fewer_faces: bool = False
-    """Whether `seeing(n)` gives the same network on n faces of each bundle, for `eval.py --time-budget`."""
+    card: ModelCard
+    """What it is; `build.load` completes it."""
 
     def __init__(self, config: Config, settings: Settings):
         super().__init__()
         self.config = config
         self.settings = settings
-        self.needs_track = self.needs_track or config.trim_silence != "none" or config.temporal_jitter > 0
+        self.card = ModelCard(detector=config.detector.name)
         self.save_hyperparameters(
             {"config": config.model_dump(mode="json")}
         )  # plain values: loads with weights_only=True
         self.aucs = nn.ModuleDict({f"{split}_auc": BinaryAUROC() for split in ("train", "val", "test")})
 
-    def clip_of(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Any:
-        """What the network sees of a bundle: trimmed, in training begun at a random moment, then prepared."""
-        return self.prepare(trimmed(bundle, self.config, rng), rng)
-
-    def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Any:
-        """A bundle as the network wants it: a NamedTuple of tensors without batch dimension.
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Any:
+        """Return a bundle as the network wants it: a NamedTuple of tensors without batch dimension.
 
         Args:
             rng: randomness of training (which frames, augmentation); None is deterministic, for scoring.
@@ -93,6 +86,14 @@ class Detector(pl.LightningModule):
         """Prepare for training without --pret-version; said, never assumed in silence."""
         log.info("training from random weights; `visavox weights list` names what --pret-version can start from")
 
+    def start_from(self, checkpoint: Any) -> object:
+        """Take over weights of a file that `safe_load` read, for --pret-version; return what was taken over.
+
+        Raises:
+            WeightsError: the weights do not fit, or this detector starts from none.
+        """
+        raise WeightsError(f"{self.config.detector.name} starts from fresh weights only; leave --pret-version out")
+
     def leave_outputs(self, run: Path, data: Any) -> None:
         """Write what this detector leaves in the run's folder beside what all leave; `data` is its BundleDataModule."""
 
@@ -102,20 +103,38 @@ class Detector(pl.LightningModule):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return binary_cross_entropy_with_logits(logits, labels)
 
-    def fold(self, dtype: torch.dtype) -> None:
-        """Make ready to score and nothing else, in `dtype` where that is faster; it cannot be trained or saved after it."""
+    def for_inference(self, dtype: torch.dtype) -> Scorer:
+        """Return this detector ready to score and nothing else, in `dtype` where that is faster. Here: as it is."""
+        return self
+
+    def with_frames(self, frames: int) -> Scorer | None:
+        """Return the same network, weights shared, on so many faces of each bundle. Here None: it cannot see fewer."""
+        return None
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """P(fake) of bundles, (N,) float64, silence trimmed. Deterministic; the order and the batch do not matter."""
-        return self.judge([trimmed(bundle, self.config) for bundle in bundles])
-
-    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """P(fake) of bundles as they are, (N,) float64."""
+        """Return P(fake) of bundles, (N,) float64 in [0, 1]. Deterministic; the order and the batch do not matter."""
         self.eval()
         clip = default_collate([self.prepare(bundle, None) for bundle in bundles])
         clip = self.transfer_batch_to_device(clip, self.device, 0)
         with torch.inference_mode():
             return torch.sigmoid(self(clip).double()).cpu().numpy()
+
+    def explain(self, bundle: Bundle) -> Analysis:
+        """Return the score of one clip as an `Analysis`. Here: of the clip as a whole, without a time line, which a note says."""
+        watch = Stopwatch()
+        with watch("score"):
+            probability = float(self.score([bundle])[0])
+        return Analysis.of(
+            probability,
+            card=self.card_of(bundle),
+            branches=[Branch(self.card.detector, probability, 1.0, watch.total())],
+            notes=[f"{self.card.detector} judges a clip as a whole: there is no time line, and no second is flagged."],
+            settings=self.settings.model_dump(mode="json"),
+        )
+
+    def card_of(self, bundle: Bundle) -> ModelCard:
+        """Return the model card as it holds for a clip: with the hash of what the clip was preprocessed with."""
+        return replace(self.card, prep_hash=bundle.prep_hash)
 
     def on_train_batch_start(self, batch: Example, batch_idx: int) -> None:
         """Dropout and stochastic depth depend on the step alone, so that a resumed run repeats an undisturbed one."""
@@ -130,9 +149,6 @@ class Detector(pl.LightningModule):
 
     def test_step(self, batch: Example, batch_idx: int) -> None:
         self._step("test", batch)
-
-    def predict_step(self, batch: Example, batch_idx: int) -> Tensor:
-        return torch.sigmoid(self(batch.clip).double())
 
     def configure_optimizers(self) -> dict[str, Any]:
         """SGD with Nesterov momentum as published for TimeSformer, or AdamW; linear warm-up, then cosine, stepped per batch."""

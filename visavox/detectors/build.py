@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -17,14 +18,16 @@ from visavox.config import (
     XceptionVideoConfig,
 )
 from visavox.detectors.base import Detector
+from visavox.detectors.scorer import Scorer
 from visavox.detectors.timesformer.detector import MultimodalDetector
+from visavox.files import sha256_of
 from visavox.weights import WeightsError, safe_load
 
 log = logging.getLogger(__name__)
 
 
-def build(config: Config) -> Detector:
-    """The detector that `config.detector` describes, with fresh weights."""
+def build(config: Config) -> Scorer:
+    """Return what `config.detector` describes, with fresh weights: a `Detector`, or a fusion of several."""
     match config.detector:
         case TimeSformerSyncNetConfig() as settings:
             return MultimodalDetector(config, settings)
@@ -48,8 +51,23 @@ def build(config: Config) -> Detector:
             assert_never(unknown)
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Detector:
-    """A trained detector in eval mode on the CPU, rebuilt from the config that its checkpoint holds.
+def trainable(config: Config) -> Detector:
+    """Return the detector that `config.detector` describes, with fresh weights.
+
+    Raises:
+        ConfigError: it is a fusion, which is put together of trained detectors.
+    """
+    detector = build(config)
+    if not isinstance(detector, Detector):
+        raise ConfigError(
+            f"detector.name={config.detector.name} is a fusion and is not trained: train its branches, configs/"
+            "xception_video.json and configs/xception_audio.json, then `python -m visavox.detectors.xception fuse`"
+        )
+    return detector
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
+    """Return a trained detector in eval mode on the CPU, rebuilt from the config that its checkpoint holds.
 
     Args:
         path: Lightning checkpoint written by train.py. It is read with weights_only=True: code in it never runs.
@@ -76,6 +94,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Detector:
         detector.load_state_dict(state["state_dict"])
     except RuntimeError as error:
         raise WeightsError(f"{path}: its weights do not fit its own config; train it again\n{error}") from None
+    about = hyper_parameters.get("about", {})
+    detector.card = replace(
+        detector.card,
+        checkpoint=sha256_of(Path(path)),
+        trained_on=about.get("trained_on", ""),
+        calibration=about.get("calibration", detector.card.calibration),
+    )
     return detector.eval()
 
 

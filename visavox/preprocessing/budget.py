@@ -6,10 +6,10 @@ the details file; it does not enter prep_hash, for the bundle is scored and thro
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -148,6 +148,16 @@ def seconds_of(work: Any) -> float:
     return time.perf_counter() - began
 
 
+class Sees(Protocol):
+    """What a budget has to know of a scorer."""
+
+    def with_frames(self, frames: int) -> "Sees | None":
+        """Return the same network on so many faces, or None."""
+
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """Return P(fake) of bundles."""
+
+
 @dataclass
 class Planner:
     """What the budgets of a run share: made once where the network is, then carried into each worker, which learns alone."""
@@ -157,15 +167,14 @@ class Planner:
     rates: Rates
 
     @classmethod
-    def of(cls, seconds: float, scorer: Any, config: Config) -> "Planner":
-        """Measures the network at each number of faces, if it is one that can see fewer."""
-        fewer = getattr(scorer, "fewer_faces", False)
+    def of(cls, seconds: float, scorer: Sees, config: Config) -> "Planner":
+        """Measure the network at each number of faces, if it is one that can see fewer."""
+        fewer = scorer.with_frames(config.frame_num) is not None
         rungs = ladder(config.frame_num, config.sync_stride, fewer_faces=fewer)
         score = {}
-        if fewer:
-            blank = blank_bundle(config)
-            for faces in {cuts.faces for cuts in rungs}:
-                network = scorer.seeing(faces)
+        blank = blank_bundle(config)
+        for faces in {cuts.faces for cuts in rungs}:
+            if network := scorer.with_frames(faces):
                 score[faces] = seconds_of(lambda network=network: network.score([blank]))
         return cls(seconds, rungs, Rates(score=score))
 

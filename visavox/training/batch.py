@@ -12,8 +12,6 @@ class Example(NamedTuple):
     """One labelled clip, or a batch of them once collated."""
 
     clip: Any
-    """What `clip_of` gave: a NamedTuple of tensors."""
+    """What `Detector.prepare` gave: a NamedTuple of tensors."""
     label: Tensor
     """() or (B,) float32: 1 = fake."""
-    index: Tensor
-    """() or (B,) int64: row of the split."""

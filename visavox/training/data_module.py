@@ -28,8 +28,7 @@ class BundleDataModule(pl.LightningDataModule):
 
     Args:
         csv_path: the split CSV; relative file paths in it start from config.root_path.
-        prepare: `Detector.clip_of` of the detector that is trained.
-        any_bundles: accept bundles made with other preprocessing settings than the configuration's.
+        prepare: `Detector.prepare` of the detector that is trained.
         allow_leaks: accept a CSV in which somebody stands in two splits; `leak` says who.
         full: load the bundles' track and audio too; `Detector.needs_track`.
     """
@@ -40,7 +39,6 @@ class BundleDataModule(pl.LightningDataModule):
         csv_path: str | Path,
         prepare: Prepare,
         *,
-        any_bundles: bool = False,
         full: bool = False,
         allow_leaks: bool = False,
     ):
@@ -48,7 +46,6 @@ class BundleDataModule(pl.LightningDataModule):
         self.config = config
         self.csv_path = csv_path
         self.prepare = prepare
-        self.any_bundles = any_bundles
         self.allow_leaks = allow_leaks
         self.leak: Leak | None = None
         self.full = full
@@ -71,7 +68,7 @@ class BundleDataModule(pl.LightningDataModule):
                 "(`visavox corpora NAME --protocol group_out`), or train all the same with --allow-leaks, "
                 "which the results then say"
             )
-        check_bundles(rows, self.config, any_bundles=self.any_bundles)
+        check_bundles(rows, self.config)
         log.info("%s: %s", self.csv_path, describe(rows))
         leaks = [f"trained with --allow-leaks: {self.leak}"] if self.leak else []
         for warning in warnings(rows) + leaks:
@@ -81,7 +78,9 @@ class BundleDataModule(pl.LightningDataModule):
     def split(self, name: str) -> BundleDataset:
         """train, val or test."""
         rows = self.rows[self.rows["split"] == name]
-        return BundleDataset(self._training(rows) if name == "train" else rows, self.prepare, full=self.full)
+        return BundleDataset(
+            self._training(rows) if name == "train" else rows, self.config, self.prepare, full=self.full
+        )
 
     def _training(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows that are trained on, as train_on and max_videos_per_class say, in their order."""

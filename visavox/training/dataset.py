@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from visavox.bundle import Bundle, BundleError, Stamp, read_stamp
+from visavox.bundle.trim import needs_sound, trimmed_as
 from visavox.config import Config
 from visavox.preprocessing.provenance import differing_settings, prep_hash
 from visavox.splits.table import SplitError, count_and_first
@@ -23,21 +24,22 @@ from visavox.training.batch import Example
 log = logging.getLogger(__name__)
 
 Prepare = Callable[[Bundle, np.random.Generator | None], Any]
-"""`Detector.clip_of`: a bundle and the randomness of training (None: deterministic) -> a NamedTuple of tensors."""
+"""`Detector.prepare`: a bundle and the randomness of training (None: deterministic) -> a NamedTuple of tensors."""
 
 
 class BundleDataset(Dataset[Example]):
-    """The bundles of some rows of a split, prepared for a detector.
+    """The bundles of some rows of a split, trimmed as `config` says and prepared for a detector.
 
     An item is asked for by its position, which is deterministic, or by (position, seed), which draws frames and
     augmentation from that seed: what a clip looks like depends on neither the worker nor what was drawn before.
     """
 
-    def __init__(self, rows: pd.DataFrame, prepare: Prepare, *, full: bool = False):
+    def __init__(self, rows: pd.DataFrame, config: Config, prepare: Prepare, *, full: bool = False):
         self.paths: list[str] = list(rows["path"])
         self.labels = rows["label"].to_numpy(np.float32)  # (N,)
+        self.config = config
         self.prepare = prepare
-        self.full = full  # load track and audio too
+        self.full = full or needs_sound(config)  # load track and audio too
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -45,11 +47,12 @@ class BundleDataset(Dataset[Example]):
     def __getitem__(self, which: int | tuple[int, int]) -> Example:
         index, seed = which if isinstance(which, tuple) else (which, None)
         bundle = Bundle.load(self.paths[index], full=self.full)
+        rng = None if seed is None else np.random.default_rng(seed)
         try:
-            clip = self.prepare(bundle, None if seed is None else np.random.default_rng(seed))
+            clip = self.prepare(trimmed_as(self.config, bundle, rng), rng)
         except BundleError as error:
             raise BundleError(f"{self.paths[index]}: {error}") from None
-        return Example(clip, torch.tensor(self.labels[index]), torch.tensor(index))
+        return Example(clip, torch.tensor(self.labels[index]))
 
     def bundles(self) -> Iterator[Bundle]:
         """Every bundle once, without audio and track, one in memory at a time."""

@@ -257,8 +257,7 @@ def test_three_steps_of_both_stages_at_full_size(make_bundle):
 
     bundles = [bundle(seed) for seed in range(2)]
     examples = [
-        Example(detector.prepare(one, np.random.default_rng(i)), torch.tensor(0.0), torch.tensor(i))
-        for i, one in enumerate(bundles * 3)
+        Example(detector.prepare(one, np.random.default_rng(i)), torch.tensor(0.0)) for i, one in enumerate(bundles * 3)
     ]
     for stage in detector.stages:
         before = {name: value.clone() for name, value in detector.named_parameters()}

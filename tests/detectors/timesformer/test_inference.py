@@ -49,11 +49,11 @@ def test_frames_of_another_size_are_refused():
 def test_a_folded_detector_scores_as_before():
     bundles = [bundle(number) for number in range(4)]
     detector = fitted()
-    expected, fewer = detector.score(bundles), detector.seeing(1).score(bundles)
-    detector.fold(torch.float32)
+    expected, fewer = detector.score(bundles), detector.with_frames(1).score(bundles)
+    detector = detector.for_inference(torch.float32)
     assert isinstance(detector.timesformer, FoldedTimeSformer)
     torch.testing.assert_close(detector.score(bundles), expected, atol=1e-6, rtol=0)
-    torch.testing.assert_close(detector.seeing(1).score(bundles), fewer, atol=1e-6, rtol=0)
+    torch.testing.assert_close(detector.with_frames(1).score(bundles), fewer, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["space_only", "joint_space_time"])
@@ -61,5 +61,5 @@ def test_other_attention_types_stay_as_they_are(kind):
     settings = CONFIG.detector.model_copy(update={"attention_type": kind})
     detector = build.build(CONFIG.model_copy(update={"detector": settings}))
     before = detector.timesformer
-    detector.fold(torch.bfloat16)
+    detector = detector.for_inference(torch.bfloat16)
     assert detector.timesformer is before

@@ -1,6 +1,5 @@
 """Xception on faces and on mel images, and their fusion: equations against hand-computed values, weights, alignment."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +11,19 @@ from scipy.special import expit
 
 from visavox import config as configuration
 from visavox.bundle import Bundle
+from visavox.bundle.trim import trimmed
 from visavox.commands import evaluate as evaluation
 from visavox.commands import train
 from visavox.config import Config, ConfigError, LogitCalibration, XceptionFusedConfig
 from visavox.detectors import build
+from visavox.detectors.analysis import Analysis, ModelCard
 from visavox.detectors.xception import __main__ as command
+from visavox.detectors.xception import analysis as xception_analysis
 from visavox.detectors.xception import fusion
-from visavox.detectors.xception.analysis import explain
 from visavox.detectors.xception.audio import images, mel_windows, spec_augment, window_starts
+from visavox.detectors.xception.evidence import Evidence, clip_probability, fuse_segments
 from visavox.detectors.xception.network import image_network, pool
-from visavox.detectors.xception.scorer import Evidence, FusedScorer, clip_probability, fuse_segments, join
+from visavox.detectors.xception.scorer import FusedScorer, Session, join
 from visavox.detectors.xception.video import XceptionVideo, scored_frames
 from visavox.evaluation import calibration
 from visavox.files import sha256_of
@@ -72,6 +74,10 @@ def long_bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
         track=np.tile(short.track, repeats),
         track_offsets=np.cumsum([0, *sizes]),
     )
+
+
+def explain(evidence: Evidence, settings: XceptionFusedConfig) -> Analysis:
+    return xception_analysis.explain(evidence, settings, ModelCard(settings.name))
 
 
 def evidence(window_logits: list[float], frame_logits: np.ndarray) -> Evidence:
@@ -131,8 +137,11 @@ def test_calibration_is_a_line_in_the_logit_before_the_temperature():
     assert set(said.frame_logits) == {2.0} and set(said.window_logits) == {1.0}
     assert fuse_segments(raw, settings).fused.logit == pytest.approx(1.5)
     analysis = explain(raw, settings)
-    assert analysis.p_video == pytest.approx(expit(2)) and analysis.p_audio == pytest.approx(expit(1))
-    assert analysis.frames[0].p_fake == pytest.approx(expit(2)) and analysis.p_fake == pytest.approx(expit(1.5))
+    video, audio = analysis.branches
+    assert video.probability == pytest.approx(expit(2)) and audio.probability == pytest.approx(expit(1))
+    assert video.timeline[0].probability == pytest.approx(expit(2)) and analysis.probability == pytest.approx(
+        expit(1.5)
+    )
 
 
 def test_fuse_takes_the_calibration_beside_each_checkpoint(tmp_path: Path, capsys):
@@ -187,13 +196,6 @@ def test_weights_sum_to_one_and_what_is_missing_weighs_nothing(strategy: fusion.
     assert fused.logit[1:3].tolist() == [4, -1] and np.isnan(fused.logit[3])
 
 
-def test_verdicts():
-    assert fusion.decide(0.5) == "FAKE" and fusion.decide(0.4999) == "REAL"
-    assert fusion.decide(0.65, threshold=0.7) == "REAL"
-    assert fusion.decide(0.59, abstain_below=0.6) == fusion.decide(0.41, abstain_below=0.6) == "ABSTAIN"
-    assert fusion.decide(0.61, abstain_below=0.6) == "FAKE"
-
-
 def test_pooling_is_that_of_probabilities():
     z = torch.randn(3, 21, dtype=torch.float64) * 3
     p = torch.sigmoid(z)
@@ -219,12 +221,12 @@ def test_a_fake_window_lights_up_in_its_own_seconds_and_nowhere_else():
     for strategy in ("equal", "video_trust", "adaptive"):
         settings = SETTINGS.model_copy(update={"strategy": strategy, "tau": 5.0})
         analysis = explain(evidence(windows, frames), settings)
-        lit = [segment for segment in analysis.segments if segment.p_fused >= 0.5]
+        lit = [segment for segment in analysis.timeline if segment.probability >= 0.5]
         assert [(segment.start, segment.end) for segment in lit] == [(3.0, 5.0)]
         assert analysis.flagged == [(3.0, 5.0)]
-        assert analysis.verdict == "REAL" and "3.0 to 5.0 s" in analysis.notes[-1]  # 2 of 8 seconds
-        assert explain(evidence(windows, frames), settings.model_copy(update={"pooling": "max"})).verdict == "FAKE"
-        assert all(frame.p_fake > 0.9 for frame in analysis.frames if 3 <= frame.second < 5)
+        assert analysis.verdict == "real" and "3.0 to 5.0 s" in analysis.notes[-1]  # 2 of 8 seconds
+        assert explain(evidence(windows, frames), settings.model_copy(update={"pooling": "max"})).verdict == "fake"
+        assert all(frame.probability > 0.9 for frame in analysis.branches[0].timeline if 3 <= frame.start < 5)
 
 
 def test_the_order_of_frames_does_not_change_a_clip():
@@ -257,19 +259,22 @@ def test_the_tail_belongs_to_the_last_window():
 def test_missing_modalities_are_said():
     none = np.zeros(0)
     silent = explain(evidence([], np.full(200, 3.0)), SETTINGS)
-    assert silent.notes == ["No sound: judged by the faces alone."] and silent.p_audio is None
-    assert (silent.alpha_video, silent.alpha_audio) == (1, 0)
-    assert silent.p_fake == pytest.approx(1 / (1 + np.exp(-3)))
-    assert len(silent.segments) == 7 and silent.verdict == "FAKE"
+    video, audio = silent.branches
+    assert silent.notes == ["No sound: judged by the faces alone."] and audio.probability is None and not audio.timeline
+    assert (video.weight, audio.weight) == (1, 0)
+    assert silent.probability == pytest.approx(1 / (1 + np.exp(-3)))
+    assert len(silent.timeline) == 7 and silent.verdict == "fake"
     unseen = explain(evidence([-2.0] * 7, none), SETTINGS)
-    assert unseen.notes == ["No face: judged by the sound alone."] and (unseen.alpha_video, unseen.p_video) == (0, None)
-    assert explain(evidence([], none), SETTINGS).verdict == "ABSTAIN"
+    video = unseen.branches[0]
+    assert unseen.notes == ["No face: judged by the sound alone."] and (video.weight, video.probability) == (0, None)
+    nothing = explain(evidence([], none), SETTINGS.model_copy(update={"threshold": 0.4}))
+    assert (nothing.verdict, nothing.probability, nothing.timeline, nothing.flagged) == ("undetermined", 0.5, [], [])
 
 
 def test_a_branch_that_is_outvoted_is_named():
     outvoted = explain(evidence([2.0] * 7, np.full(200, -6.0)), SETTINGS)
-    assert outvoted.verdict == "REAL"
-    assert outvoted.notes == ["The sound alone would be called FAKE (P = 0.88), the other modality REAL: look at both."]
+    assert outvoted.verdict == "real"
+    assert outvoted.notes == ["The sound alone would be called fake (P = 0.88), the other modality real: look at both."]
     assert explain(evidence([2.0] * 7, np.full(200, 6.0)), SETTINGS).notes == []
 
 
@@ -288,11 +293,11 @@ def test_each_branch_sees_its_own_kind_of_fake_and_the_fusion_both(tmp_path: Pat
 
 def test_an_analysis_as_json_and_csv():
     analysis = explain(evidence([1.0] * 7, np.full(200, np.log(3))), SETTINGS)
-    read = json.loads(analysis.to_json())
-    assert read["p_fake"] == analysis.p_fake and len(read["segments"]) == 7
+    assert Analysis.from_json(analysis.to_json()) == analysis
     lines = analysis.to_csv().splitlines()
-    assert lines[0] == "kind,start,end,p_video,p_audio,p_fused,alpha_video,alpha_audio"
-    assert len(lines) == 1 + 7 + 200 and lines[-1].startswith("frame,7.96,7.96,0.75")
+    assert lines[0] == "branch,start,end,probability,weight"
+    assert len(lines) == 1 + 7 + 200 + 7 and lines[1].startswith("clip,0.0,2.0,0.74")
+    assert lines[207].startswith("video,7.96,8.0,0.75") and lines[-1].startswith("audio,6.0,8.0,0.73")
 
 
 # Sound
@@ -463,16 +468,20 @@ def test_other_settings_cost_only_frames_not_seen_before(pair: FusedScorer, long
     monkeypatch.setattr(pair.video, "look", lambda bundle, chosen: looked.append(len(chosen)) or look(bundle, chosen))
     hear = pair.audio.hear
     monkeypatch.setattr(pair.audio, "hear", lambda bundle: looked.append("sound") or hear(bundle))
-    first = pair.evidence(long_bundle, frame_skip=10)
-    again = pair.evidence(long_bundle, frame_skip=5)
-    pair.evidence(long_bundle, frame_skip=5)
+    session = Session(pair, long_bundle)
+    first = session.evidence(frame_skip=10)
+    again = session.evidence(frame_skip=5)
+    third = session.evidence(frame_skip=5)
     assert looked == ["sound", 13, 12, 0]
     assert again.frame_logits[::2] == pytest.approx(first.frame_logits)
+    assert first.video_took > 0 and third.video_took == 0
+    pair.score([long_bundle])
+    assert looked[4:] == ["sound", 25], "a scorer itself remembers no clip"
 
 
 def test_windows_and_frames_share_the_videos_clock(pair: FusedScorer, long_bundle: Bundle):
     late = replace(long_bundle, times=(np.arange(125) / 25 + 2).astype(np.float32))
-    seen = pair.evidence(late)
+    seen = Session(pair, late).evidence()
     assert seen.window_starts.tolist() == [2, 3, 4, 5] and seen.frame_seconds[0] == 2
     assert seen.span == pytest.approx((2, 7))
     assert fuse_segments(seen, pair.settings).spans[-1] == pytest.approx([5, 7])
@@ -482,28 +491,19 @@ def test_silence_is_trimmed_for_both_branches_alike(pair: FusedScorer, long_bund
     quiet = long_bundle.audio.copy()
     quiet[:32000] = 0
     late = replace(long_bundle, audio=quiet)
-    trimming = build.build(pair.config.model_copy(update={"trim_silence": "leading"})).eval()
-    seen = trimming.evidence(late)
+    seen = Session(pair, trimmed(late, "leading")).evidence()
     assert 2 <= seen.window_starts[0] < 2.2 and 2 <= seen.frame_seconds[0] < 2.2
-    assert pair.evidence(late).window_starts[0] == 0
+    assert Session(pair, late).evidence().window_starts[0] == 0
 
 
-@pytest.mark.parametrize("strategy", ["equal", "video_trust", "adaptive", "either"])
-def test_training_in_common_weighs_as_scoring_does(pair: FusedScorer, long_bundle: Bundle, make_bundle, strategy):
-    lines = {"video_calibration": LogitCalibration(a=0.5, b=1.0), "audio_calibration": LogitCalibration(a=2.0, b=-1.0)}
-    settings = pair.settings.model_copy(update={"strategy": strategy, "tau": 5.0, "audio_temperature": 2.0, **lines})
-    scorer = build.build(pair.config.model_copy(update={"detector": settings})).eval()
-    scorer.load_state_dict(pair.state_dict())
-    clip = torch.utils.data.default_collate([scorer.clip_of(long_bundle), scorer.clip_of(make_bundle(4))])
-    with torch.inference_mode():
-        video, audio, fused = (z.double().numpy() for z in (scorer.video(clip[0]), scorer.audio(clip[1]), scorer(clip)))
-    expected = fusion.fuse(0.5 * video + 1, (2 * audio - 1) / 2, strategy=strategy, tau=5.0).logit
-    assert fused == pytest.approx(expected, abs=1e-4)
+def test_a_fusion_is_refused_in_training_with_the_cure(pair: FusedScorer):
+    with pytest.raises(ConfigError, match=r"visavox.detectors.xception fuse"):
+        build.trainable(pair.config)
 
 
 def test_faces_kept_stand_in_for_a_track_left_out(pair: FusedScorer, make_bundle):
     lean = make_bundle(1, track=np.zeros(0, np.uint8), track_offsets=np.zeros(26, np.int64))
-    seen = pair.evidence(lean, frame_skip=1)
+    seen = Session(pair, lean).evidence(frame_skip=1)
     assert len(seen.frame_logits) == len(lean.faces) and (np.diff(seen.frame_seconds) > 0).all()
 
 

@@ -68,10 +68,11 @@ def part_sizes(detector: "AnomalyDetector") -> dict[str, int]:
 
 def locate(checkpoint: Path, bundle: Path) -> str:
     """`seconds,score` per frame, as CSV."""
-    from visavox.bundle import Bundle
+    from visavox.bundle.trim import load_trimmed
     from visavox.detectors.anomaly.detector import load
 
-    found = load(checkpoint).step_scores(Bundle.load(bundle))
+    detector = load(checkpoint)
+    found = detector.step_scores(load_trimmed(bundle, detector.config))
     return "\n".join(["seconds,score", *(f"{t:.3f},{s:.4f}" for t, s in zip(*found))])
 
 

@@ -6,8 +6,9 @@ B clips · L frames of a stretch or clip · n windows of it · T frames of a win
 import logging
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,28 +17,21 @@ from torchmetrics import CatMetric, MeanMetric
 
 from visavox import config as configuration
 from visavox.bundle import Bundle
-from visavox.bundle.trim import trimmed
 from visavox.config import SYNC_FPS, AnomalyConfig, Config
+from visavox.detectors.analysis import Analysis, Branch, Segment
 from visavox.detectors.anomaly.decoder import NextStep
 from visavox.detectors.anomaly.guard import Guard, spread
 from visavox.detectors.anomaly.losses import sync_loss
 from visavox.detectors.anomaly.mouth import Clip, augment, stretch
+from visavox.detectors.anomaly.outputs import StepScores, write_outputs
 from visavox.detectors.anomaly.streams import Streams, load_imagenet, misfits, windows_of
 from visavox.detectors.base import Detector
 from visavox.evaluation.metrics import auc
+from visavox.progress import Stopwatch
 from visavox.training.batch import Example
 from visavox.weights import WeightsError, parameters, safe_load
 
 log = logging.getLogger(__name__)
-
-
-class StepScores(NamedTuple):
-    """How unlikely each frame of one clip is."""
-
-    times: np.ndarray
-    """(T,) float64 seconds of the video's clock."""
-    scores: np.ndarray
-    """(T,) float64 negative log-likelihood in nats, mean over the windows that hold the frame; higher = less like real."""
 
 
 class AnomalyDetector(Detector):
@@ -123,7 +117,7 @@ class AnomalyDetector(Detector):
 
     # Inputs
 
-    def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Clip:
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:
         """With `rng` a random stretch of a window and `max_offset` frames, augmented; else the whole clip, padded."""
         T, room = self.settings.vis_num_frames, self.settings.max_offset
         if rng is None:
@@ -285,17 +279,48 @@ class AnomalyDetector(Detector):
         logit = (score - float(self.threshold)) / float(self.real_std)
         return 0.5 if math.isnan(logit) else float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))
 
-    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """P(fake) of bundles, (N,) float64, each whole by sliding its window; 0.5 for those without sound."""
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """Return P(fake) of bundles, (N,) float64, each whole by sliding its window; 0.5 for those without sound."""
         self.eval()
         with torch.inference_mode():
             logits = [self(_batch_of(self._whole(bundle), self.device))[0] for bundle in bundles]
             return torch.sigmoid(torch.stack(logits).double()).cpu().numpy()
 
+    def explain(self, bundle: Bundle) -> Analysis:
+        """Return the analysis of one clip; a segment of the time line is as long as a window, its P(fake) that of its frames."""
+        watch = Stopwatch()
+        with watch("steps"):
+            steps = self.step_scores(bundle)
+        heard, T = len(steps.scores) > 0, self.settings.vis_num_frames
+        score = float(steps.scores.mean()) if heard else math.nan
+        p = self.probability(score)
+        timeline = [
+            Segment(
+                round(float(steps.times[first]), 3),
+                round(float(steps.times[min(first + T, len(steps.times)) - 1]) + 1 / SYNC_FPS, 3),
+                self.probability(float(steps.scores[first : first + T].mean())),
+            )
+            for first in range(0, len(steps.times), T)
+        ]
+        rate = f"{self.settings.false_positive_rate:.0%}"
+        notes = [
+            f"P = 0.5 is what {rate} of real validation clips exceed; this ranks clips, no fakes were seen in training."
+        ]
+        return Analysis.of(
+            p,
+            card=replace(
+                self.card_of(bundle), calibration=f"real validation clips alone: {rate} of them exceed P = 0.5"
+            ),
+            branches=[Branch(self.card.detector, p if heard else None, float(heard), watch.total(), timeline)],
+            timeline=timeline,
+            notes=notes if heard else ["No sound: there is nothing to judge by."],
+            judged=heard,
+            settings=self.settings.model_dump(mode="json"),
+        )
+
     def step_scores(self, bundle: Bundle) -> StepScores:
-        """How unlikely each frame of a bundle is: where in the clip to look. Empty without sound."""
+        """Return how unlikely each frame of a bundle is: where in the clip to look. Empty without sound."""
         self.eval()
-        bundle = trimmed(bundle, self.config)
         clip = self._whole(bundle)
         if not clip.heard:
             return StepScores(np.zeros(0), np.zeros(0))
@@ -336,8 +361,6 @@ class AnomalyDetector(Detector):
 
     def leave_outputs(self, run: Path, data: Any) -> None:
         """training_curves.png, evaluation_results.png, detailed_results.csv and logs/ in the run's folder."""
-        from visavox.detectors.anomaly.outputs import write_outputs
-
         write_outputs(load(run / "best.ckpt").to(self.device), run, data.rows)
 
 

@@ -9,16 +9,15 @@ logs/                    the history of each stage, a row per epoch
 import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
 from visavox.bundle import Bundle
+from visavox.bundle.trim import load_trimmed
+from visavox.config import Config
 from visavox.files import replacing
-
-if TYPE_CHECKING:
-    from visavox.detectors.anomaly.detector import AnomalyDetector
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,31 @@ KIND_COLUMNS = ("category", "kind", "type", "method")
 COLORS = ("#0b5cad", "#c2410c", "#2e7d32", "#7b1fa2", "#b8860b", "#00838f", "#ad1457", "#5d4037", "#455a64", "#9e9d24")
 
 
-def write_outputs(detector: "AnomalyDetector", run: Path, rows: pd.DataFrame) -> pd.DataFrame:
+class StepScores(NamedTuple):
+    """How unlikely each frame of one clip is."""
+
+    times: np.ndarray
+    """(T,) float64 seconds of the video's clock."""
+    scores: np.ndarray
+    """(T,) float64 negative log-likelihood in nats, mean over the windows that hold the frame; higher = less like real."""
+
+
+class StepScorer(Protocol):
+    """What is asked of a trained detector here."""
+
+    config: Config
+    stages: tuple[str, ...]
+    threshold: Any
+    """Clip score of P(fake) = 0.5, as a number."""
+
+    def step_scores(self, bundle: Bundle) -> StepScores:
+        """Return how unlikely each frame of a bundle is; empty without sound."""
+
+    def probability(self, score: float) -> float:
+        """Return P(fake) of a clip with this mean score; 0.5 for NaN."""
+
+
+def write_outputs(detector: StepScorer, run: Path, rows: pd.DataFrame) -> pd.DataFrame:
     """Score the validation and test clips of a split with a trained detector and write all four; returns the results.
 
     Args:
@@ -47,7 +70,7 @@ def write_outputs(detector: "AnomalyDetector", run: Path, rows: pd.DataFrame) ->
     return results
 
 
-def score_rows(detector: "AnomalyDetector", rows: pd.DataFrame) -> pd.DataFrame:
+def score_rows(detector: StepScorer, rows: pd.DataFrame) -> pd.DataFrame:
     """A row per clip: filename, split, category, label, score, log_probability, probability, frames, seconds.
 
     `score` is the mean negative log-likelihood per step in nats, `log_probability` its negative, `probability` P(fake).
@@ -56,7 +79,7 @@ def score_rows(detector: "AnomalyDetector", rows: pd.DataFrame) -> pd.DataFrame:
     kinds = next((rows[name] for name in KIND_COLUMNS if name in rows), rows["label"].map({0: "real", 1: "fake"}))
     results = []
     for row, kind in zip(rows.itertuples(), kinds):
-        bundle = Bundle.load(row.path)
+        bundle = load_trimmed(row.path, detector.config)
         steps = detector.step_scores(bundle).scores
         score = float(steps.mean()) if len(steps) else np.nan
         results.append(
@@ -75,7 +98,7 @@ def score_rows(detector: "AnomalyDetector", rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(results)
 
 
-def keep_histories(detector: "AnomalyDetector", run: Path) -> dict[str, pd.DataFrame]:
+def keep_histories(detector: StepScorer, run: Path) -> dict[str, pd.DataFrame]:
     """RUN/logs/STAGE.csv of every stage; stage -> its epochs."""
     (run / LOGS).mkdir(exist_ok=True)
     histories = {}

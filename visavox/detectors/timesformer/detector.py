@@ -35,7 +35,6 @@ class MultimodalDetector(Detector):
     """Faces and mel images through TimeSformer, audio-visual distances through LatencyNet, one linear classifier."""
 
     settings: TimeSformerSyncNetConfig
-    fewer_faces = True
 
     def __init__(self, config: Config, settings: TimeSformerSyncNetConfig) -> None:
         super().__init__(config, settings)
@@ -73,15 +72,16 @@ class MultimodalDetector(Detector):
         """Standardise the latency network's inputs by the training split."""
         self.latency.fit(torch.from_numpy(np.stack([bundle.latency_vector for bundle in bundles])))
 
-    def fold(self, dtype: torch.dtype) -> None:
-        """TimeSformer in its form for scoring alone, see `inference`; of other attention types it stays as it is."""
+    def for_inference(self, dtype: torch.dtype) -> "MultimodalDetector":
+        """Put TimeSformer in its form for scoring alone, see `inference`; of other attention types it stays as it is."""
         if self.settings.attention_type == "divided_space_time":
             self.timesformer = FoldedTimeSformer(self.timesformer, dtype)
+        return self
 
-    def seeing(self, faces: int) -> "MultimodalDetector":
-        """This network, weights shared, on so many faces and mel images; the time embedding is resized to their number."""
+    def with_frames(self, frames: int) -> "MultimodalDetector":
+        """Return this network, weights shared, on so many faces and mel images; the time embedding is resized to their number."""
         other = copy.copy(self)
-        other.config = self.config.model_copy(update={"frame_num": faces})
+        other.config = self.config.model_copy(update={"frame_num": frames})
         return other
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from visavox.bundle import Bundle
 from visavox.config import Config, XceptionAudioConfig
+from visavox.detectors.analysis import Analysis, Branch, Segment
 from visavox.detectors.base import Detector
+from visavox.detectors.xception import fusion
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
+from visavox.progress import Stopwatch
 
 N_FFT = 2048
 HOP = 512
@@ -56,7 +59,7 @@ class XceptionAudio(Detector):
         """ImageNet weights, `best_audio_xception.pth` of Mbulss/Deepfake-Detecetor, or an earlier run's."""
         return load_published(self, checkpoint, backbone="base.", head="classifier.8")
 
-    def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Windows:
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Windows:
         """`detector.windows` of the clip's windows, one of each of as many equal stretches; with `rng` with SpecAugment."""
         mels = self._mels(bundle)  # (W, F, M)
         count, wanted = len(mels), self.settings.windows
@@ -101,12 +104,36 @@ class XceptionAudio(Detector):
         mels = mel_windows(sound, rate, settings.n_mels, settings.window, settings.overlap)
         return window_starts(len(mels), settings.window, settings.overlap), self._logits_of(mels)
 
-    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """P(fake) of bundles, (N,) float64, pooled from all windows of each; 0.5 for those without sound."""
-        settings = self.settings
-        heard = [torch.from_numpy(self.hear(bundle)[1]) for bundle in bundles]
-        pooled = [torch.sigmoid(pool(z, settings.pooling, settings.top_k)).item() if len(z) else 0.5 for z in heard]
-        return np.array(pooled)
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """Return P(fake) of bundles, (N,) float64, pooled from all windows of each; 0.5 for those without sound."""
+        return np.array([self._pooled(self.hear(bundle)[1]) for bundle in bundles])
+
+    def explain(self, bundle: Bundle) -> Analysis:
+        """Return the analysis of one clip: a segment of the time line for each window of sound; they overlap."""
+        watch = Stopwatch()
+        with watch("sound"):
+            starts, logits = self.hear(bundle)
+        p, heard = self._pooled(logits), len(logits) > 0
+        timeline = [
+            Segment(round(float(start), 3), round(float(start) + self.settings.window, 3), float(each))
+            for start, each in zip(starts, fusion.sigmoid(logits))
+        ]
+        return Analysis.of(
+            p,
+            card=self.card_of(bundle),
+            branches=[Branch("audio", p if heard else None, 1.0 if heard else 0.0, watch.total(), timeline)],
+            timeline=timeline,
+            notes=["The faces were not judged."] if heard else ["No sound: there is nothing to judge by."],
+            judged=heard,
+            settings=self.settings.model_dump(mode="json"),
+        )
+
+    def _pooled(self, logits: np.ndarray) -> float:
+        """Logits (W,) float64 of a clip's windows -> its P(fake)."""
+        if not len(logits):
+            return 0.5
+        pooled = pool(torch.from_numpy(logits), self.settings.pooling, self.settings.top_k)
+        return torch.sigmoid(pooled).item()
 
     def _mels(self, bundle: Bundle) -> np.ndarray:
         """(W, F, M) float32; W = 0 without sound."""

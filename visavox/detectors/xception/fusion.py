@@ -109,18 +109,6 @@ def pool(logits: np.ndarray, how: str, top_k: int = 3) -> float:
     return network.pool(torch.from_numpy(np.sort(logits)), how, top_k).item()
 
 
-def confidence(p: float) -> float:
-    """max(p, 1 - p), in [0.5, 1]."""
-    return max(p, 1 - p)
-
-
-def decide(p: float, threshold: float = 0.5, abstain_below: float = 0.5) -> Literal["FAKE", "REAL", "ABSTAIN"]:
-    """The verdict on P(fake): none below a confidence, else FAKE from the threshold on."""
-    if confidence(p) < abstain_below:
-        return "ABSTAIN"
-    return "FAKE" if p >= threshold else "REAL"
-
-
 def sigmoid(z: np.ndarray) -> np.ndarray:
     from scipy.special import expit
 

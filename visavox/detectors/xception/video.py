@@ -14,8 +14,11 @@ from torch import Tensor
 
 from visavox.bundle import Bundle
 from visavox.config import Config, XceptionVideoConfig
+from visavox.detectors.analysis import Analysis, Branch
 from visavox.detectors.base import Detector
+from visavox.detectors.xception.analysis import frame_segments
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, log, pool
+from visavox.progress import Stopwatch
 
 
 class Faces(NamedTuple):
@@ -43,7 +46,7 @@ class XceptionVideo(Detector):
         """ImageNet weights, `epoch_007.pt` of Mbulss/Deepfake-Detecetor, or an earlier run's; see `network.published`."""
         return load_published(self, checkpoint, backbone="net.", head="net.fc")
 
-    def prepare(self, bundle: Bundle, rng: np.random.Generator | None) -> Faces:
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Faces:
         """`frame_num` frames, one from each of as many equal stretches of the track: its middle, or drawn and augmented."""
         bounds = np.arange(self.config.frame_num + 1) * _available(bundle) // self.config.frame_num
         if rng is None:
@@ -83,14 +86,34 @@ class XceptionVideo(Detector):
                 logits.append(self.frame_logits(torch.from_numpy(faces).to(self.device)).double().cpu())
         return torch.cat(logits).numpy() if logits else np.zeros(0)
 
-    def judge(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """P(fake) of bundles, (N,) float64, pooled from every `frame_skip`-th frame of each."""
-        settings = self.settings
-        pooled = []
-        for bundle in bundles:
-            logits = self.look(bundle, scored_frames(_available(bundle), settings.frame_skip, settings.max_frames))
-            pooled.append(torch.sigmoid(pool(torch.from_numpy(logits), settings.pooling, settings.top_k)).item())
-        return np.array(pooled)
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """Return P(fake) of bundles, (N,) float64, pooled from every `frame_skip`-th frame of each."""
+        return np.array([self._pooled(self.look(bundle, self._scored(bundle))) for bundle in bundles])
+
+    def explain(self, bundle: Bundle) -> Analysis:
+        """Return the analysis of one clip: a segment of the time line for each frame that is scored."""
+        chosen, watch = self._scored(bundle), Stopwatch()
+        with watch("frames"):
+            logits = self.look(bundle, chosen)
+        end = float(bundle.times[-1]) + 1 / float(bundle.fps)
+        timeline = frame_segments(frame_times(bundle)[chosen], logits, end)
+        p = self._pooled(logits)
+        return Analysis.of(
+            p,
+            card=self.card_of(bundle),
+            branches=[Branch("video", p, 1.0, watch.total(), timeline)],
+            timeline=timeline,
+            notes=["The sound was not judged."],
+            settings=self.settings.model_dump(mode="json"),
+        )
+
+    def _scored(self, bundle: Bundle) -> np.ndarray:
+        return scored_frames(_available(bundle), self.settings.frame_skip, self.settings.max_frames)
+
+    def _pooled(self, logits: np.ndarray) -> float:
+        """Logits (n,) float64 of a clip's frames -> its P(fake)."""
+        pooled = pool(torch.from_numpy(logits), self.settings.pooling, self.settings.top_k)
+        return torch.sigmoid(pooled).item()
 
 
 def scored_frames(count: int, skip: int, most: int) -> np.ndarray:

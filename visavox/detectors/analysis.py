@@ -1,0 +1,182 @@
+"""What is said about one clip, by every detector alike: the only thing that pages, reports and notebooks read.
+
+    analysis = scorer.explain(bundle)
+    analysis.verdict, analysis.probability, analysis.flagged
+    Analysis.from_json(analysis.to_json()) == analysis
+
+Probabilities are P(fake); seconds are those of the video's own clock.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
+
+Verdict = Literal["fake", "real", "undetermined"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a clip."""
+
+    start: float
+    """Seconds."""
+    end: float
+    """Seconds; segments of one time line may overlap."""
+    probability: float
+    """P(fake) of this stretch."""
+    weight: float | None = None
+    """What it counts for beside the other branches in the same seconds, in [0, 1]; None where nothing is weighed."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One part of a detector that has an opinion of its own, such as the one that sees and the one that hears."""
+
+    name: str
+    """`video`, `audio`, or the detector's own name where it has one part only."""
+    probability: float | None
+    """P(fake) by this part alone; None where its modality is missing."""
+    weight: float
+    """What it counts for in the clip's probability, in [0, 1]."""
+    seconds: float
+    """Seconds that its network took; 0 where it had been run before."""
+    timeline: list[Segment] = field(default_factory=list)
+    """What this part alone says over time; empty where it judges the clip as a whole."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The model card in short: what gave the verdict, and what it knows."""
+
+    detector: str
+    """Name of the detector, `detector.name` of its configuration."""
+    checkpoint: str = ""
+    """sha256 of the checkpoint, 64 hex digits; empty for a network that was not loaded from one."""
+    prep_hash: str = ""
+    """Hash of the settings and weights that the clip was preprocessed with."""
+    calibration: str = "uncalibrated"
+    """What the probabilities were calibrated on, in words."""
+    trained_on: str = ""
+    """What it was trained on, in words; empty where that is not known."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Verdict on one clip, how sure it is, which part of the detector says so, and at which seconds."""
+
+    verdict: Verdict
+    """`undetermined` where the confidence is too low, or there is nothing to judge by."""
+    probability: float
+    """P(fake) of the clip; what `score` gives."""
+    confidence: float
+    """max(P, 1 - P), in [0.5, 1]."""
+    branches: list[Branch]
+    """In the order of their use; never empty."""
+    timeline: list[Segment]
+    """P(fake) over time; empty where the detector judges the clip as a whole, which a note then says."""
+    flagged: list[tuple[float, float]]
+    """Start and end in seconds where the time line reaches the threshold, joined where they touch."""
+    notes: list[str]
+    """What is missing, has no effect or should be looked at, in words."""
+    card: ModelCard
+    """The detector, its checkpoint and calibration."""
+    threshold: float = 0.5
+    """P(fake) from which a clip is called fake."""
+    least_confidence: float = 0.5
+    """Confidence below which no verdict is given."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Settings of the detector that the numbers were made with, as plain values."""
+
+    @classmethod
+    def of(
+        cls,
+        probability: float,
+        *,
+        card: ModelCard,
+        branches: Sequence[Branch],
+        timeline: Sequence[Segment] = (),
+        notes: Sequence[str] = (),
+        threshold: float = 0.5,
+        least_confidence: float = 0.5,
+        judged: bool = True,
+        settings: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the verdict, the confidence and the flagged seconds from the numbers.
+
+        Args:
+            judged: False where there was nothing to judge by, so that no verdict is given whatever the probability.
+        """
+        return cls(
+            verdict=decide(probability, threshold, least_confidence) if judged else "undetermined",
+            probability=probability,
+            confidence=max(probability, 1 - probability),
+            branches=list(branches),
+            timeline=list(timeline),
+            flagged=flagged(timeline, threshold),
+            notes=list(notes),
+            card=card,
+            threshold=threshold,
+            least_confidence=least_confidence,
+            settings=settings or {},
+        )
+
+    def to_json(self) -> str:
+        """Return every field as JSON, UTF-8 and without NaN."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the analysis that `to_json` wrote.
+
+        Raises:
+            ValueError: no JSON of an analysis; the message says what is wrong with it.
+        """
+        try:
+            values = json.loads(text)
+            return cls(
+                **values
+                | {
+                    "branches": [
+                        Branch(**branch | {"timeline": [Segment(**part) for part in branch["timeline"]]})
+                        for branch in values["branches"]
+                    ],
+                    "timeline": [Segment(**part) for part in values["timeline"]],
+                    "flagged": [(start, end) for start, end in values["flagged"]],
+                    "card": ModelCard(**values["card"]),
+                }
+            )
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise ValueError(f"no analysis as Analysis.to_json writes it: {error}") from None
+
+    def to_csv(self) -> str:
+        """Return one row per segment: of the clip, then of each branch that has a time line. An empty weight: not weighed."""
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["branch", "start", "end", "probability", "weight"])
+        for name, timeline in [("clip", self.timeline), *((branch.name, branch.timeline) for branch in self.branches)]:
+            for part in timeline:
+                writer.writerow([name, part.start, part.end, part.probability, part.weight])
+        return file.getvalue()
+
+
+def decide(probability: float, threshold: float = 0.5, least_confidence: float = 0.5) -> Verdict:
+    """Return the verdict on P(fake): none below a confidence, else fake from the threshold on."""
+    if max(probability, 1 - probability) < least_confidence:
+        return "undetermined"
+    return "fake" if probability >= threshold else "real"
+
+
+def flagged(timeline: Sequence[Segment], threshold: float) -> list[tuple[float, float]]:
+    """Return the stretches whose segments, in the order of their start, reach the threshold; joined where they touch."""
+    joined: list[tuple[float, float]] = []
+    for part in timeline:
+        if part.probability < threshold:
+            continue
+        if joined and part.start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(part.end, joined[-1][1]))
+        else:
+            joined.append((part.start, part.end))
+    return joined

@@ -1,0 +1,44 @@
+"""What turns bundles into verdicts: a detector, or a fusion of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from visavox.bundle import Bundle
+    from visavox.config import Config
+    from visavox.detectors.analysis import Analysis, ModelCard
+
+
+class Scorer(Protocol):
+    """Anything that `build.load` gives. Bundles come in trimmed, as `visavox.bundle.trim.trimmed_as(scorer.config, bundle)`."""
+
+    config: Config
+    """The configuration it was trained with; its bundles are made and trimmed as this says."""
+    needs_track: bool
+    """Whether it reads the track or the audio of a bundle, which may be left out of what is loaded otherwise."""
+    card: ModelCard
+    """What it is and what it was trained on."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def to(self, device: torch.device) -> Self:
+        """Move it to a device and return it."""
+
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """Return P(fake), (N,) float64 in [0, 1], higher = more fake. The order and the batch do not matter."""
+
+    def explain(self, bundle: Bundle) -> Analysis:
+        """Return all that is to be said about one clip; its probability is that of `score`."""
+
+    def with_frames(self, frames: int) -> Scorer | None:
+        """Return the same network, weights shared, on so many faces of each bundle; None if it cannot see fewer."""
+
+    def for_inference(self, dtype: torch.dtype) -> Scorer:
+        """Return a form for scoring alone, in `dtype` where that is faster; this one must not be trained or saved after."""
