@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export NO_ALBUMENTATIONS_UPDATE := 1
+# Threads that wait for each other sleep instead of spinning: on a busy machine spinning takes the cores from those who work.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help setup demo app test test-browser test-slow test-durability check bench doctor lock clean
 help:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the Makefile does: threads that wait do not spin
 
 import cv2
 import numpy as np

@@ -122,6 +122,7 @@ def _trainer(
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 
     from visavox.training.callbacks import AtomicCheckpoints, History, checkpoints
+    from visavox.training.epoch_lines import EpochLines
 
     interactive = sys.stderr.isatty()
     monitor, mode = detector.monitor(val_labels)
@@ -145,7 +146,7 @@ def _trainer(
             EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
             History(run / "metrics.csv"),
             *checkpoints(run, monitor, mode),
-            *([TQDMProgressBar()] if interactive else []),
+            TQDMProgressBar() if interactive else EpochLines(monitor),
         ],
         enable_progress_bar=interactive,
         enable_model_summary=False,
