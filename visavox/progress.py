@@ -13,6 +13,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.began = time.perf_counter()
         self.seconds: dict[str, float] = {}
+        self.counts: dict[str, int] = {}  # of the items of each stage that was booked with `each`
         self._stack: list[float] = []
 
     def total(self) -> float:
@@ -38,6 +39,7 @@ class Stopwatch:
                 item = next(iterator, None)
             if item is None:
                 return
+            self.counts[stage] = self.counts.get(stage, 0) + 1
             yield item
 
 

@@ -21,6 +21,7 @@ from visavox import config as configuration
 from visavox.config import Config, ConfigError
 from visavox.files import PREVIEW, find_inputs, sha256_of, sweep
 from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow, bundle_names
+from visavox.preprocessing.notes import COVERED
 from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.tools import build, check_weights, gpu_networks
 from visavox.progress import Stopwatch, progress
@@ -87,6 +88,8 @@ def crop_folder(
         for task, row in pool.run(open_tasks, start, crop_task, workers=workers, timeout=timeout):
             if isinstance(row, pool.Died):
                 row = task.row("failed", row.reason, {})
+            elif row.kept:
+                row = manifest.with_frames(row)
             rows.append(row)
             manifest.append(row)
             advance()
@@ -154,7 +157,8 @@ def crop_task(preprocess: Preprocessor, task: Task) -> ManifestRow:
         return task.row(status, reason, watch.seconds | {"total": watch.total()}, source_sha256=source)
     notes = tuple(bundle.notes.split("\n")) if bundle.notes else ()
     seconds = watch.seconds | {"total": watch.total()}
-    return task.row(bundle.status, "", seconds, source_sha256=source, notes=notes, frames=bundle.track_frames)
+    frames = {"frames": bundle.track_frames, "frames_read": watch.counts["decode"]}
+    return task.row(bundle.status, "", seconds, source_sha256=source, notes=notes, **frames)
 
 
 def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> str | None:
@@ -177,6 +181,11 @@ def _report(rows: Sequence[ManifestRow], output: Path) -> int:
         print(f"  {row.status:9} {row.input}: {row.reason}", file=sys.stderr)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     print(f"{len(rows)} inputs: {summary}; {sum(row.kept for row in rows)} kept from before; {output / MANIFEST}")
+    short = sum(row.frames < COVERED * row.frames_read for row in rows if row.frames and row.frames_read)
+    if short:
+        print(
+            f"{short} of them show the main face on less than {COVERED:.0%} of their frames; their `notes` there say why"
+        )
     return 1 if lost else 0
 
 

@@ -5,19 +5,20 @@ from scipy.optimize import linear_sum_assignment
 
 
 def match(a: np.ndarray, b: np.ndarray, least: float) -> list[tuple[int, int]]:
-    """Pairs (i, j) of boxes a (N, 4) and b (M, 4) with IoU >= least whose IoUs have the largest sum."""
+    """Return the pairs (i, j) of boxes a (N, 4) and b (M, 4) with IoU >= least whose IoUs have the largest sum."""
     overlap = iou(a[:, None], b[None])  # (N, M)
     overlap = np.where(overlap >= least, overlap, 0)
     return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(-overlap)) if overlap[i, j] > 0]
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes (..., 4) and (..., 4), broadcast -> (...)."""
+    """Return the intersection over union of boxes (..., 4) and (..., 4), broadcast -> (...)."""
     overlap = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     common = np.clip(overlap, 0, None).prod(-1)
-    union = _area(a) + _area(b) - common
+    union = area(a) + area(b) - common
     return np.divide(common, union, out=np.zeros_like(union), where=union > 0)
 
 
-def _area(boxes: np.ndarray) -> np.ndarray:
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Return the areas (...) of boxes (..., 4), square pixels."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])

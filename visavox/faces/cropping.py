@@ -9,7 +9,7 @@ PAD_VALUE = 110  # grey outside the picture, SyncNet's and the seed's
 def cut(frames: np.ndarray, boxes: np.ndarray, size: int, margin: float = 0.4) -> np.ndarray:
     """Square face crops: frames (T, H, W, 3) uint8 RGB, boxes (T, 4) source pixels -> (T, size, size, 3) uint8 RGB."""
     squares = crop_square(np.asarray(boxes, np.float64), margin)
-    return np.stack([_cut_one(frame, square, size) for frame, square in zip(frames, squares, strict=True)])
+    return np.stack([cut_square(frame, square, size) for frame, square in zip(frames, squares, strict=True)])
 
 
 def crop_square(boxes: np.ndarray, margin: float) -> np.ndarray:
@@ -31,10 +31,11 @@ def to_crop(points: np.ndarray, boxes: np.ndarray, size: int, margin: float) -> 
     return (points - square[..., :2]) * size / square[..., 2:]
 
 
-def _cut_one(frame: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
-    """One crop at sub-pixel position: sampled k times as densely as asked (k size >= side), then averaged k x k.
+def cut_square(frame: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
+    """Cut the square (3,) left, top, side of a frame (H, W, 3) uint8 -> (size, size, 3), at sub-pixel position.
 
-    Rounding the square to whole pixels instead would make the face tremble where it is enlarged, and the mouth with it.
+    Samples are taken k times as densely as asked (k size >= side), then averaged k x k. Rounding the square to whole
+    pixels instead would make the face tremble where it is enlarged, and the mouth with it.
     """
     left, top, side = square
     k = max(1, int(np.ceil(side / size)))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from visavox.faces.detection import Detections
+from visavox.faces.detection import FAINT, Detections
 
 # Of the bundled frontal cascades "alt" has the fewest false faces at as many found: on every 24th frame of 36
 # talking-face clips (352 frames with one face each, longer side 480) alt misses 3 and adds 5, alt2 3 and 12.
@@ -39,7 +39,7 @@ class HaarDetector:
         self.cascade = cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
-        """Faces of each frame (H, W, 3) uint8 RGB."""
+        """Return the faces of each frame (H, W, 3) uint8 RGB."""
         return [self._detect_one(frame) for frame in frames]
 
     def _detect_one(self, frame: np.ndarray) -> Detections:
@@ -55,10 +55,11 @@ class HaarDetector:
             outputRejectLevels=True,
         )
         scores = 1 / (1 + np.exp((VOTES_HALF - np.reshape(votes, -1)) / VOTES_SCALE))
-        kept = np.argsort(-scores, kind="stable")[: (scores > self.threshold).sum()]
+        kept = np.argsort(-scores, kind="stable")[: (scores > FAINT * self.threshold).sum()]
         boxes = as_retinaface(np.reshape(squares, (-1, 4))[kept] / scale)
         corner, extent = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
-        return Detections(boxes, scores[kept].astype(np.float32), corner + extent * TEMPLATE)
+        found = Detections(boxes, scores[kept].astype(np.float32), corner + extent * TEMPLATE)
+        return found.parted(self.threshold)
 
 
 def as_retinaface(squares: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,6 +44,8 @@ class ManifestRow:
     """What is unusual about the video, for people."""
     frames: int | None = None
     """Frames of the face track; None where nothing was made."""
+    frames_read: int | None = None
+    """Frames of the video that were read; the track may leave some out."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> seconds it took."""
 
@@ -51,7 +53,7 @@ class ManifestRow:
         """Return the row as the manifest holds it, without what a video that was kept or lost does not have."""
         row = asdict(self)
         absent = [] if self.kept else ["kept"]
-        absent += ["notes", "frames"] if self.frames is None else []
+        absent += ["notes", "frames", "frames_read"] if self.frames is None else []
         return {name: value for name, value in row.items() if name not in absent}
 
     @classmethod
@@ -87,6 +89,13 @@ class Manifest:
         if row is None or row.status not in ("no_face", "too_short") or row.prep_hash != prep_hash:
             return None
         return row if path.is_file() and sha256_of(path) == row.source_sha256 else None
+
+    def with_frames(self, kept: ManifestRow) -> ManifestRow:
+        """Return the row of a kept bundle with what its earlier row says of frames, if that is of this video and settings."""
+        row = self.rows.get(kept.input)
+        if row is None or (row.prep_hash, row.source_sha256) != (kept.prep_hash, kept.source_sha256):
+            return kept
+        return replace(kept, notes=row.notes, frames=row.frames, frames_read=row.frames_read)
 
     def append(self, row: ManifestRow) -> None:
         """Write a row at the end of the file."""

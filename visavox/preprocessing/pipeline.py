@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from visavox import config as configuration
 from visavox.config import Config
 from visavox.files import printable, sha256_of
+from visavox.preprocessing.notes import track_notes
 from visavox.progress import Stopwatch
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Preprocessor:
         """Preprocess one video in one pass over its file.
 
         Args:
-            watch: books the seconds of the stages decode, detect, cut, mel, sync and encode.
+            watch: books the seconds of the stages decode, detect, cut, mel, sync and encode, and counts the frames decoded.
             source_sha256: of the file where it is known already; hashed here otherwise.
 
         Raises:
@@ -102,6 +103,7 @@ class Preprocessor:
         T, least = len(track.boxes), config.vshift + 6
         if least > T:
             raise CropError("too_short", f"{T} frames with a face, {least} are needed ({least / fps:.2f} s)")
+        notes += track_notes(track, fps)
         sound = None if sound is None else _span(sound, track.frame_index, rate / fps)
         with watch("mel"):
             if sound is None:

@@ -13,7 +13,7 @@ def weights_of(config: Config) -> list[str]:
     return used + (["syncnet_v2"] if config.sync == "syncnet" else [])
 
 
-PREP_VERSION = 3
+PREP_VERSION = 4
 """Raised by hand when preprocessing gives other numbers for the same settings; it enters prep_hash."""
 
 

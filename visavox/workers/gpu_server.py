@@ -191,15 +191,9 @@ class RemoteFaces:
         small = [self.fit(frame) for frame in frames]
         found = self.link.ask("faces", small) if small else []
         return [
-            _enlarged(faces, np.float32([seen.shape[1] / frame.shape[1], seen.shape[0] / frame.shape[0]]))
+            faces.unscaled(np.float32([seen.shape[1] / frame.shape[1], seen.shape[0] / frame.shape[0]]))
             for frame, seen, faces in zip(frames, small, found, strict=True)
         ]
-
-
-def _enlarged(faces: "Detections", scale: np.ndarray) -> "Detections":
-    """Detections in a frame that was resized by scale (2,) in x and y, in pixels of the frame."""
-    boxes = (faces.boxes.reshape(-1, 2, 2) / scale).reshape(-1, 4)
-    return faces._replace(boxes=boxes, landmarks=faces.landmarks / scale)
 
 
 class RemoteEmbedder:

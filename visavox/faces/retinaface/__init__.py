@@ -1,9 +1,9 @@
 """RetinaFace face detection: the network under its published parameter names, its anchors, and a batched detector."""
 
+from visavox.faces.detection import Detections
 from visavox.faces.retinaface.detector import (
     BGR_MEAN,
     IMAGENET_RGB_SQUARE,
-    Detections,
     Preprocessing,
     RetinaFaceDetector,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,19 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from visavox.faces.detection import FAINT, Detections
 from visavox.faces.retinaface.anchors import anchors, decode_boxes, decode_landmarks
 from visavox.faces.retinaface.network import NetworkName, Predictions, fold, load_published
-
-
-class Detections(NamedTuple):
-    """The N faces of one frame, the most certain first; boxes may reach beyond the frame, as the network predicts them.
-
-    Landmarks in order: left eye, right eye, nose, left and right corner of the mouth; left is the image's left.
-    """
-
-    boxes: np.ndarray  # (N, 4) float32 xyxy, source pixels
-    scores: np.ndarray  # (N,) float32 in 0..1
-    landmarks: np.ndarray  # (N, 5, 2) float32 xy, source pixels
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,8 @@ class RetinaFaceDetector:
     """RetinaFace over batches of frames; the weights come from the caller and are loaded strictly.
 
     Frames whose longer side exceeds `max_size` pixels are shrunk to it, very small ones enlarged (see `Preprocessing`).
-    Faces scored above `threshold` are kept after non-maximum suppression at an IoU of `nms_threshold`. `preprocessing`
+    Faces scored above `threshold` are kept after non-maximum suppression at an IoU of `nms_threshold`, those above FAINT
+    times the threshold as `faint`. `preprocessing`
     defaults to that of the network's registered weights: BGR_MEAN for mobilenet0.25, IMAGENET_RGB_SQUARE for resnet50.
     biubug6's own Resnet50 weights have the parameter names and shapes of ternaus', so that nothing in the file tells
     them apart: pass BGR_MEAN for them. `batch_size` None is 8 frames, on a GPU 32. In `dtype` bfloat16 the network alone is
@@ -94,7 +85,7 @@ class RetinaFaceDetector:
         self.batch_size = batch_size
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
-        """Faces of each frame (H, W, 3) uint8 RGB, in order; sizes may differ, but equal neighbours go as one batch."""
+        """Return the faces of each frame (H, W, 3) uint8 RGB, in order; neighbours of one size go as one batch."""
         for frame in frames:
             if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
                 raise ValueError(f"a frame is {frame.shape} {frame.dtype}; expected (H, W, 3) uint8 RGB")
@@ -111,7 +102,7 @@ class RetinaFaceDetector:
         images, left, top, factors = self._network_input(frames)
         predictions = Predictions(*(values.float() for values in self.network(images.to(self.dtype))))
         scores = predictions.logits.softmax(dim=-1)[..., 1]  # (B, P)
-        which, place = (scores > self.threshold).nonzero(as_tuple=True)  # (L,): few of P are worth decoding
+        which, place = (scores > FAINT * self.threshold).nonzero(as_tuple=True)  # (L,): few of P are worth decoding
         priors = anchors(*images.shape[-2:], device=self.device)[place]  # (L, 4)
         boxes = decode_boxes(predictions.boxes[which, place], priors)  # (L, 4)
         points = decode_landmarks(predictions.landmarks[which, place], priors)  # (L, 5, 2)
@@ -123,7 +114,8 @@ class RetinaFaceDetector:
             rows = found[found[:, 0] == frame, 1:]  # (l, 15)
             rows = rows[suppress(rows[:, 1:5], rows[:, 0], self.nms_threshold)]
             corners = (rows[:, 1:].reshape(-1, 7, 2) - origin) / scale
-            faces.append(Detections(corners[:, :2].reshape(-1, 4), rows[:, 0], corners[:, 2:]))
+            found_here = Detections(corners[:, :2].reshape(-1, 4), rows[:, 0], corners[:, 2:])
+            faces.append(found_here.parted(self.threshold))
         return faces
 
     def _network_input(self, frames: list[np.ndarray]) -> tuple[Tensor, int, int, tuple[float, float]]:
