@@ -36,6 +36,9 @@ class Entry:
 
 _MBULSS = "https://media.githubusercontent.com/media/Mbulss/Deepfake-Detecetor/67bf13e14d4e30264bc7bdb2bbb7cf68a50784b8"
 _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights"
+_MARLIN = "https://github.com/ControlNet/MARLIN/releases/download/model_v1"
+_2D3MF = "https://raw.githubusercontent.com/aiden200/2D3MF/d4fd8e8779005fa93453a84681e576bd4026fee2"
+_SPEECHBRAIN = "https://huggingface.co/speechbrain/spkrec-xvect-voxceleb/resolve/main"
 _OPENMMLAB = "https://download.openmmlab.com/mmaction"
 _TIMESFORMER = "timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb"
 
@@ -160,6 +163,89 @@ REGISTRY: dict[str, Entry] = {
             labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
             input="299x299 mel images of 2 s windows, 128 bins from 20 to 8000 Hz, dB, mean 0 and deviation 1, 3 equal channels",
             purpose="audio branch trained on FakeAVCeleb (visavox fuse)",
+        ),
+        Entry(
+            name="marlin_vit_small_ytf",
+            file="marlin_vit_small_ytf.encoder.pt",
+            urls=(f"{_MARLIN}/marlin_vit_small_ytf.encoder.pt",),
+            licence="CC BY-NC 4.0 (ControlNet/MARLIN)",
+            labels="none; features of 384",
+            input="16 frames of 224x224, every second of 25 fps, RGB in [0, 1]",
+            purpose="2D3MF's video backbone: MARLIN, ViT-S, trained on YouTube Faces",
+        ),
+        Entry(
+            name="marlin_vit_base_ytf",
+            file="marlin_vit_base_ytf.encoder.pt",
+            urls=(f"{_MARLIN}/marlin_vit_base_ytf.encoder.pt",),
+            licence="CC BY-NC 4.0 (ControlNet/MARLIN)",
+            labels="none; features of 768",
+            input="16 frames of 224x224, every second of 25 fps, RGB in [0, 1]",
+            purpose="2D3MF's video backbone: MARLIN, ViT-B, trained on YouTube Faces",
+        ),
+        Entry(
+            name="marlin_vit_large_ytf",
+            file="marlin_vit_large_ytf.encoder.pt",
+            urls=(f"{_MARLIN}/marlin_vit_large_ytf.encoder.pt",),
+            licence="CC BY-NC 4.0 (ControlNet/MARLIN)",
+            labels="none; features of 1024",
+            input="16 frames of 224x224, every second of 25 fps, RGB in [0, 1]",
+            purpose="2D3MF's video backbone: MARLIN, ViT-L, trained on YouTube Faces",
+        ),
+        Entry(
+            name="efficientface",
+            file="EfficientFace_Trained_on_AffectNet7.pth.tar",
+            urls=("https://drive.google.com/file/d/1nwerwDyDqC2ia1Eqa-S6lb2SipwL-hTs/view",),
+            licence="MIT (zengqunzhao/EfficientFace)",
+            labels="none; seven emotions, of which only the features of 1024 are used",
+            input="224x224, RGB in [0, 1], mean (0.575, 0.449, 0.401), deviation (0.207, 0.190, 0.181)",
+            purpose="2D3MF's video backbone: EfficientFace, trained on AffectNet-7",
+            manual=True,
+        ),
+        Entry(
+            name="audio_resnet18_ravdess",
+            file="audio_resnet18_ravdess.pth",
+            urls=(f"{_2D3MF}/model/audio_resnet/RAVDESS_bs_32_lr_0.001_ep_250_03-30%2022%2028%2029.pth",),
+            licence="CC BY-NC 4.0 (aiden200/2D3MF)",
+            labels="none; eight emotions, of which only the features of 512 are used",
+            input="10 MFCC by 87 steps of one second at 44.1 kHz, by librosa",
+            purpose="2D3MF's audio backbone: ResNet-18, trained on RAVDESS for 250 epochs",
+        ),
+        # Of the four on Hugging Face the publishers name the page; the file's name was read in programs that fetch it.
+        Entry(
+            name="eat_base_epoch30",
+            file="EAT-base_epoch30_pretrain.safetensors",
+            urls=("https://huggingface.co/worstchan/EAT-base_epoch30_pretrain/resolve/main/model.safetensors",),
+            licence="MIT (cwx-worst-one/EAT)",
+            labels="none; features of 768",
+            input="1024 x 128 log-mel of Kaldi's definition, 16 kHz, (x + 4.268) / 9.138",
+            purpose="2D3MF's audio backbone: EAT-base, pre-trained on AudioSet for 30 epochs",
+        ),
+        Entry(
+            name="emotion2vec_base",
+            file="emotion2vec_base.pt",
+            urls=("https://huggingface.co/emotion2vec/emotion2vec_base/resolve/main/emotion2vec_base.pt",),
+            licence="MIT by the badge of ddlBoJack/emotion2vec, which holds no licence file",
+            labels="none; features of 768",
+            input="sound at 16 kHz, mean 0 and deviation 1",
+            purpose="2D3MF's audio backbone: emotion2vec",
+        ),
+        Entry(
+            name="xvector_voxceleb",
+            file="spkrec-xvect-voxceleb.embedding_model.ckpt",
+            urls=(f"{_SPEECHBRAIN}/embedding_model.ckpt",),
+            licence="Apache-2.0 (speechbrain/speechbrain)",
+            labels="none; features of 512",
+            input="24 mel bands in dB of sound at 16 kHz, without their mean over time",
+            purpose="2D3MF's audio backbone: x-vectors, trained on VoxCeleb 1 and 2",
+        ),
+        Entry(
+            name="xvector_voxceleb_classifier",
+            file="spkrec-xvect-voxceleb.classifier.ckpt",
+            urls=(f"{_SPEECHBRAIN}/classifier.ckpt",),
+            licence="Apache-2.0 (speechbrain/speechbrain)",
+            labels="none; 7205 speakers",
+            input="an x-vector of xvector_voxceleb",
+            purpose="2D3MF's audio backbone xvectors_posteriors: the speakers' posteriors",
         ),
     )
 }
