@@ -26,7 +26,16 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parent
-GROUPS = {"M": "Media", "N": "Names", "S": "Stored data", "R": "Runs", "P": "Package", "H": "HTTP", "U": "Page"}
+GROUPS = {
+    "M": "Media",
+    "N": "Names",
+    "T": "Tables",
+    "S": "Stored data",
+    "R": "Runs",
+    "P": "Package",
+    "H": "HTTP",
+    "U": "Page",
+}
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Case:
     """One thing that people's files or runs do."""
 
     number: str
-    """Letter and number of the kind: M media, N names, S stored data, R runs, P package, H HTTP, U page. Cases may share one."""
+    """Letter and number of the kind, as in GROUPS: M12, T3. Cases may share one."""
     title: str
     """What is found, in a few plain words; unique within its number."""
     expected: str

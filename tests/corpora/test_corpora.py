@@ -110,7 +110,7 @@ def test_many_faults_are_counted(root):
     ("rows", "columns", "message"),
     [
         (GOOD, ("file", "filepath", "split", "label"), "column filename is missing"),
-        (GOOD, ("filename", "filepath", "split", "Label"), "column label is missing; is it 'Label'"),
+        (GOOD, ("filename", "filepath", "split", "Lable"), "column label is missing; is it 'lable'"),
         (GOOD, ("filename", "filepath", "label", "label"), "column label stands there twice"),
         ([*GOOD, ("a", "b", "train")], COLUMNS, "line 14: other than 4 cells"),
         ([*GOOD, ("a", "b, c", "train", 1)], COLUMNS, "line 14: other than 4 cells"),

@@ -245,7 +245,7 @@ def test_scores_and_labels_that_say_real_are_turned_round(files: Path):
 @pytest.mark.parametrize(
     ("scores", "labels", "message"),
     [
-        ("name,probability\na,0.5\n", "filename,label\na,1\n", "lacks the column filename"),
+        ("name,probability\na,0.5\n", "filename,label\na,1\n", "column filename is missing"),
         ("filename,probability\na,1.5\n", "filename,label\na,1\n", r"s.csv:2: probability is '1.5'"),
         ("filename,probability\na,0.5\na,0.5\n", "filename,label\na,1\n", "a has two rows"),
         ("filename,probability\na,0.5\n", "filename,label\nb,1\n", "names none of the 1 scored files"),

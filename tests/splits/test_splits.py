@@ -110,6 +110,19 @@ def test_group_out_and_kfold_drop_nothing_and_folds_cover_every_clip_once(corpus
         assert len(rows) == len(corpus) and set(rows["split"]) == {"train", "val", "test"}
         tests += list(rows.loc[rows["split"] == "test", "filename"])
     assert sorted(tests) == sorted(corpus["filename"])
+    again, _ = share_out(corpus, "kfold", **SHARES, folds=4, fold=3)
+    pd.testing.assert_frame_equal(rows, again)
+
+
+def test_folds_share_out_every_kind_alike_and_are_never_empty(corpus):
+    rows, _ = share_out(corpus.assign(kind=np.where(corpus["label"] == 0, "real", "swap")), "kfold", **SHARES, folds=4)
+    share = rows.groupby("split")["label"].mean()
+    assert (share - 0.5).abs().max() < 1e-9, "each group holds as many fakes as reals"
+    assert rows.groupby("split").size().to_dict() == {"train": 48, "val": 24, "test": 24}
+    lone = table(*[("a", "", "")] * 40, *[(str(i), "", "") for i in range(4)])
+    for fold in range(5):
+        rows, _ = share_out(lone, "kfold", **SHARES, folds=5, fold=fold)
+        assert set(rows["split"]) == {"train", "val", "test"}
 
 
 def test_partition_drops_what_crosses_and_says_how_many(corpus):
@@ -149,6 +162,8 @@ def test_protocols_that_do_not_fit_say_which_does(corpus):
             share_out(none, protocol, **SHARES)
     with pytest.raises(SplitError, match="12 connected group.* do not fill 20 folds"):
         share_out(none, "kfold", **SHARES, folds=20)
+    with pytest.raises(SplitError, match="no kind of clip has 9 clips for 9 folds; use --folds 5 or fewer"):
+        share_out(table(*[(str(i), "", "") for i in range(10)]), "kfold", **SHARES, folds=9)
     with pytest.raises(SplitError, match="at least 3 folds"):
         share_out(none, "kfold", **SHARES, folds=4, fold=4)
     one = table(*[("a", "b", ""), ("b", "c", "")] * 4)

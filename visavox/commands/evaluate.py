@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visavox.config import Config
 from visavox.evaluation.rows import Identity, ScoredRow
-from visavox.evaluation.submission import Details, describe_auc, fingerprint, read_labels, write_submission
+from visavox.evaluation.submission import Details, describe_auc, fingerprint, write_submission
 from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs
 from visavox.progress import Stopwatch, progress
 from visavox.status import Status
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.compute import resolve_device, scoring_context, scoring_dtype
         from visavox.detectors.build import load
         from visavox.evaluation.calibration import Calibration
+        from visavox.evaluation.scores import read_labels
         from visavox.preprocessing.tools import check_weights
         from visavox.report.build import report_run
         from visavox.splits.table import label_map
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     _report(rows, arguments.output)
     if not arguments.report:
-        print(describe_auc(rows, labels))
+        print(describe_auc(rows, labels, arguments.labels))
     return 0
 
 

@@ -4,7 +4,6 @@ Nobody stands in two splits: clips of one identity folder, real and fake, stay t
 of labels joins through the identities they show. Without identities, clips of one name do (real/a.npz and fake/a.npz).
 """
 
-from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -13,7 +12,9 @@ from visavox.corpora.clip import FACTS
 from visavox.files import VIDEO_SUFFIXES
 from visavox.preprocessing.manifest import MANIFEST, Manifest
 from visavox.splits.groups import components
-from visavox.splits.table import COLUMNS, LABELS, SPLITS, SplitError, count_and_first
+from visavox.splits.names import match
+from visavox.splits.table import COLUMNS, LABELS, SPLITS, SplitError
+from visavox.splits.text_table import count_and_first, on_lines, read_text_table
 
 CLASSES = {"real": 0, "fake": 1}
 
@@ -110,17 +111,14 @@ def _split_and_folders(bundle: PurePosixPath) -> tuple[str, list[str]]:
 
 def _from_table(bundles: list[PurePosixPath], path: Path, by: str, label_map: dict[str, int]) -> pd.DataFrame:
     table = _read_labels(path, label_map)
-    lines: dict[str, list[int]] = defaultdict(list)
-    for i, name in enumerate(table["filename"]):  # a.mp4 -> a.npz, or a.mp4.npz beside an a.avi
-        for bundle in {f"{name}.npz", str(PurePosixPath(name).with_suffix(".npz"))}:
-            lines[bundle].append(i)
-    unknown = [str(bundle) for bundle in bundles if len(lines[str(bundle)]) != 1]
+    lines, _ = match([str(bundle) for bundle in bundles], table["filename"].tolist())
+    unknown = [str(bundle) for bundle, line in zip(bundles, lines) if line < 0]
     if unknown:
         raise SplitError(
             f"{path}: {len(unknown)} of {len(bundles)} bundles have no line of their own: {count_and_first(unknown)}; "
             "filename is the video's path below the folder that crop.py was given"
         )
-    rows = table.iloc[[lines[str(bundle)][0] for bundle in bundles]].reset_index(drop=True)
+    rows = table.iloc[lines].reset_index(drop=True)
     rows["bundle"] = [str(bundle) for bundle in bundles]
     rows["split"] = [_split_and_folders(bundle)[0] for bundle in bundles]
     identities = rows["identity"] if by == "identity" and "identity" in rows else [""] * len(rows)
@@ -133,21 +131,14 @@ def _from_table(bundles: list[PurePosixPath], path: Path, by: str, label_map: di
 
 
 def _read_labels(path: Path, label_map: dict[str, int]) -> pd.DataFrame:
-    """filename, label int, and kind and identity where there are such columns."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SplitError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise SplitError(f"{path}: not a readable CSV ({error})") from None
-    missing = [name for name in ("filename", "label") if name not in table]
-    if missing:
-        raise SplitError(f"{path}: lacks the column(s) {', '.join(missing)}; it has {', '.join(table.columns)}")
-    labels = table["label"].str.strip().str.lower()
-    wrong = sorted(set(labels) - set(label_map))
-    if wrong:
-        raise SplitError(f"{path}: label {', '.join(map(repr, wrong))} is unknown; write 0 for real, 1 for fake")
-    table["label"] = labels.map(label_map)
+    """Return filename, label int, and kind and identity where there are such columns."""
+    table = read_text_table(path, ("filename", "label"), SplitError)
+    labels = table["label"].str.lower().map(label_map)
+    wrong = table["label"][labels.isna()]
+    if len(wrong):
+        names = ", ".join(sorted(set(map(repr, wrong))))
+        raise SplitError(f"{path}: label {names} is unknown ({on_lines(wrong.index)}); write 0 for real, 1 for fake")
+    table["label"] = labels.astype(int)
     return table[[name for name in ("filename", "label", "kind", "identity") if name in table]]
 
 

@@ -1,6 +1,5 @@
 """Metadata files as corpora ship them: read whole, every fault with its file, its line and its cure."""
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visavox.splits.table import SplitError
+from visavox.splits.text_table import read_cells
 
 
 class Line(dict[str, str]):
@@ -29,7 +29,7 @@ class Line(dict[str, str]):
 
 
 def read_table(path: Path, columns: Sequence[str], unnamed: str | None = None) -> Iterator[Line]:
-    """Lines of a comma-separated table in UTF-8 that has at least `columns`.
+    """Yield the lines of a table that has at least `columns`, read as `visavox.splits.text_table` does.
 
     Args:
         unnamed: name for one column whose header is empty, which a trailing comma makes.
@@ -38,28 +38,15 @@ def read_table(path: Path, columns: Sequence[str], unnamed: str | None = None) -
         SplitError: with file and line: not readable, a column that is missing or stands there twice, a line of another
             length than the header's.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(lines, [])]
-            if unnamed and header[-1:] == [""]:
-                header[-1] = unnamed
-            _check_header(path, header, columns)
-            for cells in lines:
-                if not any(cells):
-                    continue
-                if len(cells) != len(header):
-                    more = "; it ends with a comma" if cells[-1] == "" and len(cells) > len(header) else ""
-                    raise SplitError(
-                        f"{path}:{lines.line_num}: {len(cells)} cells, the header has {len(header)}{more}; make them equal"
-                    )
-                yield Line(path, lines.line_num, dict(zip(header, (cell.strip() for cell in cells))))
-    except FileNotFoundError:
-        raise SplitError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise SplitError(f"{path}: not UTF-8 ({error}); save it as CSV with UTF-8 encoding") from None
-    except csv.Error as error:
-        raise SplitError(f"{path}:{lines.line_num}: {error}; check its quotes") from None
+    header, lines, rows = read_cells(path, SplitError)
+    if unnamed and header[-1:] == [""]:
+        header[-1] = unnamed
+    _check_header(path, header, columns)
+    for line, cells in zip(lines, rows):
+        if len(cells) != len(header):
+            more = "; it ends with a comma" if cells[-1] == "" and len(cells) > len(header) else ""
+            raise SplitError(f"{path}:{line}: {len(cells)} cells, the header has {len(header)}{more}; make them equal")
+        yield Line(path, line, dict(zip(header, cells)))
 
 
 def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None:

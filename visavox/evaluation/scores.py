@@ -1,19 +1,23 @@
 """Score files and labels, joined to one table: what every report, comparison and calibration starts from."""
 
-from collections import Counter
+import logging
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from visavox.evaluation.rows import read_details
+from visavox.splits.names import match
 from visavox.splits.table import LABELS
+from visavox.splits.text_table import count_and_first, read_text_table
 
+log = logging.getLogger(__name__)
 GROUP_COLUMNS = ("group", "identity", "source", "speaker")
 """Columns that say whose clip it is; the first one that is there groups the bootstrap."""
 
-
+OF_SCORES = ("probability", "raw", "seconds")
+"""Columns that labels never give, though a report's scores.csv may be used for labels."""
 SAME = 1e-8
 """Scores that differ by no more are one: a submission is written with nine digits."""
 
@@ -29,7 +33,7 @@ def join(
     label_map: dict[str, int] = LABELS,
     scores_of: str = "fake",
 ) -> pd.DataFrame:
-    """The labelled rows of a score file: filename, probability (of fake), label (1 = fake), status, seconds, path, and
+    """Return the labelled rows of a score file: filename, probability (of fake), label (1 = fake), status, seconds, and
     every column of the labels.
 
     Args:
@@ -46,11 +50,12 @@ def join(
     if labels is None:
         if "label" not in table:
             raise ScoresError(f"{scores}: lacks the column label; give --labels CSV with filename,label")
-        joined = table.assign(label=_as_labels(table["label"], scores, label_map))
+        joined = table.assign(label=_as_labels(table["label"], scores, label_map)).reset_index(drop=True)
     else:
         joined = look_up(table, read_labels(labels, label_map), labels)
     if scores_of == "real":
-        joined["probability"] = 1 - joined["probability"]
+        for column in joined.columns.intersection(["probability", "raw"]):
+            joined[column] = 1 - joined[column]
     return joined
 
 
@@ -64,13 +69,16 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ScoresError: a column is missing, a score is unreadable, a file has two rows, or the details are those of other scores.
     """
-    table = _read_csv(path)
+    table = _read(path, ("filename",))
     if "probability" not in table and "label" in table:
         table = table.rename(columns={"label": "probability"})
-    _require(table, ("filename", "probability"), path)
+    if "probability" not in table:
+        raise ScoresError(f"{path}: column probability is missing; the file has {', '.join(table.columns)}")
     table["probability"] = _as_scores(table["probability"], path)
-    if table["filename"].duplicated().any():
-        raise ScoresError(f"{path}: {table['filename'][table['filename'].duplicated()].iloc[0]} has two rows; keep one")
+    twice = table["filename"].duplicated()
+    if twice.any():
+        line = table.index[twice][0]
+        raise ScoresError(f"{path}:{line}: {table['filename'][line]} has two rows; keep one")
     details = {row.filename.strip(): row for row in read_details(path)}
     rows = [details.get(name) for name in table["filename"]]
     if "status" not in table:
@@ -98,14 +106,26 @@ def already_calibrated(table: pd.DataFrame, scores: Path) -> np.ndarray:
 
 
 def read_labels(path: Path, label_map: dict[str, int] = LABELS) -> pd.DataFrame:
-    table = _read_csv(path)
-    _require(table, ("filename", "label"), path)
+    """Read labels, a split CSV for example, indexed by line number.
+
+    Args:
+        label_map: what labels mean there, as `visavox.splits.table.label_map` gives it; letter case does not matter.
+
+    Returns:
+        filename, label int (1 = fake), split in small letters where there is one, and the other columns as text.
+
+    Raises:
+        ScoresError: a column is missing, a label is unknown, or two lines of one file differ; says file and line.
+    """
+    table = _read(path, ("filename", "label"))
     table["label"] = _as_labels(table["label"], path, label_map)
-    return table
+    if "split" in table:
+        table["split"] = table["split"].str.lower()
+    return table if "filepath" in table else _without_repeats(table, path)
 
 
 def of_split(rows: pd.DataFrame, split: str | None) -> tuple[pd.DataFrame, str]:
-    """The rows to report on and a sentence about those left out: `split`, or test where there are splits, or all."""
+    """Return the rows to report on and a sentence about those left out: `split`, or test where there are splits, or all."""
     if "split" not in rows:
         if split not in (None, "all"):
             raise ScoresError(f"--split {split}: the labels have no column split")
@@ -123,10 +143,12 @@ def of_split(rows: pd.DataFrame, split: str | None) -> tuple[pd.DataFrame, str]:
 
 
 def groups_of(rows: pd.DataFrame, column: str | None = None) -> tuple[np.ndarray | None, str]:
-    """Identity of each clip, (N,) str, and the column it comes from; None where no column says it.
+    """Return the identity of each clip, (N,) str, and the column it comes from; None where no column says it.
 
     A clip without an entry is a group of its own.
     """
+    if column is not None and column not in rows:
+        column = column.lower()  # as the reader writes names of columns
     if column is not None and column not in rows:
         raise ScoresError(f"--group {column}: no such column; found {', '.join(rows.columns)}")
     found = column or next((name for name in GROUP_COLUMNS if name in rows and _filled(rows[name]).any()), "")
@@ -138,67 +160,90 @@ def groups_of(rows: pd.DataFrame, column: str | None = None) -> tuple[np.ndarray
 
 
 def look_up(table: pd.DataFrame, labels: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Rows that the labels name: by path, by path without suffix (video.npz is video.mp4), by bare name if that is unique."""
-    places: list[dict[str, int]] = []
-    for key in KEYS:
-        names = [key(name) for name in labels["filename"]]
-        count = Counter(names)
-        places.append({name: i for i, name in enumerate(names) if count[name] == 1})
-    found = [
-        next((place[key(name)] for key, place in zip(KEYS, places) if key(name) in place), -1)
-        for name in table["filename"]
-    ]
-    known = np.array(found) >= 0
+    """Join scored files with the lines that name them, as `visavox.splits.names` says; a warning counts those left out.
+
+    A line names a file by its `filename`, else by its `filepath` if it has one.
+
+    Args:
+        table: of `read_scores`.
+        labels: of `read_labels`.
+        path: where the labels come from, for messages.
+
+    Raises:
+        ScoresError: no file is named.
+    """
+    lines, several = match(table["filename"].tolist(), labels["filename"].tolist())
+    if "filepath" in labels and (lines < 0).any():
+        more, _ = match(table["filename"].tolist(), labels["filepath"].tolist())
+        found = (lines < 0) & (more >= 0) & ~np.isin(more, lines)
+        lines, several = np.where(found, more, lines), several & ~found
+    known = lines >= 0
     if not known.any():
         raise ScoresError(
             f"{path}: names none of the {len(table)} scored files; first file: {table['filename'].iloc[0]}, "
-            f"first label: {labels['filename'].iloc[0] if len(labels) else 'none'}"
+            f"first label: {labels['filename'].iloc[0]}{_in_doubt(table, several)}"
         )
-    extra = labels.iloc[np.array(found)[known]].drop(columns=["filename"], errors="ignore").reset_index(drop=True)
+    if not known.all():
+        lost = table["filename"][~known]
+        log.warning(
+            "%s names %d of the %d scored files; without a label and left out: %s%s",
+            path,
+            known.sum(),
+            len(table),
+            count_and_first(list(lost)),
+            _in_doubt(table, several),
+        )
+    extra = labels.iloc[lines[known]].drop(columns=["filename", *OF_SCORES], errors="ignore").reset_index(drop=True)
     own = table[known].drop(columns=[name for name in extra if name in table]).reset_index(drop=True)
     return pd.concat([own, extra], axis=1)
 
 
-KEYS = (
-    str,
-    lambda name: str(PurePosixPath(name).with_suffix("")),
-    lambda name: PurePosixPath(name).name,
-    lambda name: PurePosixPath(name).stem,
-)
+def _in_doubt(table: pd.DataFrame, several: np.ndarray) -> str:
+    if not several.any():
+        return ""
+    names = count_and_first(list(table["filename"][several]))
+    return f"; {several.sum()} fit more than one line, or share one with another file: {names}; write paths, not names"
 
 
-def _as_labels(cells: pd.Series, path: Path, label_map: dict[str, int]) -> list[int]:
-    values = [label_map.get(str(cell).strip().lower()) for cell in cells]
-    if None in values:
-        line = values.index(None)
-        raise ScoresError(f"{path}:{line + 2}: label is {cells.iloc[line]!r}, expected one of {', '.join(label_map)}")
-    return values
+def _without_repeats(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return the table without lines that stand there twice; two lines of one file that differ are refused."""
+    table = table.drop_duplicates()
+    twice = table["filename"].duplicated(keep=False)
+    if twice.any():
+        name = table["filename"][twice].iloc[0]
+        lines = table.index[table["filename"] == name]
+        raise ScoresError(f"{path}:{lines[1]}: {name} has another line, {lines[0]}, with other cells; keep one")
+    return table
+
+
+def _as_labels(cells: pd.Series, path: Path, label_map: dict[str, int]) -> pd.Series:
+    values = cells.map({cell: label_map.get(cell.lower()) for cell in cells.unique()})
+    if values.isna().any():
+        line = values.index[values.isna()][0]
+        raise ScoresError(
+            f"{path}:{line}: label is {cells[line]!r}, expected one of {', '.join(label_map)}; what others mean is said with "
+            "--label-map, such as true=fake,false=real"
+        )
+    return values.astype(np.int64)
 
 
 def _as_scores(cells: pd.Series, path: Path, column: str = "probability") -> pd.Series:
-    numbers = pd.to_numeric(cells, errors="coerce")
+    """Return numbers from 0 to 1; 0,5 is one too, as spreadsheets of many countries write it."""
+    numbers = pd.to_numeric(cells.str.replace(",", ".", regex=False), errors="coerce")
     wrong = cells.index[~numbers.between(0, 1)]
     if len(wrong):
-        raise ScoresError(f"{path}:{wrong[0] + 2}: {column} is {cells[wrong[0]]!r}, expected 0 to 1")
-    return numbers
+        raise ScoresError(f"{path}:{wrong[0]}: {column} is {cells[wrong[0]]!r}, expected 0 to 1")
+    return numbers.astype(np.float64)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    except FileNotFoundError:
-        raise ScoresError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ScoresError(f"{path}: not a readable CSV ({error})") from None
-    return table.rename(columns=str.strip)
-
-
-def _require(table: pd.DataFrame, names: Sequence[str], path: Path) -> None:
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise ScoresError(f"{path}:1: lacks the column {' and '.join(missing)}; found {', '.join(table.columns)}")
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    table = read_text_table(path, columns, ScoresError)
     if not len(table):
         raise ScoresError(f"{path}: has no rows")
+    unnamed = table["filename"] == ""
+    if unnamed.any():
+        raise ScoresError(f"{path}:{table.index[unnamed][0]}: filename is empty")
+    return table
 
 
 def _filled(column: pd.Series) -> pd.Series:

@@ -9,9 +9,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from visavox.evaluation.rows import Identity, ScoredRow, details_path
-from visavox.files import VIDEO_SUFFIXES, replacing
+from visavox.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_submission(rows: Sequence[ScoredRow], output: Path, column: str = "probability") -> None:
@@ -26,53 +30,28 @@ def write_submission(rows: Sequence[ScoredRow], output: Path, column: str = "pro
         writer.writerows([row.filename, f"{row.probability:.9g}"] for row in rows)
 
 
-def read_labels(path: Path, known: dict[str, int]) -> dict[str, int]:
-    """Labels CSV with columns filename and label -> file name -> 0 or 1; `known` says what a label means.
+def describe_auc(rows: Sequence[ScoredRow], labels: "pd.DataFrame | None", path: Path | None = None) -> str:
+    """Return one line: ROC AUC over every labelled row, failures at the prior included; or why there is none.
 
-    Raises:
-        ValueError: a column is missing, or a label is unknown; says file and line.
+    Args:
+        labels: of `visavox.evaluation.scores.read_labels`.
+        path: where they come from, for messages.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        missing = {"filename", "label"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{path}:1: lacks the column {' and '.join(sorted(missing))}; found {reader.fieldnames}")
-        labels = {}
-        for row in reader:
-            label = known.get((row["label"] or "").strip().lower())
-            if label is None:
-                raise ValueError(
-                    f"{path}:{reader.line_num}: label is {row['label']!r}, expected one of {', '.join(known)}"
-                )
-            labels[(row["filename"] or "").strip()] = label
-    return labels
-
-
-def describe_auc(rows: Sequence[ScoredRow], labels: dict[str, int] | None) -> str:
-    """One line: ROC AUC over every labelled row, failures at the prior included; or why there is none."""
-    from visavox.evaluation.metrics import auc
-
     if labels is None:
         return "AUC: not computed, no labels were given (--labels CSV with filename,label)"
-    matched = [(label, row.probability) for row in rows if (label := label_of(row.filename, labels)) is not None]
-    if not matched:
-        return (
-            f"AUC: not computed, none of the {len(rows)} files is named in the labels; first file: {rows[0].filename}"
-        )
+    import pandas as pd
+
+    from visavox.evaluation.metrics import auc
+    from visavox.evaluation.scores import look_up
+
+    table = pd.DataFrame([(row.filename, row.probability) for row in rows], columns=["filename", "probability"])
     try:
-        value = auc(*zip(*matched))
+        matched = look_up(table, labels, path or Path("labels"))
+        value = auc(matched["label"], matched["probability"])
     except ValueError as error:
         return f"AUC: not computed; {error}"
     unlabelled = "" if len(matched) == len(rows) else f", {len(rows) - len(matched)} without a label left out"
     return f"AUC: {value:.4f} over {len(matched)} files{unlabelled}"
-
-
-def label_of(name: str, labels: dict[str, int]) -> int | None:
-    """The label of a file, by its relative path, else by its bare name; a bundle also has that of its video."""
-    if (label := labels.get(name, labels.get(Path(name).name))) is not None or not name.endswith(".npz"):
-        return label
-    stem = name.removesuffix(".npz")
-    return next((labels[video] for suffix in ("", *sorted(VIDEO_SUFFIXES)) if (video := stem + suffix) in labels), None)
 
 
 class Details:

@@ -85,6 +85,7 @@ def matrix(
     """
     rows = []
     for detector, table in tables.items():
+        column = column if column in table else column.lower()  # as the reader writes names of columns
         if column not in table:
             raise ScoresError(f"{detector}: no column {column}; found {', '.join(table.columns)}")
         values = []

@@ -10,7 +10,7 @@ from visavox.splits.table import SPLITS
 
 
 def identities(rows: pd.DataFrame) -> list[list[str]]:
-    """Of each clip everyone in it, source first, and what its file holds: the cells of source, donors and content.
+    """Return of each clip everyone in it, source first, and what its file holds: the cells of source, donors and content.
 
     Columns that are absent and cells that are empty name nobody; a cell names several, joined by `;`.
     """
@@ -23,32 +23,27 @@ def identities(rows: pd.DataFrame) -> list[list[str]]:
 
 
 def components(members: Sequence[Sequence[str]]) -> list[str]:
-    """Clips that share a name, or are linked through others that do, get one group name (union-find).
+    """Give clips that share a name, or are linked through others that do, one group name.
 
     Args:
         members: names in each clip, at least one.
 
     Returns:
-        One name per clip, the same for all of a group.
+        One name per clip, the same for all of a group: that of one of its members.
     """
-    parent: dict[str, str] = {}
+    from scipy.cluster.hierarchy import DisjointSet
 
-    def find(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
+    groups = DisjointSet()
     for first, *rest in members:
-        find(first)
+        groups.add(first)
         for other in rest:
-            parent[find(other)] = find(first)
-    return [find(first) for first, *_ in members]
+            groups.add(other)
+            groups.merge(first, other)
+    return [groups[first] for first, *_ in members]
 
 
 def group_of(rows: pd.DataFrame) -> list[str]:
-    """The connected group of each clip; a clip that names nobody is its own."""
+    """Return the connected group of each clip; a clip that names nobody is its own."""
     alone = rows["filepath"] if "filepath" in rows else rows["filename"]
     return components([who or [f"file {name}"] for who, name in zip(identities(rows), alone)])
 
@@ -57,11 +52,15 @@ class Leak(NamedTuple):
     """Somebody stands in two splits: the proof of it, and how much of the test it spoils."""
 
     identity: str
+    """Who it is."""
     files: tuple[str, str]
+    """One of their clips in each of the two splits."""
     splits: tuple[str, str]
+    """The two splits."""
     test_clips: int
     """Test clips that share an identity with another split."""
     of_test_clips: int
+    """Clips of the test."""
     identities: int
     """Identities that stand in more than one split."""
 
@@ -74,7 +73,7 @@ class Leak(NamedTuple):
 
 
 def find_leak(rows: pd.DataFrame) -> Leak | None:
-    """The first identity that crosses splits, train and test before others; None where nobody does.
+    """Return the first identity that crosses splits, train and test before others; None where nobody does.
 
     Args:
         rows: columns split, filename, and as far as there are source, donors and content.
@@ -100,20 +99,20 @@ def find_leak(rows: pd.DataFrame) -> Leak | None:
 
 
 def picture_faked(rows: pd.DataFrame) -> pd.Series:
-    """(N,) bool: fakes whose picture is fake, or may be where the corpus does not say."""
+    """Mark fakes whose picture is fake, or may be where the corpus does not say: (N,) bool."""
     fake = rows["label"] == 1
     return fake & (rows["video_label"] != "0") if "video_label" in rows else fake
 
 
 def borrowed(rows: pd.DataFrame) -> tuple[int, int]:
-    """Of the test clips with a faked picture, those with a donor who occurs in train: (how many, of how many)."""
+    """Count the test clips with a faked picture whose donor occurs in train: (how many, of how many)."""
     in_train = {name for names, split in zip(identities(rows), rows["split"]) if split == "train" for name in names}
     donors = rows.loc[picture_faked(rows) & (rows["split"] == "test"), "donors"].str.split(";")
     return sum(any(name in in_train for name in names) for names in donors), len(donors)
 
 
 def homes(rows: pd.DataFrame) -> dict[str, str]:
-    """The one split that each identity may stand in: where most of its own clips are, else most that borrow from it.
+    """Choose the one split that each identity may stand in: where most of its own clips are, else most that borrow from it.
 
     Ties go to test, then to val, so that what is scored stays whole.
     """

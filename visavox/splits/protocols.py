@@ -10,6 +10,7 @@ compat      as published whatever crosses, for comparison with papers; marked in
 import random
 from collections import Counter, defaultdict
 
+import numpy as np
 import pandas as pd
 
 from visavox.splits.groups import borrowed, find_leak, group_of, homes, identities, picture_faked
@@ -83,13 +84,32 @@ def _fold(rows: pd.DataFrame, *, folds: int, fold: int, seed: int) -> pd.DataFra
         raise SplitError(
             f"{len(groups)} connected group(s) do not fill {folds} folds; use --folds {len(groups)} or fewer"
         )
-    part = _deal(groups, {str(k): 1 / folds for k in range(folds)}, seed)
-    role = {str(fold): "test", str((fold + 1) % folds): "val"}
-    return rows.assign(split=[role.get(part[group], "train") for group in rows["group"]])
+    most = sum(groups.values(), Counter()).most_common(1)[0][1]
+    if most < folds:
+        raise SplitError(f"no kind of clip has {folds} clips for {folds} folds; use --folds {most} or fewer")
+    part = _fold_of(rows, folds, seed)
+    role = {fold: "test", (fold + 1) % folds: "val"}
+    return rows.assign(split=[role.get(k, "train") for k in part])
+
+
+def _fold_of(rows: pd.DataFrame, folds: int, seed: int) -> pd.Series:
+    """Return the fold of each clip, (N,) int: groups stay whole, kinds of clips are shared out alike."""
+    import warnings
+
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    kinds = (rows["kind"] if "kind" in rows else rows["label"]).astype(str).to_numpy(str)
+    part = np.zeros(len(rows), np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)  # a rare kind is no fault
+        splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(kinds, kinds, rows["group"])
+        for k, (_, members) in enumerate(splits):
+            part[members] = k
+    return pd.Series(part, index=rows.index)
 
 
 def _group_sizes(rows: pd.DataFrame) -> dict[str, Counter]:
-    """Group -> how many clips of each kind it holds."""
+    """Count the clips of each kind in each group: group -> kind -> clips."""
     groups: dict[str, Counter] = defaultdict(Counter)
     for group, kind in zip(rows["group"], rows["kind"] if "kind" in rows else rows["label"]):
         groups[group][kind] += 1
@@ -97,7 +117,7 @@ def _group_sizes(rows: pd.DataFrame) -> dict[str, Counter]:
 
 
 def _deal(groups: dict[str, Counter], shares: dict[str, float], seed: int) -> dict[str, str]:
-    """Group -> part, greedily as `assign_groups` says."""
+    """Deal whole groups to parts, greedily as `assign_groups` says: group -> part."""
     totals: Counter = sum(groups.values(), Counter())
     have: dict[str, Counter] = {part: Counter() for part in shares}
     order = sorted(groups)
@@ -136,7 +156,7 @@ def _partition(rows: pd.DataFrame, *, val: float, test: float, seed: int) -> tup
 
 
 def _draw_sources(rows: pd.DataFrame, *, val: float, test: float, seed: int) -> pd.DataFrame:
-    """Each clip in the split that was drawn for whom it shows; every race and gender is shared out alike."""
+    """Put each clip in the split that was drawn for whom it shows; every race and gender is shared out alike."""
     strata: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for source, race, gender in zip(rows["source"], rows["race"], rows["gender"]):
         strata[race, gender][source] = None
@@ -151,7 +171,7 @@ def _draw_sources(rows: pd.DataFrame, *, val: float, test: float, seed: int) -> 
 
 
 def _per_category(rows: pd.DataFrame, kept: pd.DataFrame) -> list[str]:
-    """`test keeps A 151 of 151, C 1005 of 3095`, where the corpus has categories."""
+    """Say `test keeps A 151 of 151, C 1005 of 3095`, where the corpus has categories."""
     if not rows["category"].ne("").any():
         return []
     before, after = (table.groupby(["split", "category"]).size() for table in (rows, kept))

@@ -6,23 +6,20 @@ split       train, val or test
 label       0 = real, 1 = fake
 """
 
-import csv
-import difflib
-import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from visavox.files import replacing
+from visavox.splits.text_table import count_and_first, on_lines, read_text_table
 
 COLUMNS = ("filename", "filepath", "split", "label")
 SPLITS = ("train", "val", "test")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "fake": 1}
 """How a label may be written; letter case does not matter."""
-SHOWN = 5
-"""Faulty lines that a message names; the rest is counted."""
 
 
 class SplitError(ValueError):
@@ -52,8 +49,8 @@ def label_map(text: str | None) -> dict[str, int]:
 def read_split(path: str | Path, root: str | Path, *, part: bool = False) -> pd.DataFrame:
     """Read and check a split CSV.
 
-    Comma, semicolon and tab are understood, as are a byte order mark and blanks around cells. Columns beyond the four
-    are kept as they are.
+    It is read as `visavox.splits.text_table` does; the case of letters in names of columns, labels and splits does not
+    matter. Cells of columns beyond the four are kept as they are.
 
     Args:
         path: the CSV.
@@ -67,8 +64,12 @@ def read_split(path: str | Path, root: str | Path, *, part: bool = False) -> pd.
     Raises:
         SplitError: lists all faults at once.
     """
-    rows = _read_text_table(Path(path))
-    rows["path"] = [os.path.realpath(Path(root, name)) for name in rows["filepath"]]
+    path = Path(path)
+    if not path.is_file():
+        raise SplitError(f"{path}: no such file; make it with `visavox corpora folder --root BUNDLES --output {path}`")
+    rows = read_text_table(path, COLUMNS, SplitError)
+    rows["split"] = [split.lower() if split.lower() in SPLITS else split for split in rows["split"]]
+    rows["path"] = _resolved(Path(root), rows["filepath"])
     faults = list(_faults(rows, Path(root), part))
     if faults:
         raise SplitError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(f"  - {fault}" for fault in faults))
@@ -108,47 +109,25 @@ def describe(rows: pd.DataFrame) -> str:
     return " · ".join(f"{split} {counts.get((split, 0), 0)} real {counts.get((split, 1), 0)} fake" for split in SPLITS)
 
 
-def count_and_first(things: Sequence[object]) -> str:
-    """`a, b, c, d, e and 7 more`."""
-    more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return ", ".join(str(thing) for thing in things[:SHOWN]) + more
+def _resolved(root: Path, names: Iterable[str]) -> list[str]:
+    """Return each path without links; where there is no such file, that of one written otherwise, if there is one.
 
-
-def _read_text_table(path: Path) -> pd.DataFrame:
-    """A CSV as text cells without blanks around them, indexed by line number; lines without any text are left out."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise SplitError(
-            f"{path}: no such file; make it with `visavox corpora folder --root BUNDLES --output {path}`"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise SplitError(f"{path}: not UTF-8 ({error}); save it as CSV with UTF-8 encoding") from None
-    header = text.partition("\n")[0]
-    delimiter = max(",;\t", key=header.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = [cell.strip() for cell in next(lines, [])]
-        table = [(lines.line_num, [cell.strip() for cell in line]) for line in lines]
-    except csv.Error as error:
-        raise SplitError(f"{path}: line {lines.line_num}: {error}; check its quotes") from None
-    missing = [_missing_column(name, columns) for name in COLUMNS if name not in columns]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    table = [(number, cells) for number, cells in table if any(cells)]
-    ragged = [number for number, cells in table if len(cells) != len(columns)]
-    faults = missing + [f"column {name} stands there twice" for name in twice]
-    if ragged:
-        faults.append(f"{_on(ragged)}: other than {len(columns)} cells; quote cells that hold the delimiter")
-    if faults:
-        raise SplitError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(f"  - {fault}" for fault in faults))
-    return pd.DataFrame([cells for _, cells in table], index=[number for number, _ in table], columns=columns)
-
-
-def _missing_column(name: str, columns: list[str]) -> str:
-    written = {column.lower(): column for column in columns}
-    near = difflib.get_close_matches(name, written, n=1, cutoff=0.6)
-    hint = f"is it {written[near[0]]!r}?" if near else f"the file has {', '.join(columns) or 'none'}"
-    return f"column {name} is missing; {hint}"
+    Otherwise: with / in place of Windows' separators, or with accents in the other Unicode form.
+    """
+    folders: dict[str, str] = {}
+    paths = []
+    for name in names:
+        path = os.path.join(root, name)
+        if ("\\" in name or not name.isascii()) and not os.path.isfile(path):
+            slashes = path.replace("\\", "/")
+            forms = (slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")))
+            path = next(filter(os.path.isfile, forms), path)
+        folder, file = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        path = os.path.join(folders[folder], file)
+        paths.append(os.path.realpath(path) if file in ("", ".", "..") or os.path.islink(path) else path)
+    return paths
 
 
 def _faults(rows: pd.DataFrame, root: Path, part: bool) -> Iterator[str]:
@@ -156,7 +135,7 @@ def _faults(rows: pd.DataFrame, root: Path, part: bool) -> Iterator[str]:
     unset = rows.isin(["", "nan", "NaN", "None"])
     for column in COLUMNS:
         if unset[column].any():
-            yield f"{column} is empty ({_on(rows.index[unset[column]])})"
+            yield f"{column} is empty ({on_lines(rows.index[unset[column]])})"
     yield from _unknown(rows["split"][~unset["split"]], SPLITS, "split")
     yield from _unknown(rows["label"][~unset["label"]], LABELS, "label", "write 0 for real, 1 for fake")
     named = rows[~unset["filepath"]]
@@ -169,7 +148,7 @@ def _faults(rows: pd.DataFrame, root: Path, part: bool) -> Iterator[str]:
 def _unknown(cells: pd.Series, known: Iterable[str], column: str, cure: str | None = None) -> Iterator[str]:
     wrong = cells[~cells.str.lower().isin(list(known)) if column == "label" else ~cells.isin(list(known))]
     for value, where in wrong.groupby(wrong):
-        yield f"{column} {value!r} is unknown ({_on(where.index)}); {cure or 'write ' + ', '.join(known)}"
+        yield f"{column} {value!r} is unknown ({on_lines(where.index)}); {cure or 'write ' + ', '.join(known)}"
 
 
 def _missing_files(rows: pd.DataFrame, root: Path) -> Iterator[str]:
@@ -183,7 +162,7 @@ def _missing_files(rows: pd.DataFrame, root: Path) -> Iterator[str]:
     if len(absent):
         yield (
             f"{len(absent)} of {len(rows)} files are missing: {count_and_first(list(absent['filepath']))} "
-            f"({_on(absent.index)}); relative paths start from root_path, here {root.resolve()}; "
+            f"({on_lines(absent.index)}); relative paths start from root_path, here {root.resolve()}; "
             "set root_path=FOLDER, or make them with `python crop.py --input VIDEOS --output BUNDLES`"
         )
 
@@ -194,7 +173,7 @@ def _repeated(rows: pd.DataFrame) -> Iterator[str]:
         splits = list(dict.fromkeys(same["split"]))
         where = f"in {' and '.join(splits)}" if len(splits) > 1 else "more than once"
         labels = "" if same["label"].nunique() == 1 else ", with different labels"
-        yield f"{same['filepath'].iloc[0]} is listed {where}{labels} ({_on(same.index)}); keep one line"
+        yield f"{same['filepath'].iloc[0]} is listed {where}{labels} ({on_lines(same.index)}); keep one line"
 
 
 def lopsided(rows: pd.DataFrame) -> Iterator[str]:
@@ -207,8 +186,3 @@ def lopsided(rows: pd.DataFrame) -> Iterator[str]:
         elif len(labels) == 1:
             only, lacking = ("real", "fake") if labels == {0} else ("fake", "real")
             yield f"the {split} split holds {only} clips only; add {lacking} ones, or AUC and training mean nothing"
-
-
-def _on(lines: Iterable[int]) -> str:
-    numbers = list(lines)
-    return f"line{'s' if len(numbers) > 1 else ''} {count_and_first(numbers)}"

@@ -1,0 +1,119 @@
+"""Tables that people, spreadsheets and other programs write: every CSV with labels, splits or scores is read here."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+DELIMITERS = ",;\t"
+SHOWN = 5
+"""Faulty lines that a message names; the rest is counted."""
+
+
+class Cells(NamedTuple):
+    """The text of a table."""
+
+    header: list[str]
+    """Names of the columns, without blanks around them."""
+    lines: list[int]
+    """Number of the line of the file that each row ends on, from 1."""
+    rows: list[list[str]]
+    """Cells without blanks around them; lines without any text are left out."""
+
+
+def read_cells(path: Path, error: type[ValueError] = ValueError) -> Cells:
+    """Read a table as text.
+
+    UTF-8 with or without a byte order mark and UTF-16 with one are understood; as are comma, semicolon and tab, whichever
+    the header has most of; a first line `sep=;`; every kind of line end; and quotes.
+
+    Args:
+        error: class of what is raised.
+
+    Raises:
+        ValueError: as `error`: no such file, no text, or quotes that do not fit; says file and line.
+    """
+    text = _decode(path, error)
+    named = re.match(r'"?sep=(.)"?\r?\n', text)
+    if named:
+        text = "\n" + text[named.end() :]
+    header = text.lstrip("\r\n").split("\n", 1)[0]
+    delimiter = named[1] if named else max(DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    lines, rows = [], []
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if any(cells):
+                lines.append(reader.line_num)
+                rows.append(cells)
+    except csv.Error as fault:
+        raise error(f"{path}:{reader.line_num}: {fault}; check its quotes") from None
+    return Cells(rows[0], lines[1:], rows[1:]) if rows else Cells([], [], [])
+
+
+def read_text_table(path: Path, columns: Sequence[str], error: type[ValueError] = ValueError) -> pd.DataFrame:
+    """Read a table as text cells, indexed by line number.
+
+    Names of columns are lower-cased where no other column has that name already; columns without a name, which
+    spreadsheets leave at the ends, are dropped.
+
+    Args:
+        columns: those that must be there.
+        error: class of what is raised.
+
+    Raises:
+        ValueError: as `error`, all faults at once: as `read_cells`; a column is missing or stands there twice, a line is
+            longer or shorter than the header.
+    """
+    cells = read_cells(path, error)
+    names = [name if name.lower() in cells.header else name.lower() for name in cells.header]
+    faults = [_missing_column(name, names) for name in columns if name not in names]
+    faults += [f"column {name} stands there twice" for name in sorted({n for n in names if n and names.count(n) > 1})]
+    ragged = [line for line, row in zip(cells.lines, cells.rows) if len(row) != len(names)]
+    if ragged:
+        faults.append(f"{on_lines(ragged)}: other than {len(names)} cells; quote cells that hold the delimiter")
+    if faults:
+        raise error(f"{path}: {len(faults)} fault(s)\n" + "\n".join(f"  - {fault}" for fault in faults))
+    contents = list(zip(*cells.rows)) or [()] * len(names)
+    table = {name: content for name, content in zip(names, contents) if name}
+    return pd.DataFrame(table, index=cells.lines, columns=list(table), dtype=object)
+
+
+def on_lines(lines: Iterable[int]) -> str:
+    """Return `line 7` or `lines 7, 9, 12, 15, 20 and 3 more`."""
+    lines = list(lines)
+    return f"line{'s' if len(lines) > 1 else ''} {count_and_first(lines)}"
+
+
+def count_and_first(things: Sequence[object]) -> str:
+    """Return `a, b, c, d, e and 7 more`."""
+    more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
+    return ", ".join(str(thing) for thing in things[:SHOWN]) + more
+
+
+def _decode(path: Path, error: type[ValueError]) -> str:
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise error(f"{path}: no such file") from None
+    try:
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as fault:
+        raise error(f"{path}: not UTF-8 nor UTF-16 ({fault.reason}); save it as CSV with UTF-8 encoding") from None
+    if "\0" in text:
+        raise error(f"{path}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds binary data; is it a CSV?")
+    return text
+
+
+def _missing_column(name: str, columns: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, [column for column in columns if column], n=1, cutoff=0.6)
+    there = ", ".join(filter(None, columns)) or "none"
+    hint = f"is it {near[0]!r}?" if near else f"the file has {there}; cells are separated by commas, semicolons or tabs"
+    return f"column {name} is missing; {hint}"
