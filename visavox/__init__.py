@@ -74,8 +74,9 @@ def score(source: str | Path, checkpoint: str | Path, *, explain: bool = False) 
         CropError, MediaError, BundleError: the video gives no bundle, or the bundle does not fit the detector.
     """
     from visavox.bundle.trim import trimmed_as
+    from visavox.detectors.scorer import inference
     from visavox.preprocessing.tools import bundle_of
 
-    scorer = load(checkpoint)
-    bundle = trimmed_as(scorer.config, bundle_of(source, scorer.config))
-    return scorer.explain(bundle) if explain else float(scorer.score([bundle])[0])
+    with inference(load(checkpoint)) as scorer:
+        bundle = trimmed_as(scorer.config, bundle_of(source, scorer.config))
+        return scorer.explain(bundle) if explain else float(scorer.score([bundle])[0])

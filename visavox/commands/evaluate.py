@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.logs import set_up_logging
 
         set_up_logging()
-        from visavox.compute import resolve_device, scoring_context, scoring_dtype
+        from visavox.compute import resolve_device
         from visavox.detectors.build import load
+        from visavox.detectors.scorer import inference
         from visavox.evaluation.calibration import Calibration
         from visavox.evaluation.scores import read_labels
         from visavox.preprocessing.tools import check_weights
@@ -61,9 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = detector.card.checkpoint
         if calibration:
             calibration.require(checkpoint)
-        dtype = scoring_dtype(detector.config.score_precision, detector.device)
-        detector = detector.for_inference(dtype)
-        with scoring_context(dtype, detector.device):
+        with inference(detector) as detector:
             rows = score_inputs(
                 inputs,
                 detector,

@@ -1,27 +1,32 @@
-"""Print P(fake) of single videos or bundles.
+"""Print P(fake) of single videos or bundles, with what stands behind it.
 
     visavox score clip.mp4 --checkpoint runs/v1/best.ckpt
-    visavox score clips/*.mp4 --checkpoint runs/v1/best.ckpt --json
+    visavox score clips/*.mp4 --checkpoint runs/v1/best.ckpt --json > analyses.jsonl
 
-Videos are preprocessed as the checkpoint's settings say; a bundle must have been made with them. Exit codes: 0 every file has
-its score; 1 some have none, the reason stands in their place; 2 wrong arguments, checkpoint or weights.
+Videos are preprocessed as the checkpoint's settings say; a bundle must have been made with them. With --json each line is the
+whole analysis of one file: branches, time line, flagged seconds, notes, model card.
+Exit codes: 0 every file has its score; 1 some have none, the reason stands in their place; 2 wrong arguments, checkpoint or
+weights; 130 interrupted.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from visavox.files import printable
+
+if TYPE_CHECKING:
+    from visavox.detectors.analysis import Analysis
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     import visavox
     from visavox.bundle.trim import trimmed_as
+    from visavox.detectors.scorer import inference
     from visavox.preprocessing.pipeline import explain
     from visavox.preprocessing.tools import bundle_of
 
@@ -32,23 +37,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"visavox score: {error}", file=sys.stderr)
         return 2
     lost = 0
-    for path in arguments.files:
-        try:
-            bundle = trimmed_as(scorer.config, bundle_of(path, scorer.config, preprocess))
-            answer = {"file": str(path)} | asdict(scorer.explain(bundle))
-        except (ValueError, RuntimeError, OSError) as error:
-            status, reason = explain(error)
-            answer = {"file": str(path), "status": status, "reason": reason}
-            lost += 1
-        print(json.dumps(answer) if arguments.json else _line(answer), flush=True)
+    with inference(scorer) as scorer:
+        for path in arguments.files:
+            try:
+                analysis = scorer.explain(trimmed_as(scorer.config, bundle_of(path, scorer.config, preprocess)))
+            except KeyboardInterrupt:
+                return 130
+            except Exception as error:  # the reason is this file's answer: nothing it does may stop the others
+                status, reason = explain(error)
+                lost += 1
+                failure = {"file": str(path), "status": status, "reason": reason}
+                print(
+                    json.dumps(failure) if arguments.json else f"{printable(str(path))}: {status}, {reason}", flush=True
+                )
+                continue
+            if arguments.json:
+                print(json.dumps({"file": str(path)} | json.loads(analysis.to_json())), flush=True)
+            else:
+                print("\n".join(describe(printable(str(path)), analysis)), flush=True)
     return 1 if lost else 0
 
 
-def _line(answer: dict[str, Any]) -> str:
-    name = printable(answer["file"])
-    if "probability" in answer:
-        return f"{answer['probability']:.4f}  {name}"
-    return f"{answer['status']:9}  {name}: {answer['reason']}"
+def describe(name: str, analysis: "Analysis") -> Iterator[str]:
+    """Yield the lines of one analysis, the verdict first."""
+    yield f"{name}: {analysis.verdict}, P(fake) {analysis.probability:.4f} ({analysis.card.calibration})"
+    if len(analysis.branches) > 1:
+        for branch in analysis.branches:
+            said = "missing" if branch.probability is None else f"P(fake) {branch.probability:.4f}"
+            yield f"  {branch.name}: {said}, weight {branch.weight:.2f}"
+    if analysis.flagged:
+        stretches = ", ".join(f"{start:.1f} to {end:.1f}" for start, end in analysis.flagged)
+        yield f"  flagged seconds: {stretches}"
+    for note in analysis.notes:
+        yield f"  note: {note}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

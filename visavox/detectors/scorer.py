@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
@@ -42,3 +43,13 @@ class Scorer(Protocol):
 
     def for_inference(self, dtype: torch.dtype) -> Scorer:
         """Return a form for scoring alone, in `dtype` where that is faster; this one must not be trained or saved after."""
+
+
+@contextmanager
+def inference(scorer: Scorer) -> Iterator[Scorer]:
+    """Yield a scorer in its form for inference, in the precision that `score_precision` asks for on its device."""
+    from visavox.compute import scoring_context, scoring_dtype
+
+    dtype = scoring_dtype(scorer.config.score_precision, scorer.device)
+    with scoring_context(dtype, scorer.device):
+        yield scorer.for_inference(dtype)
