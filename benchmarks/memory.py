@@ -69,9 +69,9 @@ def score_one(overrides: Sequence[str]) -> int:
     import torch
 
     from benchmarks.tools import settings
+    from visavox.bundle import Bundle
     from visavox.compute import scoring_context, scoring_dtype
     from visavox.detectors import build
-    from visavox.preprocessing.budget import blank_bundle
 
     network = build.build(settings(overrides))
     network.latency.fit(torch.zeros(2, 2 * network.config.vshift + 3))
@@ -79,7 +79,7 @@ def score_one(overrides: Sequence[str]) -> int:
     network = network.for_inference(dtype)
     with scoring_context(dtype, torch.device("cpu")):
         for _ in range(3):
-            network.score([blank_bundle(network.config)])
+            network.score([Bundle.blank(network.config)])
     return peak_memory()
 
 

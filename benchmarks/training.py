@@ -26,11 +26,11 @@ from torch.utils.data import DataLoader
 
 from benchmarks.straightforward import with_multihead_attention
 from visavox import config as configuration
+from visavox.bundle import Bundle
 from visavox.compute import has_bf16, resolve_device
 from visavox.config import Config
 from visavox.detectors import build
 from visavox.detectors.timesformer import detector
-from visavox.preprocessing.budget import blank_bundle
 from visavox.preprocessing.provenance import prep_hash
 from visavox.training.data_module import BundleDataset
 
@@ -69,7 +69,7 @@ def made_up(folder: Path, config: Config, network: detector.MultimodalDetector, 
     from dataclasses import replace
 
     rng = np.random.default_rng(0)
-    blank = blank_bundle(config)
+    blank = Bundle.blank(config)
     paths = []
     for number in range(min(16, samples)):
         faces = rng.integers(0, 256, blank.faces.shape, np.uint8)

@@ -106,6 +106,16 @@ def test_a_stamp_is_read_without_the_arrays(make_bundle, saved):
         ({"times": np.zeros(24, np.float32)}, "times is"),
         ({"boxes": np.full((25, 4), np.inf, np.float32)}, "boxes is not finite"),
         ({"audio": np.zeros((10, 2), np.int16)}, "audio is"),
+        ({"audio": np.zeros(9000, np.int16)}, "audio lasts 14.1 frames of the track's 25"),
+        ({"audio": np.zeros(0, np.int16)}, "audio lasts 0.0 frames of the track's 25"),
+        ({"settings": "{}"}, "settings name no resample_rate"),
+        ({"settings": "[" * 100_000}, "settings name no resample_rate"),
+        ({"mel_3cs": np.zeros((3, 64, 0), np.float16)}, r"mel_3cs is \(3, 64, 0\): it has no step"),
+        ({"mel_3cs": np.zeros((3, 0, 101), np.float16)}, r"mel_3cs is \(3, 0, 101\)"),
+        ({"faces": np.zeros((8, 8, 8, 3), np.uint8)}, r"\(8, 8, 8, 3\): 8 pixels a side, 16 are needed"),
+        ({"fps": np.float32(0)}, "fps is 0, expected a number above 0"),
+        ({"fps": np.float32(-25)}, "fps is -25"),
+        ({"status": "no_face"}, "status is 'no_face', expected ok or no_audio"),
         ({"track_offsets": np.arange(26)}, "does not fit the track"),
         ({"status": "fine"}, "status is 'fine'"),
     ],
@@ -120,6 +130,64 @@ def test_what_breaks_the_schema_is_neither_saved_nor_loaded(make_bundle, monkeyp
         bundle.save(tmp_path / "a.npz")
     with pytest.raises(BundleError, match=f"a.npz: .*{message}.*crop the video again"):
         Bundle.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ("(True, )", "states a shape that none has"),
+        ("(-1, )", "states a shape that none has"),
+        (f"(0x{'F' * 6000}, )", "states a shape that none has"),
+        ("(2, 2, 2, 2, 1)", "states a shape that none has"),
+        (f"({'9' * 5000}, )", "its header cannot be read"),
+        ("(2.5, )", "its header cannot be read"),
+        ("[", "its header cannot be read"),
+    ],
+    ids=["bool", "negative", "huge", "five axes", "digits", "fraction", "no end"],
+)
+def test_an_odd_header_has_one_message_and_none_of_pythons_words(saved, tmp_path, shape, said):
+    header = f"{{'descr': '<i2', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    member = b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header + bytes(32)
+    path = rewrite(saved, tmp_path / "odd.npz", audio=member)
+    for read in (Bundle.load, read_stamp):
+        with pytest.raises(BundleError, match=rf"odd.npz: audio is no array: [^(]*{said}; crop the video again$"):
+            read(path)
+
+
+def test_a_text_is_one_text(saved, tmp_path):
+    path = rewrite(saved, tmp_path / "a.npz", prep_hash=npy(np.asarray(["a", "b"])))
+    for read in (Bundle.load, read_stamp):
+        with pytest.raises(BundleError, match=r"a.npz: prep_hash is <U1 \(2,\), expected one text"):
+            read(path)
+
+
+def test_what_a_bundle_says_of_itself(make_bundle, tiny_config):
+    bundle = make_bundle()
+    assert (bundle.sample_rate, bundle.has_sound, bundle.has_track) == (16000, True, True)
+    assert not make_bundle(status="no_audio").has_sound and not make_bundle(track=None).has_track
+    assert list(bundle.kept_frames) == [1, 4, 7, 10, 14, 17, 20, 23]
+    with pytest.raises(BundleError, match="resample_rate"):
+        _ = make_bundle(settings='{"resample_rate": "16000"}').sample_rate
+
+
+def test_a_part_of_a_clip_is_its_frames_with_their_sound(make_bundle, tmp_path):
+    whole = make_bundle()
+    part = whole.slice(5, 20)
+    assert part.track_frames == 15 and part.times[0] == whole.times[5]
+    np.testing.assert_array_equal(part.audio, whole.audio[5 * 640 : 20 * 640])
+    np.testing.assert_array_equal(part.frame(0), whole.frame(5))
+    np.testing.assert_array_equal(part.mdist, whole.mdist)
+    part.save(tmp_path / "part.npz")  # as valid as the whole
+    nan = np.float32("nan")
+    silent = make_bundle(status="no_audio", mdist=np.full(31, nan), latency=nan, conf=nan, audio=np.zeros(0, np.int16))
+    silent.slice(0, 12).save(tmp_path / "silent.npz")
+    with pytest.raises(BundleError, match="frames 20 to 25 are no part of a track of 25"):
+        whole.slice(20, 26)
+
+
+def test_a_blank_bundle_keeps_the_schema(tiny_config, tmp_path):
+    Bundle.blank(tiny_config).save(tmp_path / "blank.npz")
+    assert Bundle.load(tmp_path / "blank.npz").sample_rate == tiny_config.resample_rate
 
 
 def test_a_silent_bundle_knows_nothing_of_sync(make_bundle, tmp_path):

@@ -200,6 +200,34 @@ def test_a_score_that_is_no_number_is_a_failure_of_its_own_row(tmp_path: Path, m
     assert "score_precision=fp32" in rows[1].reason
 
 
+def test_whatever_one_clip_raises_ends_its_own_row_alone(tmp_path: Path, make_bundle):
+    import cv2
+
+    class Fragile:
+        def score(self, bundles):
+            for bundle in bundles:
+                if bundle.notes == "odd":
+                    raise cv2.error("assertion failed")
+                if bundle.notes == "stop":
+                    raise KeyboardInterrupt
+            return np.full(len(bundles), 0.75)
+
+    def rows_of(*notes: str) -> list[ScoredRow]:
+        waiting = [
+            evaluation.Prepared(f"{i}", tmp_path, make_bundle(notes=note), "ok", "", [], {})
+            for i, note in enumerate(notes)
+        ]
+        return list(evaluation._score(Fragile(), waiting, 0.5))
+
+    for notes in (["odd"], ["", "odd", "", "", ""]):
+        rows = rows_of(*notes)
+        assert [row.filename for row in rows] == [str(i) for i in range(len(notes))]
+        assert [row.status for row in rows] == ["failed" if note else "ok" for note in notes]
+    assert "assertion failed" in rows[1].reason
+    with pytest.raises(KeyboardInterrupt):
+        rows_of("", "stop")
+
+
 def test_an_interrupted_evaluation_continues(submission, talking, run, tmp_path: Path, monkeypatch):
     output = tmp_path / "s.csv"
     words = ["-input", str(talking), "-output", str(output), "--checkpoint", str(run / "best.ckpt"), "--workers", "1"]

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from visavox import config as configuration
+from visavox.bundle import Bundle
 from visavox.commands import evaluate as evaluation
 from visavox.detectors import build
 from visavox.faces.tracking import TRUST
 from visavox.preprocessing import budget
-from visavox.preprocessing.budget import Budget, Cuts, Planner, Rates, blank_bundle, ladder
+from visavox.preprocessing.budget import Budget, Cuts, Planner, Rates, ladder
 
 RATES = {"frame": 0.001, "look": 0.02, "window": 0.02, "score": {16: 4.0, 8: 2.0, 4: 1.0}}
 
@@ -126,7 +127,7 @@ def test_a_run_is_planned_with_the_scorers_own_rates(tiny_config):
     branch = configuration.load("configs/xception_video_tiny.json")
     whole = Planner.of(3.0, build.build(branch), branch)  # it cannot see fewer, so faces stand on no rung
     assert whole.rates.score == {} and {cuts.faces for cuts in whole.rungs} == {branch.frame_num}
-    assert np.isnan(blank_bundle(tiny_config).latency_vector).all()
+    assert np.isnan(Bundle.blank(tiny_config).latency_vector).all()
 
 
 def test_eval_says_what_a_budget_left_out(run: Path, talking, tmp_path):

@@ -18,15 +18,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
 from visavox.files import replacing
-from visavox.status import Status
+from visavox.status import SCORED, Status
+
+if TYPE_CHECKING:
+    from visavox.config import Config
 
 SCHEMA_VERSION = 1
 """Raised when a member of the file changes its meaning."""
+LEAST_SIDE = 16
+"""Pixels of a face at least, as `frame_size` has it."""
+HIGHEST_FPS = 1000.0
+LONGEST_AXIS = 1 << 40
+"""No array of a bundle has an axis this long; a header that says so lies."""
 _PARSER = threading.Lock()
 """Held while numpy parses a header: threads that parse Python at once can end in a SystemError (CPython 3.11, see gh-106905)."""
 
@@ -83,15 +91,39 @@ class Bundle:
 
     @cached_property
     def track_frames(self) -> int:
+        """T, frames of the track."""
         return len(self.boxes)
 
     @cached_property
     def sample_rate(self) -> int:
-        """Samples of `audio` per second, as the settings it was made with say."""
+        """Samples per second of `audio`, as the settings say.
+
+        Raises:
+            BundleError: they do not say it.
+        """
         try:
-            return int(json.loads(self.settings)["resample_rate"])
-        except (ValueError, KeyError, TypeError):
-            raise BundleError("its settings do not say resample_rate; crop the video again") from None
+            settings = json.loads(self.settings)
+        except (ValueError, RecursionError):
+            settings = None
+        rate = settings.get("resample_rate") if isinstance(settings, dict) else None
+        if not isinstance(rate, int) or isinstance(rate, bool) or not 0 < rate < 1 << 20:
+            raise BundleError("settings name no resample_rate in Hz")
+        return rate
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the video has sound; the bundle itself leaves it out when it is loaded with full=False."""
+        return self.status != "no_audio"
+
+    @property
+    def has_track(self) -> bool:
+        """Whether the images of the track are here: stored, and loaded."""
+        return self.track is not None and len(self.track) > 0
+
+    @cached_property
+    def kept_frames(self) -> np.ndarray:
+        """(K,) int64: the frames of the track that `faces` shows."""
+        return kept_frames(self.track_frames, len(self.faces))
 
     @cached_property
     def latency_vector(self) -> np.ndarray:
@@ -102,13 +134,78 @@ class Bundle:
         """Image t of the track, (S, S, 3) uint8 RGB."""
         import cv2
 
-        if self.track is None or not len(self.track):
+        if not self.has_track:
             raise BundleError("this bundle holds no track; crop with store_track=true and load it with full=True")
         jpeg = self.track[self.track_offsets[t] : self.track_offsets[t + 1]]
         image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise BundleError(f"image {t} of the track is damaged; crop the video again")
         return image
+
+    def slice(self, first: int, last: int) -> Self:
+        """Return frames `first` to `last - 1` with their sound, as a clip of its own that keeps the video's clock.
+
+        The K faces are chosen again among those inside. Distances, latency and confidence stay those of the whole clip: they
+        were measured on pairs of sound and picture.
+
+        Raises:
+            BundleError: no frame is left, or the bundle was loaded without its audio.
+        """
+        from visavox.features import audio
+
+        K, T, F = len(self.faces), self.track_frames, self.mel_3cs.shape[1]
+        if not 0 <= first < last <= T:
+            raise BundleError(f"frames {first} to {last - 1} are no part of a track of {T}")
+        if self.has_sound and self.audio is None:
+            raise BundleError("a part of a clip needs its audio; load the bundle with full=True")
+        if self.has_sound:
+            samples = self.sample_rate / float(self.fps)
+            sound = self.audio[round(first * samples) : round(last * samples)]
+            changes = {"audio": sound, "mel_3cs": audio.mel_3cs(sound, self.sample_rate, F)}
+        else:
+            changes = {"mel_3cs": audio.mel_floor(F, (last - first) / float(self.fps), self.sample_rate)}
+        low, high = first * K / T, last * K / T
+        kept = np.clip((low + (np.arange(K) + 0.5) * (high - low) / K).astype(int), 0, K - 1)
+        changes |= {
+            "faces": self.faces[kept],
+            **{name: getattr(self, name)[first:last] for name in ("boxes", "landmarks", "det_score", "times")},
+        }
+        offsets = self.track_offsets
+        if self.has_track and offsets is not None:
+            changes["track"] = self.track[offsets[first] : offsets[last]]
+        if offsets is not None:
+            changes["track_offsets"] = offsets[first : last + 1] - offsets[first]
+        return dataclasses.replace(self, **changes)
+
+    @classmethod
+    def blank(cls, config: "Config") -> Self:
+        """Return a second of grey silence, made with these settings: to time or to try a network with."""
+        from visavox.config import SYNC_FPS
+        from visavox.features.audio import mel_floor
+
+        T, S, V = round(SYNC_FPS), config.frame_size, 2 * config.vshift + 1
+        return cls(
+            faces=np.full((config.bundle_faces, S, S, 3), 127, np.uint8),
+            mel_3cs=mel_floor(config.freq_num, 1.0, config.resample_rate),
+            mdist=np.full(V, np.nan, np.float32),
+            latency=np.asarray(np.float32(np.nan)),
+            conf=np.asarray(np.float32(np.nan)),
+            boxes=np.tile(np.float32([0, 0, S, S]), (T, 1)),
+            landmarks=np.zeros((T, 5, 2), np.float32),
+            det_score=np.full(T, np.nan, np.float32),
+            times=(np.arange(T) / SYNC_FPS).astype(np.float32),
+            fps=np.asarray(np.float32(SYNC_FPS)),
+            audio=np.zeros(config.resample_rate, np.int16),
+            track=np.zeros(0, np.uint8),
+            track_offsets=np.zeros(T + 1, np.int64),
+            status="no_audio",
+            sync=config.sync,
+            landmark_source="template",
+            notes="",
+            settings=json.dumps(config.prep(), sort_keys=True),
+            prep_hash="",
+            source_sha256="",
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the bundle; equal bundles give equal bytes, for the file holds no time stamp."""
@@ -133,6 +230,11 @@ class Bundle:
             return cls(**_read_npz(archive, full, mapped))
 
 
+def kept_frames(T: int, K: int) -> np.ndarray:
+    """Return which of T frames a bundle keeps as its K faces, the centres of K equal bins: (K,) int64."""
+    return ((np.arange(K) + 0.5) * T / K).astype(int)
+
+
 class Stamp(NamedTuple):
     """What identifies a bundle, read without its arrays: about a millisecond, whatever the bundle's size."""
 
@@ -155,10 +257,12 @@ def read_stamp(path: str | Path) -> Stamp:
     with _opened(path) as archive:
         _check_directory(archive)
         headers = {name: _read_header(archive, name) for name in ARRAYS}
-        texts = {name: str(_read_array(archive, name)) for name in ("status", "prep_hash", "settings", "source_sha256")}
+        texts = {name: _read_text(archive, name) for name in ("status", "prep_hash", "settings", "source_sha256")}
         faces, mdist = headers["faces"][0], headers["mdist"][0]
         if len(faces) != 4 or len(mdist) != 1:
             raise BundleError(f"faces is {faces} and mdist {mdist}, expected (K, S, S, 3) and (V,)")
+        if fault := _face_fault(faces):
+            raise BundleError(fault)
         return Stamp(**texts, faces=faces, shifts=mdist[0])
 
 
@@ -199,7 +303,8 @@ def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, o
         name: None if name in HEAVY and not full else _read_array(archive, name) for name in ARRAYS if name != "faces"
     }
     values["faces"] = _map_array(archive, "faces") if mapped else _read_array(archive, "faces")
-    values |= {name: str(_read_array(archive, name)) for name in (*TEXTS, "schema_version")}
+    values |= {name: _read_text(archive, name) for name in TEXTS}
+    values["schema_version"] = str(_read_array(archive, "schema_version"))
     if values["schema_version"] != str(SCHEMA_VERSION):
         raise BundleError(f"has schema version {values['schema_version']}, this code reads {SCHEMA_VERSION}")
     values["schema_version"] = SCHEMA_VERSION
@@ -235,6 +340,13 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
             raise BundleError(f"{name} cannot be read ({error})") from None
 
 
+def _read_text(archive: zipfile.ZipFile, name: str) -> str:
+    value = _read_array(archive, name)
+    if value.dtype.kind != "U" or value.ndim:
+        raise BundleError(f"{name} is {value.dtype} {value.shape}, expected one text")
+    return str(value)
+
+
 def _map_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """A member mapped into memory, read-only: what is not used is never read, and no checksum is compared."""
     shape, dtype = _read_header(archive, name)
@@ -259,8 +371,14 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], 
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             with _PARSER:
                 shape, _, dtype = read(member)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise BundleError(f"{name} is no array ({error})") from None
+        except OSError:
+            raise
+        except (
+            Exception
+        ):  # numpy evaluates the header as Python, which has many ways to refuse one and no words for people
+            raise BundleError(f"{name} is no array: its header cannot be read") from None
+        if not all(type(length) is int and 0 <= length < LONGEST_AXIS for length in shape) or len(shape) > 4:
+            raise BundleError(f"{name} is no array: its header states a shape that none has")
         if dtype.hasobject:
             raise BundleError(f"{name} holds Python objects, which are never loaded")
         declared, held = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size - member.tell()
@@ -296,21 +414,52 @@ def _fault(bundle: Bundle) -> str | None:
         if value.dtype != dtype or not fits:
             want = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
             return f"{name} is {value.dtype} {value.shape}, expected {np.dtype(dtype)} {want}"
-    if not T or not len(bundle.faces) or not size:
+    if not T:
         return "holds no face"
+    if fault := _face_fault(bundle.faces.shape):
+        return fault
     if V % 2 == 0:
         return f"mdist has {V} shifts, expected an odd number"
+    if not bundle.mel_3cs.size:
+        return f"mel_3cs is {bundle.mel_3cs.shape}: it has no step of sound"
     for name in ("mel_3cs", "boxes", "landmarks", "times", "fps"):
         if not np.isfinite(getattr(bundle, name)).all():
             return f"{name} is not finite"
-    silent = bundle.status == "no_audio" or bundle.sync == "off"
+    if not 0 < bundle.fps <= HIGHEST_FPS:
+        return f"fps is {bundle.fps:g}, expected a number above 0 and up to {HIGHEST_FPS:g}"
+    if bundle.status not in SCORED:
+        return f"status is {bundle.status!r}, expected {' or '.join(SCORED)}: other outcomes leave no bundle"
+    silent = not bundle.has_sound or bundle.sync == "off"
     known = np.isnan(bundle.latency_vector) if silent else np.isfinite(bundle.latency_vector)
     if not known.all():
         return "mdist, latency or conf should be unknown (NaN)" if silent else "mdist, latency or conf is not finite"
-    if bundle.track is not None and len(bundle.track):
-        offsets = bundle.track_offsets
-        if offsets[0] != 0 or offsets[-1] != len(bundle.track) or (np.diff(offsets) <= 0).any():
-            return "track_offsets does not fit the track"
-    if bundle.status not in get_args(Status):
-        return f"status is {bundle.status!r}, expected one of {', '.join(get_args(Status))}"
+    return _track_fault(bundle) or _sound_fault(bundle)
+
+
+def _face_fault(shape: tuple[int, ...]) -> str | None:
+    """Why faces of this shape (K, S, S, 3) are none that a network can see; None where they are."""
+    K, side = shape[0], min(shape[1:3])
+    if not K or not side:
+        return "holds no face"
+    return f"faces is {shape}: {side} pixels a side, {LEAST_SIDE} are needed" if side < LEAST_SIDE else None
+
+
+def _track_fault(bundle: Bundle) -> str | None:
+    if not bundle.has_track:
+        return None
+    offsets = bundle.track_offsets
+    if offsets is None or offsets[0] != 0 or offsets[-1] != len(bundle.track) or (np.diff(offsets) <= 0).any():
+        return "track_offsets does not fit the track"
     return None
+
+
+def _sound_fault(bundle: Bundle) -> str | None:
+    """Sound has to last as long as its track, to a frame; what is cut with the picture would run out of it."""
+    if not bundle.has_sound or bundle.audio is None:
+        return None
+    try:
+        frames = len(bundle.audio) / bundle.sample_rate * float(bundle.fps)
+    except BundleError as error:
+        return str(error)
+    T = bundle.track_frames
+    return f"audio lasts {frames:.1f} frames of the track's {T}" if abs(frames - T) > 1 else None

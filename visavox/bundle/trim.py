@@ -8,11 +8,8 @@ Applied where bundles are loaded; detectors know nothing of it.
 Fakes of several corpora begin with a stretch of silence that real clips lack, and a detector that hears it needs to know
 nothing else (AVH-Align, Smeu et al., 2025); beginning at random moments helps as well (DeepFake Doctor, 2025). Picture and
 sound are cut together, at whole frames of the 25 fps track, so that they stay in step.
-
-    T frames of the track · N audio samples · K faces kept
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,7 +17,6 @@ import numpy as np
 
 from visavox.bundle.schema import Bundle, BundleError
 from visavox.config import Config
-from visavox.features import audio
 
 Ends = Literal["none", "leading", "both"]
 WINDOW = 0.01
@@ -68,16 +64,16 @@ def trimmed(bundle: Bundle, ends: Ends = "none", jitter: float = 0.0, rng: np.ra
         BundleError: the bundle was loaded without its audio.
     """
     later = jitter * rng.random() if rng is not None and jitter else 0.0
-    if (ends == "none" and not later) or bundle.status == "no_audio":
+    if (ends == "none" and not later) or not bundle.has_sound:
         return bundle
     if bundle.audio is None:
         raise BundleError("trim_silence and temporal_jitter need the audio; load the bundle with full=True")
-    fps, rate, frames = float(bundle.fps), bundle.sample_rate, bundle.track_frames
-    first, last = _span(bundle.audio, rate, fps, frames, ends)
+    fps = float(bundle.fps)
+    first, last = _span(bundle.audio, bundle.sample_rate, fps, bundle.track_frames, ends)
     first += round(later * fps)
     if last - first < LEAST_FRAMES:
         return bundle
-    return _cut(bundle, first, last, rate / fps, rate)
+    return bundle.slice(first, last)
 
 
 def trimmed_as(config: Config, bundle: Bundle, rng: np.random.Generator | None = None) -> Bundle:
@@ -104,26 +100,3 @@ def _span(sound: np.ndarray, rate: int, fps: float, frames: int, ends: Ends) -> 
     first = int(quiet.leading * fps) + 1 if ends in ("leading", "both") else 0
     last = frames - int(quiet.trailing * fps) - 1 if ends == "both" else frames
     return first, last
-
-
-def _cut(bundle: Bundle, first: int, last: int, samples_per_frame: float, rate: int) -> Bundle:
-    """Frames first to last - 1, with their sound; the K faces are chosen again among those kept inside."""
-    sound = bundle.audio[round(first * samples_per_frame) : round(last * samples_per_frame)]
-    K, T = len(bundle.faces), bundle.track_frames
-    low, high = first * K / T, last * K / T
-    kept = np.clip((low + (np.arange(K) + 0.5) * (high - low) / K).astype(int), 0, K - 1)
-    changes = {
-        "faces": bundle.faces[kept],
-        "mel_3cs": audio.mel_3cs(sound, rate, bundle.mel_3cs.shape[1]),
-        "audio": sound,
-        **{name: getattr(bundle, name)[first:last] for name in ("boxes", "landmarks", "det_score", "times")},
-    }
-    offsets = bundle.track_offsets
-    if bundle.track is not None and offsets is not None and len(bundle.track):
-        changes |= {
-            "track": bundle.track[offsets[first] : offsets[last]],
-            "track_offsets": offsets[first : last + 1] - offsets[first],
-        }
-    elif offsets is not None:
-        changes["track_offsets"] = offsets[first : last + 1]
-    return replace(bundle, **changes)

@@ -242,20 +242,30 @@ def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Itera
 
 
 def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
-    """Rows of a batch; if the batch does not score, of its clips one by one, so that each fault stays its own."""
+    """Rows of a batch; if it does not score, of its halves, down to single clips: each fault ends its own clip's row.
+
+    A GPU that runs out of memory over a batch thus gets a smaller one.
+    """
+    from visavox.preprocessing.pipeline import explain
+
     watch = Stopwatch()
     try:
-        scores = scorer.score([prepared.bundle for prepared in waiting])
-    except (ValueError, RuntimeError) as error:
-        if len(waiting) > 1:
-            for prepared in waiting:
-                yield from _score_alike(scorer, [prepared], prior)
+        scores = [float(score) for score in scorer.score([prepared.bundle for prepared in waiting])]
+        if len(scores) != len(waiting):
+            raise RuntimeError(f"the network gave {len(scores)} scores for {len(waiting)} clips")
+    except (
+        Exception
+    ) as error:  # whatever a clip raises, a library's own classes too: nothing it does may stop the others
+        half = len(waiting) // 2
+        if half:
+            yield from _score_alike(scorer, waiting[:half], prior)
+            yield from _score_alike(scorer, waiting[half:], prior)
             return
-        yield _row(waiting[0]._replace(status="failed", reason=str(error)), prior, 0.0)
+        yield _row(waiting[0]._replace(status="failed", reason=explain(error)[1]), prior, 0.0)
         return
-    for prepared, score in zip(waiting, scores):
+    for prepared, score in zip(waiting, scores, strict=True):
         if math.isfinite(score):
-            yield _row(prepared, float(score), watch.total() / len(waiting))
+            yield _row(prepared, score, watch.total() / len(waiting))
         else:
             reason = f"the network gave {score}; score again with score_precision=fp32"
             yield _row(prepared._replace(status="failed", reason=reason), prior, 0.0)

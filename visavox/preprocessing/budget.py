@@ -16,7 +16,6 @@ import numpy as np
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, Config
 from visavox.faces.tracking import TRUST
-from visavox.features.audio import mel_floor
 
 if TYPE_CHECKING:
     from visavox.preprocessing.pipeline import Preprocessor
@@ -172,7 +171,7 @@ class Planner:
         fewer = scorer.with_frames(config.frame_num) is not None
         rungs = ladder(config.frame_num, config.sync_stride, fewer_faces=fewer)
         score = {}
-        blank = blank_bundle(config)
+        blank = Bundle.blank(config)
         for faces in {cuts.faces for cuts in rungs}:
             if network := scorer.with_frames(faces):
                 score[faces] = seconds_of(lambda network=network: network.score([blank]))
@@ -195,30 +194,3 @@ class Planner:
     def begin(self) -> Budget:
         """The clock of one video starts."""
         return Budget(self.seconds, self.rungs, self.rates)
-
-
-def blank_bundle(config: Config) -> Bundle:
-    """A second of grey silence, to time a network with."""
-    T, S, V = round(SYNC_FPS), config.frame_size, 2 * config.vshift + 1
-    return Bundle(
-        faces=np.full((config.bundle_faces, S, S, 3), 127, np.uint8),
-        mel_3cs=mel_floor(config.freq_num, 1.0, config.resample_rate),
-        mdist=np.full(V, np.nan, np.float32),
-        latency=np.float32(np.nan),
-        conf=np.float32(np.nan),
-        boxes=np.tile(np.float32([0, 0, S, S]), (T, 1)),
-        landmarks=np.zeros((T, 5, 2), np.float32),
-        det_score=np.full(T, np.nan, np.float32),
-        times=(np.arange(T) / SYNC_FPS).astype(np.float32),
-        fps=np.float32(SYNC_FPS),
-        audio=np.zeros(config.resample_rate, np.int16),
-        track=np.zeros(0, np.uint8),
-        track_offsets=np.zeros(T + 1, np.int64),
-        status="no_audio",
-        sync=config.sync,
-        landmark_source="template",
-        notes="",
-        settings="{}",
-        prep_hash="",
-        source_sha256="",
-    )

@@ -90,7 +90,7 @@ class Preprocessor:
         """
         import numpy as np
 
-        from visavox.bundle import Bundle
+        from visavox.bundle import Bundle, kept_frames
         from visavox.features import audio
 
         path, watch, config = Path(path), watch or Stopwatch(), self.config
@@ -119,8 +119,7 @@ class Preprocessor:
             images, offsets = np.zeros(0, np.uint8), np.zeros(T + 1, np.int64)
             if config.store_track:
                 images, offsets = track.crops.jpegs()
-            kept = ((np.arange(config.bundle_faces) + 0.5) * T / config.bundle_faces).astype(int)
-            faces_kept = np.stack([track.crops[t] for t in kept])  # (K, S, S, 3)
+            faces_kept = np.stack([track.crops[t] for t in kept_frames(T, config.bundle_faces)])  # (K, S, S, 3)
         if self.plan:
             self.plan.finish(watch.seconds, track.frames_read, track.frames_detected, T)
             notes += [self.plan.note()] if self.plan.note() else []
@@ -183,7 +182,7 @@ def explain(error: Exception) -> tuple[str, str]:
         return "too_short", str(error)
     if isinstance(error, ValueError | OSError):  # MediaError, BundleError and the system's own words
         return "failed", printable(str(error))
-    return "failed", f"{type(error).__name__}: {error}"
+    return "failed", printable(f"{type(error).__name__}: {error}")
 
 
 class _Timed:
