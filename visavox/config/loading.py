@@ -45,7 +45,7 @@ def find(path: str | Path) -> Path:
     name = Path(path).name.removesuffix(".json")
     if Path(path).parent in (Path(), Path("configs")) and name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"those that come with Visavox are {', '.join(known)}"
     raise ConfigError(f"{path}: no such file; {hint}")
 
