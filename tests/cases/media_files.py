@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -177,3 +182,69 @@ def read(path: Path, **options: Any) -> tuple[list[np.ndarray], np.ndarray | Non
     with open_video(path, **options) as video:
         frames = [frame.copy() for frame in video.frames()]
         return frames, video.audio(), video
+
+
+MEASURED = """
+import json, sys, time
+from visavox.media import MediaError, open_video
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
+outcomes = []
+options = json.loads(sys.argv[1])
+for path in sys.argv[2:]:
+    before, begun, frames, notes, sound = peak(), time.process_time(), 0, [], None
+    try:
+        with open_video(path, threads=1, **options) as video:
+            for frame in video.frames():
+                frames += 1
+            sound = video.audio()
+        outcome, notes = "read", video.notes
+    except MediaError as error:
+        outcome = error.reason
+    loud = None if sound is None else (sound > 4000).argmax() / 16000
+    outcomes.append([outcome, time.process_time() - begun, peak() - before, peak(), frames, notes, loud])
+print(json.dumps(outcomes, default=float))
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How reading one file went in a process of its own."""
+
+    outcome: str
+    """`read`, or the reason of the MediaError."""
+    seconds: float
+    """Seconds of processor time."""
+    grown: float
+    """MiB by which the process's peak memory rose."""
+    peak: float
+    """MiB of the whole process at its peak."""
+    frames: int
+    notes: list[str]
+    loud: float | None
+    """Seconds at which the sound first exceeds an eighth of full scale."""
+
+
+def measured(*paths: Path, **options: Any) -> list[Measured]:
+    """Read the files one after the other in a new process."""
+    command = [sys.executable, "-c", MEASURED, json.dumps(options), *map(str, paths)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return [Measured(*outcome) for outcome in json.loads(done.stdout)]
+
+
+def nothing() -> None:
+    """The state of a worker that needs none."""
+
+
+def read_numbered(_: None, task: tuple[int, tuple[str, int]]) -> int:
+    """Work of a worker process: read a file, and be hit by a signal halfway where the task names one (0: none)."""
+    from visavox.media import open_video
+
+    _, (path, hit) = task
+    with open_video(path, threads=1) as video:
+        for index, _ in enumerate(video.frames()):
+            if hit and index == 20:
+                os.kill(os.getpid(), hit)
+    return index + 1

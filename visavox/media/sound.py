@@ -8,7 +8,9 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-AUDIO_SLACK = Fraction(1, 25)  # sound is moved to its timestamp when it is off by more than one frame of the grid
+AUDIO_SLACK = (
+    1 / 25 + 1e-9
+)  # seconds; sound is moved to its timestamp when it is off by more than one frame of the grid
 
 
 class Sound:
@@ -22,8 +24,8 @@ class Sound:
     def __init__(self, stream: av.AudioStream, rate: int, first_channel: bool = False):
         """first_channel: take this one alone instead of the mix of all."""
         self.runs: list[tuple[Fraction, list[np.ndarray]]] = []  # (seconds on the container's clock, pieces (n,) int16)
-        self.end = (stream.start_time or 0) * stream.time_base  # when the last sample has been heard
-        self._time_base, self._rate = stream.time_base, rate
+        self._time_base, self.tick, self._rate = stream.time_base, float(stream.time_base), rate
+        self.end = (stream.start_time or 0) * self.tick  # seconds at which the last sample has been heard
         self._resampler: AudioResampler | None = None
         self._kind = None
         self._first_channel = first_channel
@@ -37,39 +39,44 @@ class Sound:
         return self.finished or (end is not None and bool(self.runs) and self.end >= end)
 
     def add(self, frame: av.AudioFrame) -> None:
-        time = self.end if frame.pts is None else frame.pts * self._time_base
+        time, stamp = self.end if frame.pts is None else frame.pts * self.tick, frame.pts
         if self._first_channel:
             frame = _one_channel(frame, _channels_of(frame)[0])
-        elif frame.layout.name.endswith(" channels"):  # of no known layout: libav would guess one, or give up
+        elif frame.layout.nb_channels > 2 and frame.layout.name.endswith(" channels"):  # libav would guess, or give up
             frame = _one_channel(frame, _channels_of(frame).mean(0))
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if kind != self._kind or abs(time - self.end) > AUDIO_SLACK:
             self._finish_run()
             self._resampler, self._kind = AudioResampler("s16", "mono", self._rate), kind
-            self.runs.append((time, []))
+            self.runs.append((Fraction(time) if stamp is None else stamp * self._time_base, []))
             self.end = time
         try:
             self._resample(frame)
         except av.FFmpegError:
             self._resampler = self._kind = None
             raise
-        self.end += Fraction(frame.samples, frame.sample_rate)
+        self.end += frame.samples / frame.sample_rate
 
     def is_empty(self) -> bool:
         self._finish_run()
-        return not any(pieces for _, pieces in self.runs)
+        return not self._held
 
     def cut(self, start: Fraction, count: int) -> np.ndarray:
         """(count,) int16 from `start` on; zeros where nothing is heard."""
         self._finish_run()
         sound = np.zeros(count, np.int16)
         for time, pieces in self.runs:
-            run = np.concatenate([*pieces, np.zeros(0, np.int16)])
             at = round((time - start) * self._rate)
-            low, high = max(at, 0), min(at + len(run), count)
-            if low < high:
-                sound[low:high] = run[low - at : high - at]
+            for piece in pieces:
+                low, high = max(at, 0), min(at + len(piece), count)
+                if low < high:
+                    sound[low:high] = piece[low - at : high - at]
+                at += len(piece)
         return sound
+
+    def forget(self) -> None:
+        """Let go of all samples."""
+        self.runs.clear()
 
     def _finish_run(self) -> None:
         if self._resampler is not None:

@@ -147,6 +147,7 @@ class Video:
         self._limit = Fraction(most).limit_denominator(10**6)
         self._audio = self._choose_audio()
         self._sound = Sound(self._audio, sample_rate) if self._audio else None
+        self._most_sound = float(self._limit + limits.sound_ahead)
         self._sound_is_cut = False  # whether the sound goes on where reading stopped
         for other in container.streams:
             if other not in (self._video, self._audio):
@@ -220,10 +221,10 @@ class Video:
     def _decode(self) -> Iterator[Shown]:
         """Every shown frame in order, up to the limit; the wanted sound met on the way is kept."""
         end = last = None
+        wanted: tuple[float | None, float | None] = None, None  # seconds of sound: floats, for packets may be many
         for stream, packet in self._packets():
             if stream is self._audio:
-                start = None if end is None else end - self._limit
-                self._listen(self._sound, stream, packet, start, end)
+                self._listen(self._sound, stream, packet, *wanted)
             elif not self._stopped:
                 for image in self._decoded(stream, packet):
                     shown = self._timed(image, last)
@@ -237,6 +238,7 @@ class Video:
                         return
                     if last is None:
                         end, self._file.left = shown.time + self._limit, None
+                        wanted = float(shown.time), float(end)
                     last = shown
                     yield shown
                     if shown.time >= end:
@@ -306,13 +308,13 @@ class Video:
         sound: Sound,
         stream: av.AudioStream,
         packet: av.Packet | None,
-        start: Fraction | None,
-        end: Fraction | None,
+        start: float | None,
+        end: float | None,
     ) -> None:
         """Decode a packet of sound (None: what the decoder still holds) that may be heard between `start` and `end`, which
         are not known before the first picture."""
-        time = sound.end if packet is None or packet.pts is None else packet.pts * stream.time_base
-        if sound.seconds_held > self._limit + self._limits.sound_ahead or (end is not None and time > end + PREROLL):
+        time = sound.end if packet is None or packet.pts is None else packet.pts * sound.tick
+        if sound.seconds_held > self._most_sound or (end is not None and time > end + PREROLL):
             sound.finished, sound.lost_from = end is not None, time if end is None else sound.lost_from
         if sound.covers(end) or sound.lost_from is not None:
             self._sound_is_cut, stream.discard = True, Discard.all
@@ -348,6 +350,7 @@ class Video:
             self._note_once("no audio: the stream holds no sound that can be decoded beside the picture")
             return
         heard = self._sound.cut(start, self._samples)
+        self._sound.forget()
         if self._audio.codec_context.channels == 2 and (level := _level(heard)) < QUIET:
             first = self._read_sound(start, end, first_channel=True).cut(start, self._samples)
             if _level(first) > 10 * level:
@@ -368,7 +371,7 @@ class Video:
                     other.discard = Discard.all
             try:
                 for packet in container.demux(stream):
-                    self._listen(sound, stream, packet if packet.size else None, start, end)
+                    self._listen(sound, stream, packet if packet.size else None, float(start), float(end))
                     if sound.covers(end):
                         break
             except (av.FFmpegError, OSError, IndexError):
@@ -496,4 +499,5 @@ class Video:
 
 def _level(sound: np.ndarray) -> float:
     """Root mean square of (N,) int16."""
-    return float(np.sqrt(np.square(sound, dtype=np.float64).mean())) if len(sound) else 0.0
+    power = np.einsum("n,n->", sound, sound, dtype=np.float64, casting="unsafe")  # without a copy of all in float64
+    return float(np.sqrt(power / max(len(sound), 1)))
