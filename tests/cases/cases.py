@@ -28,6 +28,7 @@ import pytest
 FOLDER = Path(__file__).parent
 GROUPS = {
     "M": "Media",
+    "F": "Faces",
     "N": "Names",
     "T": "Tables",
     "S": "Stored data",

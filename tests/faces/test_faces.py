@@ -587,7 +587,7 @@ def test_tracks_cover_the_frames_that_show_a_face(clips, weights_dir, threshold)
     for name in names_of(clips):
         remembered = Remembered(detector, read(clips / name))
         shown = frames_with_a_face(remembered, read(clips / name))
-        if len(shown) < 90:  # so few leave several faces more apart than BRIDGE, faint ones included
+        if len(shown) < 20:  # three clips at the high threshold: no face to follow
             continue
         for step in (64, 8, 1):
             track = track_faces(read(clips / name), remembered, step=step, size=16, expected_frames=400)

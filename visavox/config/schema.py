@@ -55,6 +55,8 @@ class Config(Settings):
     """Longer side in pixels of the image the face detector sees; larger frames are shrunk to it."""
     face_threshold: Annotated[float, Prep] = Field(0.9, gt=0, lt=1)
     """Least score of a face."""
+    main_face: Annotated[Literal["largest", "speaker"], Prep] = "largest"
+    """Which of several faces is followed: the one seen longest and largest, or the one whose lips run with the sound."""
     face_margin: Annotated[float, Prep] = Field(0.4, ge=0)
     """Width added around the face box, as a share of its half side (SyncNet's crop scale)."""
     frame_size: Annotated[int, Prep] = Field(224, ge=16)

@@ -92,19 +92,23 @@ class Preprocessor:
 
         from visavox.bundle import Bundle, kept_frames
         from visavox.features import audio
+        from visavox.preprocessing.speaker import choose_speaker, span
 
         path, watch, config = Path(path), watch or Stopwatch(), self.config
         fps, rate = configuration.SYNC_FPS, config.resample_rate
-        track, sound, notes = self._follow(path, watch)
-        if track is None:
+        tracks, sound, notes = self._follow(path, watch)
+        if not tracks:
             raise CropError(
                 "no_face", f"no face scored above {config.face_threshold} by {self.faces.name}; lower face_threshold"
             )
-        T, least = len(track.boxes), config.vshift + 6
+        least = config.vshift + 6
+        with watch("sync"):
+            track, chosen = choose_speaker(tracks, sound, self.sync, rate / fps, 2 * least)
+        T = len(track.boxes)
         if least > T:
             raise CropError("too_short", f"{T} frames with a face, {least} are needed ({least / fps:.2f} s)")
-        notes += track_notes(track, fps)
-        sound = None if sound is None else _span(sound, track.frame_index, rate / fps)
+        notes += track_notes(track, fps, chosen)
+        sound = None if sound is None else span(sound, track.frame_index, rate / fps)
         with watch("mel"):
             if sound is None:
                 mel = audio.mel_floor(config.freq_num, T / fps, rate)  # (3, F, M)
@@ -146,10 +150,15 @@ class Preprocessor:
             source_sha256=source_sha256 or sha256_of(path),
         )
 
-    def _follow(self, path: Path, watch: Stopwatch) -> "tuple[FaceTrack | None, np.ndarray | None, list[str]]":
-        """Read the file once: the main face's track, the sound (N,) int16 or None, and what happened on the way."""
+    def _follow(self, path: Path, watch: Stopwatch) -> "tuple[list[FaceTrack], np.ndarray | None, list[str]]":
+        """Read the file once.
+
+        Returns:
+            tracks of the faces that may be the main one, the largest first; the sound (N,) int16 or None; the notes.
+        """
         from visavox import media
-        from visavox.faces import track_faces
+        from visavox.faces import follow_faces
+        from visavox.preprocessing.speaker import CANDIDATES
 
         config, fps = self.config, configuration.SYNC_FPS
         looking = {"step": config.face_detection_step}
@@ -161,15 +170,16 @@ class Preprocessor:
                 declared = min(config.max_clip_len, video.info.duration or config.max_clip_len)
                 looking = self.plan.looking(round(declared * fps), config.face_detection_step)
             with watch("cut"):
-                track = track_faces(
+                tracks = follow_faces(
                     watch.each("decode", video.frames()),
                     _Timed(self.faces, watch),
                     **looking,
                     size=config.frame_size,
                     margin=config.face_margin,
                     expected_frames=round(config.max_clip_len * fps),
+                    keep=CANDIDATES if config.main_face == "speaker" else 1,
                 )
-            return track, video.audio(), list(video.notes)
+            return tracks, video.audio(), list(video.notes)
 
 
 def explain(error: Exception) -> tuple[str, str]:
@@ -195,12 +205,3 @@ class _Timed:
     def detect(self, frames: Sequence["np.ndarray"]) -> Any:
         with self.watch("detect"):
             return self.faces.detect(frames)
-
-
-def _span(sound: "np.ndarray", frame_index: "np.ndarray", samples_per_frame: float) -> "np.ndarray":
-    """The audio of the track's frames, (T * samples_per_frame,) int16; silence where the sound ends early."""
-    import numpy as np
-
-    first, last = round(frame_index[0] * samples_per_frame), round((frame_index[-1] + 1) * samples_per_frame)
-    part = sound[first:last]
-    return np.pad(part, (0, last - first - len(part)))
