@@ -417,3 +417,11 @@ def test_the_trained_detector_is_the_registered_one(monkeypatch):
         pytest.skip("VISAVOX_TEST_DATA names no folder")
     monkeypatch.setenv("VISAVOX_WEIGHTS", f"{data}/weights")
     assert len(weights.state_dict("retinaface_mobilenet0.25")) == 300
+
+
+def test_every_entry_says_which_class_means_fake_or_that_it_knows_none():
+    for entry in weights.REGISTRY.values():
+        if entry.fake_index is None:
+            assert entry.labels.startswith("none"), entry.name
+        else:
+            assert f"{entry.fake_index} = fake" in entry.labels and f"{1 - entry.fake_index} = real" in entry.labels

@@ -16,7 +16,9 @@ import json
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             data_version=arguments.data_version,
             code_version=arguments.code_version,
             pret_version=arguments.pret_version,
+            pret_fake_index=arguments.pret_fake_index,
             resume=arguments.resume,
             allow_leaks=arguments.allow_leaks,
         )
@@ -67,6 +70,7 @@ def train(
     data_version: str = "train_dev_test",
     code_version: str = "v1",
     pret_version: str = "none",
+    pret_fake_index: int | None = None,
     resume: bool = False,
     allow_leaks: bool = False,
 ) -> dict[str, Any]:
@@ -76,6 +80,7 @@ def train(
         data_version: name of the split, ROOT_PATH/data/NAME.csv.
         code_version: name of the run, RUNS_PATH/NAME/.
         pret_version: weights to start from: a registry name, a path, or `none`.
+        pret_fake_index: which of two classes means fake in weights of other people that the registry does not know.
         resume: continue the run from its last finished epoch.
         allow_leaks: train although somebody stands in two splits; the metrics say so.
     """
@@ -95,18 +100,27 @@ def train(
     csv_path = Path(config.root_path, "data", f"{data_version}.csv")
     data = BundleDataModule(config, csv_path, detector.prepare, full=detector.needs_track, allow_leaks=allow_leaks)
     data.prepare_data()
+    labels = data.labels("train")
+    detector.card = replace(
+        detector.card,
+        trained_on=f"{data_version}, {len(labels) - sum(labels)} real and {sum(labels)} fake clips",
+    )
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
     _claim(run, config, resume=resume, last=next((last for last in reversed(begun) if last.is_file()), begun[0]))
     if not any(last.is_file() for last in begun):
-        _start_from(detector, pret_version)
+        _start_from(detector, pret_version, pret_fake_index)
         detector.fit_inputs(data.bundles("train"))
 
     for stage, folder, last in zip(detector.stages, folders, begun):
         detector.begin(stage)
         trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"))
         if not (folder / FINISHED).is_file():
-            trainer.fit(detector, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+            with (
+                warnings.catch_warnings()
+            ):  # the folder of best.ckpt is the run's, which holds config.json from the start
+                warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+                trainer.fit(detector, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         if folder != run:
             _finish_stage(detector, folder, trainer)
     metrics = _test(trainer, data, run)
@@ -211,26 +225,23 @@ def _claim(run: Path, config: Config, *, resume: bool, last: Path) -> None:
 
 def _finish_stage(detector: "Detector", folder: Path, trainer: "pl.Trainer") -> None:
     """The next stage goes on from the best epoch of this one; a file says that it needs no resuming."""
-    from visavox import weights
+    from visavox.training import checkpoint
 
     trainer.strategy.barrier()
-    detector.load_state_dict(weights.safe_load(folder / "best.ckpt")["state_dict"])
+    detector.load_state_dict(checkpoint.read(folder / "best.ckpt").state)
     if trainer.is_global_zero:
         (folder / FINISHED).touch()
 
 
-def _start_from(detector: "Detector", pret_version: str) -> None:
+def _start_from(detector: "Detector", pret_version: str, fake_index: int | None) -> None:
     """Load the weights that training starts from; `none` is said, never assumed in silence."""
-    from visavox import weights
+    from visavox.training import checkpoint
 
     if pret_version == "none":
         detector.start_fresh()
         return
-    path = Path(pret_version)
-    if not path.is_file():
-        path = weights.resolve(pret_version)
-    detector.start_from(weights.safe_load(path))
-    log.info("starting from %s", path)
+    detector.start_from(checkpoint.starting(pret_version, fake_index))
+    log.info("starting from %s", pret_version)
 
 
 def _test(trainer: "pl.Trainer", data: Any, run: Path) -> dict[str, Any]:
@@ -273,6 +284,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--code-version", default="v1", help="name of the run: RUNS_PATH/NAME (default v1)")
     parser.add_argument(
         "--pret-version", default="none", help="start from: a name of `visavox weights list`, a path, none"
+    )
+    parser.add_argument(
+        "--pret-fake-index",
+        type=int,
+        choices=(0, 1),
+        help="of two classes in a file that --pret-version names by its path, the one that means fake",
     )
     parser.add_argument("--resume", action="store_true", help="continue the run from its last finished epoch")
     parser.add_argument(

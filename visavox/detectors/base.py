@@ -87,7 +87,7 @@ class Detector(pl.LightningModule):
         log.info("training from random weights; `visavox weights list` names what --pret-version can start from")
 
     def start_from(self, checkpoint: Any) -> object:
-        """Take over weights of a file that `safe_load` read, for --pret-version; return what was taken over.
+        """Take over weights that `training.checkpoint.starting` read, for --pret-version; return what was taken over.
 
         Raises:
             WeightsError: the weights do not fit, or this detector starts from none.
@@ -135,6 +135,11 @@ class Detector(pl.LightningModule):
     def card_of(self, bundle: Bundle) -> ModelCard:
         """Return the model card as it holds for a clip: with the hash of what the clip was preprocessed with."""
         return replace(self.card, prep_hash=bundle.prep_hash)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint what the detector was trained on."""
+        if self.card.trained_on:
+            checkpoint["hyper_parameters"]["about"] = {"trained_on": self.card.trained_on}
 
     def on_train_batch_start(self, batch: Example, batch_idx: int) -> None:
         """Dropout and stochastic depth depend on the step alone, so that a resumed run repeats an undisturbed one."""

@@ -21,7 +21,8 @@ from visavox.detectors.base import Detector
 from visavox.detectors.scorer import Scorer
 from visavox.detectors.timesformer.detector import MultimodalDetector
 from visavox.files import sha256_of
-from visavox.weights import WeightsError, safe_load
+from visavox.training import checkpoint
+from visavox.weights import WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -77,29 +78,19 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
         WeightsError: the file is missing, is no checkpoint, or holds no config.
         ConfigError: an override disagrees with what the network was built for or its bundles were made with.
     """
-    if not Path(path).is_file():
-        raise WeightsError(f"{path}: no such checkpoint; train.py writes RUNS_PATH/CODE_VERSION/best.ckpt")
-    state = safe_load(path)
-    hyper_parameters = state.get("hyper_parameters") if isinstance(state, dict) else None
-    if not isinstance(hyper_parameters, dict) or "config" not in hyper_parameters or "state_dict" not in state:
-        raise WeightsError(
-            f"{path}: not a checkpoint of Visavox, it holds no config; give one that train.py wrote. Weights alone are "
-            f"where training can start: `python train.py --pret-version {path}`"
-        )
-    trained = configuration.from_dict(hyper_parameters["config"], source=str(path))
-    config = _with(trained, overrides)
-    _refuse_conflicts(path, trained, config)
+    found = checkpoint.read(path)
+    config = _with(found.config, overrides)
+    _refuse_conflicts(path, found.config, config)
     detector = build(config)
     try:
-        detector.load_state_dict(state["state_dict"])
+        detector.load_state_dict(found.state)
     except RuntimeError as error:
         raise WeightsError(f"{path}: its weights do not fit its own config; train it again\n{error}") from None
-    about = hyper_parameters.get("about", {})
     detector.card = replace(
         detector.card,
         checkpoint=sha256_of(Path(path)),
-        trained_on=about.get("trained_on", ""),
-        calibration=about.get("calibration", detector.card.calibration),
+        trained_on=found.about.get("trained_on", ""),
+        calibration=found.about.get("calibration", detector.card.calibration),
     )
     return detector.eval()
 

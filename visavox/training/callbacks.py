@@ -1,52 +1,33 @@
 """What a training run leaves behind: checkpoints that are never half-written, and a history that survives a resume."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from visavox.files import replacing
+from visavox.training.checkpoint import save
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints are written beside and renamed, so that a run killed at any moment leaves whole ones."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        path = Path(path)
-        with replacing(path) as beside:
-            torch.save(checkpoint, beside)
+        save(checkpoint, Path(path))
 
 
 def checkpoints(run: Path, monitor: str = "val/auc", mode: str = "max") -> list[ModelCheckpoint]:
-    """best.ckpt, the epoch with the highest (or lowest) `monitor`, and checkpoints/last.ckpt after every epoch; in this order.
+    """Return what keeps RUN/best.ckpt and RUN/checkpoints/last.ckpt, in this order.
 
-    Two callbacks, since `save_last` of Lightning 2.6 writes only when the best has changed.
+    The best is the epoch with the highest (`max`) or lowest (`min`) `monitor`. Two callbacks, since `save_last` of Lightning
+    2.6 writes only when the best has changed.
     """
-    common = {"dirpath": run / "checkpoints", "save_on_train_epoch_end": True, "enable_version_counter": False}
-    best = Best(run, **common, filename="best", monitor=monitor, mode=mode)
-    return [best, ModelCheckpoint(**common, filename="last")]
-
-
-class Best(ModelCheckpoint):
-    """Keeps the best checkpoint under the run's own name too: RUN/best.ckpt."""
-
-    def __init__(self, run: Path, **how: Any):
-        super().__init__(**how)
-        self.run = run
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, module)
-        best, name = self.run / "checkpoints" / "best.ckpt", self.run / "best.ckpt"
-        if not trainer.is_global_zero or not best.is_file() or (name.exists() and name.samefile(best)):
-            return
-        beside = self.run / f"best.ckpt.{os.getpid()}.part"
-        os.link(best, beside)  # the same file under the run's own name
-        beside.replace(name)
+    common = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(run, **common, filename="best", monitor=monitor, mode=mode)
+    return [best, ModelCheckpoint(run / "checkpoints", **common, filename="last")]
 
 
 class History(Callback):

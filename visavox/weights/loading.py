@@ -28,7 +28,7 @@ def parameters(checkpoint: Any, *, what: str = "checkpoint") -> dict[str, torch.
     """Take off `state_dict`/`model` around the parameters and `module.` (DataParallel) before their names."""
     import torch
 
-    for key in ("state_dict", "model_state", "model"):
+    for key in ("state_dict", "model_state_dict", "model_state", "model"):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
     if not isinstance(checkpoint, dict) or not checkpoint:
@@ -54,19 +54,28 @@ class Fit:
     """Names of the network that the file does not fill; they keep the values they had."""
 
 
-def fit(module: nn.Module, state: Mapping[str, torch.Tensor], *, unread: Iterable[str] = (), what: str) -> Fit:
+def fit(
+    module: nn.Module,
+    state: Mapping[str, torch.Tensor],
+    *,
+    unread: Iterable[str] = (),
+    fresh: Iterable[str] = (),
+    what: str,
+) -> Fit:
     """Load parameters strictly: every name and shape of the network has to be met.
 
     Args:
         unread: patterns (as of `fnmatch`) of names that `state` may hold beyond the network's.
+        fresh: patterns of names of the network that `state` may lack; they keep the values they had.
 
     Raises:
         WeightsError: parameters are missing, unknown, or of another shape; the message counts and names them.
     """
-    own, patterns = module.state_dict(), tuple(unread)
-    missing = [name for name in own if name not in state]
+    own = module.state_dict()
+    absent = [name for name in own if name not in state]
+    missing = _unlike(absent, tuple(fresh))
     beyond = [name for name in state if name not in own]
-    strange = [name for name in beyond if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
+    strange = _unlike(beyond, tuple(unread))
     differ = [
         f"{name} {tuple(state[name].shape)}, expected {tuple(value.shape)}"
         for name, value in own.items()
@@ -77,8 +86,13 @@ def fit(module: nn.Module, state: Mapping[str, torch.Tensor], *, unread: Iterabl
             f"{what} does not fit {type(module).__name__} of {len(own)} parameters: {len(missing)} missing {missing[:3]}, "
             f"{len(strange)} unknown {strange[:3]}, {len(differ)} of another shape {differ[:3]}"
         )
-    module.load_state_dict({name: state[name] for name in own})
-    return Fit(len(own), tuple(beyond))
+    given = {name: state[name] for name in own if name in state}
+    module.load_state_dict(given, strict=False)
+    return Fit(len(given), tuple(beyond), tuple(absent))
+
+
+def _unlike(names: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+    return [name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def safe_load(path: str | Path, *, what: str = "checkpoint") -> Any:

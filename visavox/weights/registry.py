@@ -24,6 +24,8 @@ class Entry:
     input: str
     """What the network wants to see: layout, range, colour order, normalisation."""
     purpose: str
+    fake_index: int | None = None
+    """Which of the two classes of the last layer means fake, 0 or 1; None: these weights know no fakes."""
     size: int | None = None
     """Bytes; None when unknown."""
     sha256: str | None = None
@@ -141,7 +143,9 @@ REGISTRY: dict[str, Entry] = {
             input="224x224, RGB, ImageNet mean and deviation",
             purpose="timm's mobilenetv2_100 (start of training of anomaly's audio stream)",
         ),
-        # The sums are those of the repository's Git LFS pointers.
+        # The sums are those of the repository's Git LFS pointers. The two files were trained with opposite labels: the data set
+        # of the audio notebook gives RealVideo-RealAudio label 0, that of the video notebook class 0 to fakes; the multimodal
+        # notebook swaps the audio logits before it fuses them.
         Entry(
             name="xception_video_favceleb",
             file="epoch_007.pt",
@@ -149,7 +153,8 @@ REGISTRY: dict[str, Entry] = {
             size=206_612_875,
             sha256="ef01f8f6c5881a7b2b1383e91a8860b2cee89c2d49e4cb86fb31c26128f11897",
             licence="none stated (Mbulss/Deepfake-Detecetor)",
-            labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
+            labels="two classes, 0 = fake and 1 = real",
+            fake_index=0,
             input="299x299 face crops, RGB, (x - 127.5) / 127.5",
             purpose="video branch trained on FakeAVCeleb (visavox fuse)",
         ),
@@ -160,7 +165,8 @@ REGISTRY: dict[str, Entry] = {
             size=264_347_911,
             sha256="e3629571f6795250f24e76f551bd73ee73272b542f3367733fc729e5097e5695",
             licence="none stated (Mbulss/Deepfake-Detecetor)",
-            labels="two classes, 0 = fake and 1 = real; turned round when it is loaded",
+            labels="two classes, 0 = real and 1 = fake",
+            fake_index=1,
             input="299x299 mel images of 2 s windows, 128 bins from 20 to 8000 Hz, dB, mean 0 and deviation 1, 3 equal channels",
             purpose="audio branch trained on FakeAVCeleb (visavox fuse)",
         ),

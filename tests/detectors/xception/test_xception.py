@@ -27,7 +27,8 @@ from visavox.detectors.xception.scorer import FusedScorer, Session, join
 from visavox.detectors.xception.video import XceptionVideo, scored_frames
 from visavox.evaluation import calibration
 from visavox.files import sha256_of
-from visavox.weights import WeightsError, safe_load
+from visavox.training.checkpoint import starting
+from visavox.weights import WeightsError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 SETTINGS = XceptionFusedConfig(audio_temperature=1.0, abstain_below=0.5)
@@ -357,28 +358,80 @@ def test_spec_augment_blanks_some_bins_and_steps_and_leaves_its_input():
 # Weights
 
 
-def test_the_published_video_file_loads_with_its_labels_turned_round(tmp_path: Path):
+def published(branch: str, folder: Path, monkeypatch) -> tuple[torch.nn.Module, Path]:
+    """A stand-in for a published file under its registry name, and the network whose two classes it holds."""
+    from visavox.weights import REGISTRY, store
+
     torch.manual_seed(0)
-    theirs = image_network("test_resnet", classes=2).eval()  # class 0 = FAKE
-    torch.save({"model_state_dict": theirs.state_dict(), "epoch": 7}, tmp_path / "epoch_007.pt")
-    ours = build.build(tiny("video")).eval()
-    ours.start_from(safe_load(tmp_path / "epoch_007.pt"))
-    faces = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
-    expected = theirs((faces.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5).softmax(1)[:, 0]
-    assert torch.allclose(torch.sigmoid(ours.frame_logits(faces)), expected, atol=1e-5)
+    if branch == "video":
+        network = image_network("test_resnet", classes=2).eval()
+        state = network.state_dict()
+    else:
+        network = build.build(tiny("audio")).eval()
+        state = {name.replace("base.", "backbone."): value for name, value in network.state_dict().items()}
+    entry = REGISTRY[f"xception_{branch}_favceleb"]
+    path = folder / entry.file
+    torch.save({"model_state_dict": state, "epoch": 3}, path)
+    monkeypatch.setitem(REGISTRY, entry.name, replace(entry, size=path.stat().st_size, sha256=sha256_of(path)))
+    monkeypatch.setattr(store, "folder", lambda: folder)
+    return network, path
 
 
-@pytest.mark.parametrize("prefix", ["backbone.", "base."])
-def test_the_published_audio_file_loads_with_its_labels_turned_round(tmp_path: Path, prefix: str):
-    torch.manual_seed(0)
-    theirs = build.build(tiny("audio")).eval()  # stands for the published network: same layers, class 0 = FAKE
-    state = {name.replace("base.", prefix): value for name, value in theirs.state_dict().items() if "auc" not in name}
-    torch.save({"model_state_dict": state, "epoch": 3}, tmp_path / "best_audio_xception.pth")
-    ours = build.build(tiny("audio")).eval()
-    ours.start_from(safe_load(tmp_path / "best_audio_xception.pth"))
+def p_fake(detector, theirs: torch.nn.Module, branch: str, fake_index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """P(fake) of a few inputs by our detector, and by their two classes when `fake_index` means fake."""
+    if branch == "video":
+        faces = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
+        classes = theirs((faces.permute(0, 3, 1, 2) / 255 - 0.5) / 0.5)
+        return torch.sigmoid(detector.frame_logits(faces)), classes.softmax(1)[:, fake_index]
     mels = torch.randn(4, 96, 96)
-    expected = theirs.classifier(theirs.base(mels.unsqueeze(1).expand(-1, 3, -1, -1))).softmax(1)[:, 0]
-    assert torch.allclose(torch.sigmoid(ours.window_logits(mels)), expected, atol=1e-6)
+    classes = theirs.classifier(theirs.base(mels.unsqueeze(1).expand(-1, 3, -1, -1)))
+    return torch.sigmoid(detector.window_logits(mels)), classes.softmax(1)[:, fake_index]
+
+
+@pytest.mark.parametrize(("branch", "fake_index"), [("video", 0), ("audio", 1)])
+@pytest.mark.parametrize("by", ["name", "path"])
+def test_each_published_file_has_a_direction_of_its_own(branch, fake_index, by, tmp_path: Path, monkeypatch):
+    """The video file's class 0 is fake, the audio file's class 0 is real; by its path a file is known by its sha256."""
+    theirs, path = published(branch, tmp_path, monkeypatch)
+    ours = build.build(tiny(branch)).eval()
+    ours.start_from(starting(f"xception_{branch}_favceleb" if by == "name" else path))
+    found, expected = p_fake(ours, theirs, branch, fake_index)
+    assert torch.allclose(found, expected, atol=1e-5) and (expected - 0.5).abs().max() > 1e-3
+    with pytest.raises(WeightsError, match=f"class {fake_index} means fake"):
+        starting(path, 1 - fake_index)
+
+
+@pytest.mark.parametrize("branch", ["video", "audio"])
+@pytest.mark.parametrize("fake_index", [0, 1])
+def test_a_file_that_nobody_knows_has_to_state_its_direction(branch, fake_index, tmp_path: Path, monkeypatch):
+    theirs, _ = published(branch, tmp_path, monkeypatch)
+    path = tmp_path / "unknown.pt"
+    torch.save(theirs.state_dict(), path)
+    ours = build.build(tiny(branch)).eval()
+    with pytest.raises(WeightsError, match=r"--pret-fake-index of train, --video-fake-index"):
+        ours.start_from(starting(path))
+    ours.start_from(starting(path, fake_index))
+    found, expected = p_fake(ours, theirs, branch, fake_index)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_fusing_published_files_turns_only_the_one_that_says_real(tmp_path: Path, monkeypatch, capsys):
+    theirs = {branch: published(branch, tmp_path, monkeypatch)[0] for branch in ("video", "audio")}
+    monkeypatch.setattr(command, "load_branch", lambda source, default, fake_index: _tiny_branch(source, fake_index))
+    words = ["fuse", "--output", str(tmp_path / "pair.ckpt")]
+    words += [f"--{branch}=xception_{branch}_favceleb" for branch in theirs]
+    assert command.main(words) == 0, capsys.readouterr().err
+    pair = build.load(tmp_path / "pair.ckpt")
+    for branch, network, fake_index in (("video", theirs["video"], 0), ("audio", theirs["audio"], 1)):
+        found, expected = p_fake(getattr(pair, branch), network, branch, fake_index)
+        assert torch.allclose(found, expected, atol=1e-5), branch
+
+
+def _tiny_branch(source: str, fake_index: int | None):
+    """`load_branch` at the tiny networks' sizes."""
+    detector = build.build(tiny(source.split("_")[1])).eval()
+    detector.start_from(starting(source, fake_index))
+    return detector
 
 
 def test_imagenet_weights_leave_the_head_fresh_and_strangers_are_refused():

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torchmetrics import CatMetric, MeanMetric
 
-from visavox import config as configuration
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, AnomalyConfig, Config
 from visavox.detectors.analysis import Analysis, Branch, Segment
@@ -24,12 +23,13 @@ from visavox.detectors.anomaly.guard import Guard, spread
 from visavox.detectors.anomaly.losses import sync_loss
 from visavox.detectors.anomaly.mouth import Clip, augment, stretch
 from visavox.detectors.anomaly.outputs import StepScores, write_outputs
-from visavox.detectors.anomaly.streams import Streams, load_imagenet, misfits, windows_of
+from visavox.detectors.anomaly.streams import Streams, load_imagenet, windows_of
 from visavox.detectors.base import Detector
 from visavox.evaluation.metrics import auc
 from visavox.progress import Stopwatch
+from visavox.training import checkpoint as checkpoints
 from visavox.training.batch import Example
-from visavox.weights import WeightsError, parameters, safe_load
+from visavox.weights import WeightsError, fit, parameters
 
 log = logging.getLogger(__name__)
 
@@ -103,16 +103,15 @@ class AnomalyDetector(Detector):
             WeightsError: names what does not fit.
         """
         given = parameters(checkpoint, what="weights of an anomaly detector")
-        wanted, state = (
-            {name: value for name, value in one.items() if name.startswith(("streams.", "decoder."))}
-            for one in (self.state_dict(), given)
-        )
-        if wrong := misfits(wanted, state):
+        state = {name: value for name, value in given.items() if name.startswith(("streams.", "decoder."))}
+        own = [name for name in self.state_dict() if not name.startswith(("streams.", "decoder."))]
+        try:
+            fit(self, state, fresh=own, what="an earlier run")
+        except WeightsError as error:
             raise WeightsError(
-                f"{len(wrong)} of {len(wanted)} parameters do not fit, first {wrong[:3]}; --pret-version takes a run of "
-                "configs/anomaly.json with equal sizes. ImageNet weights are named by detector.vis_weights and aud_weights"
-            )
-        self.load_state_dict(state, strict=False)
+                f"{error}; --pret-version takes a run of configs/anomaly.json with equal sizes. ImageNet weights are named "
+                "by detector.vis_weights and aud_weights"
+            ) from None
         return "an earlier run"
 
     # Inputs
@@ -370,15 +369,13 @@ def load(path: str | Path) -> AnomalyDetector:
     Raises:
         WeightsError: no checkpoint of this detector.
     """
-    state = safe_load(path)
-    held = state.get("hyper_parameters", {}).get("config") if isinstance(state, dict) else None
-    config = configuration.from_dict(held, source=str(path)) if held else None
-    if config is None or not isinstance(config.detector, AnomalyConfig):
+    found = checkpoints.read(path)
+    if not isinstance(found.config.detector, AnomalyConfig):
         raise WeightsError(
             f"{path}: no anomaly detector; train one with `python train.py --config configs/anomaly.json`"
         )
-    detector = AnomalyDetector(config, config.detector)
-    detector.load_state_dict(state["state_dict"])
+    detector = AnomalyDetector(found.config, found.config.detector)
+    detector.load_state_dict(found.state)
     return detector.eval()
 
 

@@ -12,6 +12,7 @@ from torch.nn.functional import normalize
 
 from visavox.config import AnomalyConfig
 from visavox.detectors.anomaly.mouth import PAD, STEPS
+from visavox.detectors.backbones import timm_network
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class VisualStream(nn.Module):
 
     def __init__(self, settings: AnomalyConfig) -> None:
         super().__init__()
-        self.net = image_network(settings.vis_backbone, "vis_backbone")
+        self.net = timm_network(settings.vis_backbone, "vis_backbone")
         width = settings.vis_transformer_d_model
         self.project = nn.Linear(self.net.num_features, width)
         self.encoder = TimeEncoder(width, settings.vis_transformer_layers, settings.num_heads, settings.dropout)
@@ -93,7 +94,7 @@ class AudioStream(nn.Module):
 
     def __init__(self, settings: AnomalyConfig) -> None:
         super().__init__()
-        self.net = image_network(settings.aud_backbone, "aud_backbone")
+        self.net = timm_network(settings.aud_backbone, "aud_backbone")
         width = settings.vis_transformer_d_model
         self.project = nn.Linear(self.net.num_features, width)
         self.encoder = TimeEncoder(width, settings.aud_transformer_layers, settings.num_heads, settings.dropout)
@@ -143,18 +144,6 @@ class TimeEncoder(nn.Module):
         return self.layers(x + positions(x), src_key_padding_mask=~valid)
 
 
-def image_network(name: str, field: str) -> nn.Module:
-    """A network of timm without its classifier, fresh weights: (N, 3, H, W) -> (N, num_features)."""
-    import timm
-
-    if not timm.is_model(name):
-        import difflib
-
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(f"detector.{field}={name}: timm has no such network; near: {', '.join(near) or 'none'}")
-    return timm.create_model(name, pretrained=False, num_classes=0)
-
-
 def load_imagenet(stream: nn.Module, part: str, name: str) -> None:
     """Give a stream's image network the weights of a registry name, its classifier left out; `none` is said.
 
@@ -168,22 +157,13 @@ def load_imagenet(stream: nn.Module, part: str, name: str) -> None:
         log.info("the %s stream starts from random weights (detector.%s_weights=none)", part, field)
         return
     state = weights.state_dict(name)
-    own = stream.net.state_dict()
-    state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
-    wrong = [key for key in misfits(own, state) if not key.endswith("num_batches_tracked")]
-    if wrong:
+    try:
+        found = weights.fit(stream.net, state, unread=["classifier.*"], fresh=["*num_batches_tracked"], what=name)
+    except weights.WeightsError as error:
         raise weights.WeightsError(
-            f"{name}: {len(wrong)} of {len(own)} parameters do not fit, first {wrong[:3]}; set "
-            f"detector.{field}_backbone to the network they belong to, or detector.{field}_weights=none"
-        )
-    stream.net.load_state_dict(state, strict=False)
-    log.info("the %s stream starts from %s: %d parameters", part, name, len(state))
-
-
-def misfits(own: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """Names that one of two sets of parameters lacks, or has in another shape."""
-    names = own.keys() | given.keys()
-    return sorted(n for n in names if n not in own or n not in given or own[n].shape != given[n].shape)
+            f"{error}; set detector.{field}_backbone to the network they belong to, or detector.{field}_weights=none"
+        ) from None
+    log.info("the %s stream starts from %s: %d parameters", part, name, found.loaded)
 
 
 def positions(x: Tensor) -> Tensor:

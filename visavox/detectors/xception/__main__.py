@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visavox.files import replacing
-
 if TYPE_CHECKING:
     from visavox.config import LogitCalibration, XceptionAudioConfig, XceptionVideoConfig
     from visavox.detectors.base import Detector
@@ -34,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.output,
             strategy=arguments.strategy,
             trained_on=arguments.trained_on,
+            fake_index=(arguments.video_fake_index, arguments.audio_fake_index),
         )
     except (ValueError, RuntimeError, OSError) as error:
         print(f"visavox fuse: {error}", file=sys.stderr)
@@ -44,21 +43,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fuse(
-    video: str | Path, audio: str | Path, output: Path, *, strategy: "Strategy" = "equal", trained_on: str = ""
+    video: str | Path,
+    audio: str | Path,
+    output: Path,
+    *,
+    strategy: "Strategy" = "equal",
+    trained_on: str = "",
+    fake_index: tuple[int | None, int | None] = (None, None),
 ) -> str:
-    """Write one checkpoint of two branches, calibrated where they are; returns in words how.
+    """Write one checkpoint of two branches, calibrated where they are; return in words how.
 
     Args:
         video, audio: paths, or registry names.
         strategy: the one that holds where nobody asks for another.
         trained_on: what the branches were trained on, in words, for the page that shows their verdicts.
+        fake_index: of video and audio, which of two classes means fake in a file that the registry does not know.
     """
-    import torch
-
     from visavox.config import XceptionAudioConfig, XceptionVideoConfig
     from visavox.detectors.xception.scorer import join
+    from visavox.training import checkpoint
 
-    scorer = join(load_branch(video, XceptionVideoConfig()), load_branch(audio, XceptionAudioConfig()))
+    scorer = join(
+        load_branch(video, XceptionVideoConfig(), fake_index[0]),
+        load_branch(audio, XceptionAudioConfig(), fake_index[1]),
+    )
     found = {"video": read_calibration(video), "audio": read_calibration(audio)}
     settings = scorer.settings.model_copy(
         update={"strategy": strategy}
@@ -73,12 +81,7 @@ def fuse(
         "calibration": calibration,
     }
     config = scorer.config.model_copy(update={"detector": settings})
-    content = {
-        "hyper_parameters": {"config": config.model_dump(mode="json"), "about": about},
-        "state_dict": scorer.state_dict(),
-    }
-    with replacing(output) as beside:
-        torch.save(content, beside)
+    checkpoint.write(output, config, scorer.state_dict(), about)
     return calibration
 
 
@@ -111,18 +114,19 @@ def read_calibration(branch: str | Path) -> "tuple[LogitCalibration | None, str]
     return LogitCalibration(a=a, b=b), words
 
 
-def load_branch(source: str | Path, default: "XceptionVideoConfig | XceptionAudioConfig") -> "Detector":
-    """A trained branch: with the configuration of its checkpoint, or with `default` for a published file, which has none."""
+def load_branch(
+    source: str | Path, default: "XceptionVideoConfig | XceptionAudioConfig", fake_index: int | None = None
+) -> "Detector":
+    """Return a trained branch, with the configuration of its checkpoint; a published file has none and gets `default`."""
     from visavox import config as configuration
-    from visavox import weights
     from visavox.config import Config, XceptionAudioConfig, XceptionVideoConfig
     from visavox.detectors.xception.audio import XceptionAudio
     from visavox.detectors.xception.video import XceptionVideo
+    from visavox.training import checkpoint
 
-    path = Path(source) if Path(source).is_file() else weights.resolve(str(source))
-    checkpoint = weights.safe_load(path)
-    if "hyper_parameters" in checkpoint:
-        config = configuration.from_dict(checkpoint["hyper_parameters"]["config"], source=str(path))
+    content = checkpoint.starting(source, fake_index)
+    if "hyper_parameters" in content:
+        config = configuration.from_dict(content["hyper_parameters"]["config"], source=str(source))
     else:
         config = Config(frame_size=default.size if isinstance(default, XceptionVideoConfig) else 299, detector=default)
     match config.detector:
@@ -131,10 +135,11 @@ def load_branch(source: str | Path, default: "XceptionVideoConfig | XceptionAudi
         case XceptionAudioConfig() as settings:
             detector = XceptionAudio(config, settings)
         case other:
-            raise ValueError(f"{path}: a checkpoint of {other.name}; wanted is {default.name}")
-    source_of = detector.start_from(checkpoint)
-    if source_of == "ImageNet":
-        raise ValueError(f"{path}: ImageNet weights, which know no fakes; train from them with --pret-version {path}")
+            raise ValueError(f"{source}: a checkpoint of {other.name}; wanted is {default.name}")
+    if detector.start_from(content) == "ImageNet":
+        raise ValueError(
+            f"{source}: ImageNet weights, which know no fakes; train from them with --pret-version {source}"
+        )
     return detector.eval()
 
 
@@ -146,6 +151,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     command = commands.add_parser("fuse", help="two branches -> one checkpoint")
     command.add_argument("--video", required=True, help="checkpoint, published file, or registry name")
     command.add_argument("--audio", required=True, help="checkpoint, published file, or registry name")
+    for branch in ("video", "audio"):
+        command.add_argument(
+            f"--{branch}-fake-index",
+            type=int,
+            choices=(0, 1),
+            help=f"of the two classes of a {branch} file of other people, the one that means fake; known for registry names",
+        )
     command.add_argument("--output", type=Path, required=True, help="the checkpoint to write")
     command.add_argument(
         "--strategy",

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from visavox.config import Pooling
-from visavox.weights import WeightsError, parameters
+from visavox.detectors.backbones import timm_network
+from visavox.weights import WeightsError, fit, parameters
 
 log = logging.getLogger(__name__)
 
@@ -19,15 +20,8 @@ State = dict[str, Tensor]
 
 
 def image_network(name: str, classes: int) -> nn.Module:
-    """A network of timm with fresh weights: (N, 3, S, S) in [-1, 1] -> (N, classes), or its features with classes=0."""
-    import timm
-
-    if not timm.is_model(name):
-        import difflib
-
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(f"detector.backbone={name}: timm has no such network; near: {', '.join(near) or 'none'}")
-    network = timm.create_model(name, pretrained=False, num_classes=classes)
+    """Return a network of timm with fresh weights: (N, 3, S, S) in [-1, 1] -> (N, classes), or its features with classes=0."""
+    network = timm_network(name, "backbone", classes)
     return network.to(memory_format=torch.channels_last)  # Xception on a CPU: 1.4 times as fast, equal to 5e-10
 
 
@@ -63,14 +57,15 @@ def pool(logits: Tensor, how: Pooling, top_k: int) -> Tensor:
 
 
 def published(checkpoint: Any, *, backbone: str, head: str) -> tuple[State, str]:
-    """Weights of other people under our names, labels turned to ours; returns them and whose they are.
+    """Return weights of other people under our names, labels turned to ours, and whose they are.
 
     Three kinds of file are known by their names:
 
     * ImageNet weights of timm (`conv1.weight`, ..., `fc.weight` of 1000 classes): the classes are left out.
     * Mbulss/Deepfake-Detecetor, `epoch_007.pt` (timm's own names, `fc` of 2 classes) and `best_audio_xception.pth`
-      (`backbone.` or `base.`, and `classifier.0` to `.8`), both within `model_state_dict`. Their class 0 is FAKE and 1
-      REAL: the two rows of the last layer change places, here and nowhere else.
+      (`backbone.` or `base.`, and `classifier.0` to `.8`), both within `model_state_dict`, or another file of two classes.
+      Which of them means fake differs from file to file and comes as `fake_index` (`training.checkpoint.starting`): where it
+      is 0, the two rows of the last layer change places, here and nowhere else.
     * A detector of an earlier run: its names and labels are ours already.
 
     Args:
@@ -78,11 +73,10 @@ def published(checkpoint: Any, *, backbone: str, head: str) -> tuple[State, str]
         head: our name of the last layer, "net.fc" or "classifier.8".
 
     Raises:
-        WeightsError: the file is none of these.
+        WeightsError: the file is none of these, or nobody says which of its two classes means fake.
     """
-    ours = isinstance(checkpoint, dict) and "hyper_parameters" in checkpoint
-    if isinstance(checkpoint, dict) and isinstance(checkpoint.get("model_state_dict"), dict):
-        checkpoint = checkpoint["model_state_dict"]
+    held = checkpoint if isinstance(checkpoint, dict) else {}
+    ours, fake_index = "hyper_parameters" in held, held.get("fake_index")
     state = parameters(checkpoint, what="Xception weights")
     if ours:
         return state, "an earlier run"
@@ -98,7 +92,13 @@ def published(checkpoint: Any, *, backbone: str, head: str) -> tuple[State, str]
     if not any(name.endswith("weight") for name in last) and len(named) < 10:
         raise WeightsError(f"no Xception weights: the file names {', '.join(list(state)[:3])}")
     if all(len(named[name]) == 2 for name in last) and last:
-        return named | {name: named[name].flip(0) for name in last}, "Mbulss/Deepfake-Detecetor (class 0 = fake)"
+        if fake_index is None:
+            raise WeightsError(
+                "weights of two classes, and nobody says which of them means fake. Say it, 0 or 1: --pret-fake-index of train, "
+                "--video-fake-index and --audio-fake-index of fuse; or give a file of `visavox weights list` by its name"
+            )
+        turned = {name: named[name].flip(0) for name in last} if fake_index == 0 else {}
+        return named | turned, f"other people (class {fake_index} means fake)"
     return {name: value for name, value in named.items() if name not in last}, "ImageNet"
 
 
@@ -109,23 +109,10 @@ def load_published(detector: nn.Module, checkpoint: Any, *, backbone: str, head:
         WeightsError: names what is missing, left over, or of another shape.
     """
     state, source = published(checkpoint, backbone=backbone, head=head)
-    wanted = {name: value for name, value in detector.state_dict().items() if not name.startswith("aucs.")}
-    state = {name: value for name, value in state.items() if not name.startswith("aucs.")}
-    heads = ("classifier.", f"{head}.")
-    missing = [name for name in wanted if name not in state and not (source == "ImageNet" and name.startswith(heads))]
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-    strange = [name for name in state if name not in wanted]
-    differ = [
-        f"{name} {tuple(value.shape)}, expected {tuple(wanted[name].shape)}"
-        for name, value in state.items()
-        if name in wanted and value.shape != wanted[name].shape
-    ]
-    if missing or strange or differ:
-        raise WeightsError(
-            f"weights of {source} do not fit: {len(missing)} missing {missing[:3]}, {len(strange)} unknown "
-            f"{strange[:3]}, {len(differ)} of another shape {differ[:3]}; set detector.backbone to the network they "
-            "belong to"
-        )
-    detector.load_state_dict(state, strict=False)
-    log.info("%d parameters from %s", len(state), source)
+    fresh = ["*num_batches_tracked"] + (["classifier.*", f"{head}.*"] if source == "ImageNet" else [])
+    try:
+        found = fit(detector, state, fresh=fresh, what=f"weights of {source}")
+    except WeightsError as error:
+        raise WeightsError(f"{error}; set detector.backbone to the network they belong to") from None
+    log.info("%d parameters from %s", found.loaded, source)
     return source
