@@ -4,6 +4,7 @@ from visavox.config.anomaly import AnomalyConfig
 from visavox.config.base import Settings, Tunable
 from visavox.config.loading import from_dict, help_text, load, reference, shipped
 from visavox.config.schema import SYNC_FPS, Config, ConfigError, DetectorConfig, Prep
+from visavox.config.td3mf import TD3MFConfig
 from visavox.config.timesformer import TimeSformerSyncNetConfig
 from visavox.config.xception import (
     LogitCalibration,
@@ -23,6 +24,7 @@ __all__ = [
     "Prep",
     "SYNC_FPS",
     "Settings",
+    "TD3MFConfig",
     "TimeSformerSyncNetConfig",
     "Tunable",
     "XceptionAudioConfig",

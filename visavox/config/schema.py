@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from visavox.config.anomaly import AnomalyConfig
 from visavox.config.base import Settings
+from visavox.config.td3mf import TD3MFConfig
 from visavox.config.timesformer import TimeSformerSyncNetConfig
 from visavox.config.xception import (
     XceptionAudioConfig,
@@ -21,7 +22,12 @@ from visavox.config.xception import (
 )
 
 DetectorConfig = (
-    TimeSformerSyncNetConfig | XceptionVideoConfig | XceptionAudioConfig | XceptionFusedConfig | AnomalyConfig
+    TimeSformerSyncNetConfig
+    | XceptionVideoConfig
+    | XceptionAudioConfig
+    | XceptionFusedConfig
+    | AnomalyConfig
+    | TD3MFConfig
 )
 
 SYNC_FPS = 25.0

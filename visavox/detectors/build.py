@@ -12,6 +12,7 @@ from visavox.config import (
     AnomalyConfig,
     Config,
     ConfigError,
+    TD3MFConfig,
     TimeSformerSyncNetConfig,
     XceptionAudioConfig,
     XceptionFusedConfig,
@@ -48,6 +49,10 @@ def build(config: Config) -> Scorer:
             from visavox.detectors.anomaly.detector import AnomalyDetector
 
             return AnomalyDetector(config, settings)
+        case TD3MFConfig() as settings:
+            from visavox.detectors.td3mf.detector import TD3MF
+
+            return TD3MF(config, settings)
         case unknown:
             assert_never(unknown)
 

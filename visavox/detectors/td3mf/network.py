@@ -45,6 +45,13 @@ class AudioInput:
     """U."""
     projected: int = 768
     """Width that posteriors are brought to."""
+    frames: int = 0
+    """W of an MFCC image."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one step."""
+        return (self.dim, self.frames) if self.kind == "mfcc" else (self.dim,)
 
     def width(self, hidden: int) -> int:
         """Return A, the width of the sound in the fusion."""
@@ -333,7 +340,7 @@ def load_published(network: FusionNetwork, state: Mapping[str, Tensor], *, what:
         WeightsError: a parameter is missing or unknown, or has another shape.
     """
     state = dict(state)
-    fresh = ()
+    fresh: tuple[str, ...] = ()
     key = "classifier_1.0.weight"
     if network.probe == "none" and key in state and state[key].shape[1] != network.fused_width:
         hidden = network.fused_width - network.audio_width

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,6 +77,12 @@ def load(
     return Loaded(backbone, sha256)
 
 
+@overload
+def build(name: str, kind: Literal["video"]) -> VideoBackbone: ...
+@overload
+def build(name: str, kind: Literal["audio"]) -> AudioBackbone: ...
+@overload
+def build(name: str, kind: Literal["video", "audio"]) -> VideoBackbone | AudioBackbone: ...
 def build(name: str, kind: Literal["video", "audio"]) -> VideoBackbone | AudioBackbone:
     """Build a backbone with fresh weights; ValueError names the nearest where there is none of that name."""
     from visavox.detectors.td3mf.backbones import eat, efficientface, emotion2vec, marlin, mfcc, resnet, xvector

@@ -6,9 +6,10 @@ L frames of a track at 25 fps · S side in pixels · N samples · T steps · U s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from visavox.detectors.td3mf.network import AudioInput
@@ -27,13 +28,16 @@ class Backbone(Protocol):
     """A frozen network, or a fixed transform, that turns frames or sound into features."""
 
     name: str
-    kind: ClassVar[Literal["video", "audio"]]
     dim: int
     """D."""
     sample_rate: int
     """Samples per second of the sound it hears; frames per second of the track for video."""
     parts: dict[str, nn.Module]
     """Its networks by the registry entries of their published weights; a size without published weights has other names."""
+
+    @property
+    def kind(self) -> Literal["video", "audio"]:
+        """Whether it sees or hears."""
 
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         """Return the parameters of a published file under the names of `parts[part]`, and patterns of those it may ignore."""
@@ -65,6 +69,10 @@ class AudioBackbone(Backbone, Protocol):
 
     def input(self, steps: int) -> AudioInput:
         """Return what the fusion network expects of it for a video of `steps` steps."""
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
 
 
 def windows(audio: np.ndarray, rate: int, starts: Sequence[float]) -> np.ndarray:

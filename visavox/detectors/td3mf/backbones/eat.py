@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from visavox.detectors.td3mf.backbones.base import State
+from visavox.detectors.td3mf.backbones.base import State, device_of
 from visavox.detectors.td3mf.backbones.data2vec import Block, Context
 from visavox.detectors.td3mf.network import AudioInput
 
@@ -78,7 +78,7 @@ class Eat:
 
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
-        device = self.network.blocks[0].mlp.fc1.weight.device
+        device = device_of(self.network)
         mel = picture(torch.from_numpy(audio).to(device), self.size.steps)  # (M, F)
         heard = min(self.size.steps, max(1, math.ceil(len(audio) / (RATE // 100))))
         return self.network(mel[None, None])[0, : ROWS * math.ceil(heard / PATCH)].float().cpu().numpy()

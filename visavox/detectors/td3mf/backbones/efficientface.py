@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, resized
+from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, device_of, resized
 
 MEAN, STD = (0.57535914, 0.44928582, 0.40079932), (0.20735591, 0.18981615, 0.18132027)
 """Of RGB in [0, 1], by the published training code. 2D3MF's extraction feeds BGR from 0 to 255 instead."""
@@ -55,7 +55,7 @@ class EfficientFace:
 
     @torch.inference_mode()
     def features(self, frame: Frame, count: int, steps: int) -> np.ndarray:
-        device = self.network.conv5[0].weight.device
+        device = device_of(self.network)
         mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
         found = []
         for moments in second_frames(count, steps):

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, pad
 
-from visavox.detectors.td3mf.backbones.base import State, windows
+from visavox.detectors.td3mf.backbones.base import State, device_of, windows
 from visavox.detectors.td3mf.backbones.data2vec import Block, Context
 from visavox.detectors.td3mf.network import AudioInput
 
 RATE = 16_000
 CONVOLUTIONS = ((10, 5), (3, 2), (3, 2), (3, 2), (3, 2), (2, 2), (2, 2))
 """Kernel and stride of the layers that read the waveform: 320 samples, 20 ms, to a frame."""
+EXTRA = 10
+"""Learnt tokens before the frames."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Emotion2vec:
 
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
-        sound = torch.from_numpy(windows(audio, RATE, starts)).to(self.network.blocks[0].mlp.fc1.weight.device)
+        sound = torch.from_numpy(windows(audio, RATE, starts)).to(device_of(self.network))
         return self.network(layer_norm(sound, sound.shape[1:])).mean(dim=1).float().cpu().numpy()
 
     def input(self, steps: int) -> AudioInput:
@@ -75,17 +77,16 @@ class Emotion2vecEncoder(nn.Module):
 
     def forward(self, sound: Tensor) -> Tensor:
         """sound (n, N) of mean 0 and deviation 1 -> (n, M, D)."""
-        encoder = self.modality_encoders["AUDIO"]
-        x, bias = encoder(sound)
+        x, bias = self.modality_encoders["AUDIO"](sound)
         for block in self.blocks:
             x = block(x, bias)
-        return x[:, encoder.extra_tokens.shape[1] :]
+        return x[:, EXTRA:]
 
 
 class AudioEncoder(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.extra_tokens = nn.Parameter(torch.zeros(1, 10, size.dim))
+        self.extra_tokens = nn.Parameter(torch.zeros(1, EXTRA, size.dim))
         nn.init.normal_(self.extra_tokens[:, 1:])
         self.alibi_scale = nn.Parameter(torch.ones(1, 1, size.heads, 1, 1))
         self.local_encoder = Waveform(size.channels)
@@ -101,9 +102,8 @@ class AudioEncoder(nn.Module):
         """sound (n, N) -> x (n, 10 + M, D), and the bias (1, heads, 10 + M, 10 + M) that the attention goes on with."""
         x = self.project_features(self.local_encoder(sound))  # (n, M, D)
         x = x + self.relative_positional_encoder(x)
-        extra = self.extra_tokens.shape[1]
         bias = distances(x.shape[1], self.alibi_scale.shape[2]).to(x) * self.alibi_scale[0].clamp(min=0)
-        bias = pad(bias, (extra, 0, extra, 0))
+        bias = pad(bias, (EXTRA, 0, EXTRA, 0))
         return self.context_encoder(torch.cat([self.extra_tokens.expand(len(x), -1, -1), x], dim=1), bias), bias
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, resized
+from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, device_of, resized
 
 FRAMES, RATE = 16, 2
 STRIDE = FRAMES * RATE
@@ -58,7 +58,7 @@ class Marlin:
 
     @torch.inference_mode()
     def features(self, frame: Frame, count: int, steps: int) -> np.ndarray:
-        device = self.encoder.norm.weight.device
+        device = device_of(self.encoder)
         found = []
         for moments in clip_frames(count, steps):
             images = np.stack([resized(frame(t), self.size.image) for t in moments])  # (16, S, S, 3)

@@ -34,7 +34,7 @@ class Mfcc:
         return mfcc(windows(audio, self.sample_rate, starts), self.sample_rate)
 
     def input(self, steps: int) -> AudioInput:
-        return AudioInput("mfcc", COEFFICIENTS, steps)
+        return AudioInput("mfcc", COEFFICIENTS, steps, frames=1 + self.sample_rate // 512)
 
 
 def mfcc(sound: np.ndarray, rate: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visavox.detectors.td3mf.backbones.base import State, windows
+from visavox.detectors.td3mf.backbones.base import State, device_of, windows
 from visavox.detectors.td3mf.backbones.mfcc import RATE, mfcc
 from visavox.detectors.td3mf.network import AudioInput
 
@@ -36,7 +36,7 @@ class AudioResNet:
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
         images = torch.from_numpy(mfcc(windows(audio, RATE, starts), RATE))  # (n, 10, 87)
-        return self.network(images.to(self.network.conv1[0].weight.device)).float().cpu().numpy()
+        return self.network(images.to(device_of(self.network))).float().cpu().numpy()
 
     def input(self, steps: int) -> AudioInput:
         return AudioInput("vectors", self.dim, steps)

@@ -6,7 +6,6 @@ n windows · M steps of 10 ms · F = 24 bands
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, log_softmax, pad
 
-from visavox.detectors.td3mf.backbones.base import State, windows
+from visavox.detectors.td3mf.backbones.base import State, device_of, windows
 from visavox.detectors.td3mf.network import AudioInput
 
 RATE = 16_000
@@ -60,7 +59,7 @@ class XVectors:
 
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
-        sound = torch.from_numpy(windows(audio, RATE, starts)).to(self.tdnn.blocks[0].conv.weight.device)
+        sound = torch.from_numpy(windows(audio, RATE, starts)).to(device_of(self.tdnn))
         bands = filterbank(sound)  # (n, M, F)
         x = self.tdnn(bands - bands.mean(dim=1, keepdim=True))
         return (self.classifier(x) if self.posteriors else x).float().cpu().numpy()
@@ -120,14 +119,21 @@ class Classifier(nn.Module):
     def __init__(self, size: Size) -> None:
         super().__init__()
         self.norm = Norm(size.dim)
-        hidden = nn.ModuleDict(OrderedDict(linear=Linear(size.dim, size.dim), norm=Norm(size.dim)))
-        self.DNN = nn.ModuleDict({"block_0": hidden})
+        self.DNN = nn.ModuleDict({"block_0": Hidden(size.dim)})
         self.out = Linear(size.dim, size.speakers)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.DNN["block_0"]
-        x = self.norm(leaky_relu(x))
-        return log_softmax(self.out(hidden["norm"](leaky_relu(hidden["linear"](x)))), dim=-1)
+        return log_softmax(self.out(self.DNN["block_0"](self.norm(leaky_relu(x)))), dim=-1)
+
+
+class Hidden(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear = Linear(dim, dim)
+        self.norm = Norm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(leaky_relu(self.linear(x)))
 
 
 class Convolution(nn.Module):

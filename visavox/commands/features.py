@@ -1,0 +1,205 @@
+"""Make features of bundles by two frozen backbones, for 2D3MF.
+
+    visavox features --video-backbone marlin_vit_small_ytf --audio-backbone eat --input BUNDLES --output FEATURES
+    visavox features --video_backbone marlin_vit_small_ytf --audio_backbone eat --data_dir DIR [--Forensics]
+
+Writes an .npz per bundle, under the bundle's name, and OUTPUT/features.csv with one row for every input: kept (made by an earlier
+run), done, or failed with the reason. Files are written as a whole, so a run that was killed is continued by the same command.
+Features of other backbones, weights or settings in OUTPUT are never mixed with: the command refuses.
+Exit codes: 0 every input has its features; 1 some failed; 2 wrong arguments, settings or weights; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from visavox import config as configuration
+from visavox.files import find_inputs, replacing, sweep
+
+if TYPE_CHECKING:
+    from visavox.config import Config
+    from visavox.detectors.td3mf.features import Extractor, FeatureFolder
+
+TABLE = "features.csv"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = _parse(argv)
+    try:
+        from visavox.logs import set_up_logging
+
+        set_up_logging()
+        from visavox.compute import resolve_device
+        from visavox.detectors.td3mf.features import Extractor
+
+        config = configuration.load(words.config or configuration.reference(), words.overrides)
+        inputs = find_inputs(words.input, {".npz"})
+        extractor = Extractor.build(
+            words.video_backbone,
+            words.audio_backbone,
+            config,
+            steps=words.steps,
+            weights=words.weights,
+            seed=words.seed,
+            device=str(resolve_device(config.device)),
+        )
+        rows = extract(inputs, words.output, extractor, config)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    except (ValueError, RuntimeError, OSError) as error:
+        print(f"visavox features: {error}", file=sys.stderr)
+        return 2
+    return _report(rows, words)
+
+
+class Row(NamedTuple):
+    """What became of one input; a row of the table."""
+
+    filename: str
+    status: str
+    """kept, done or failed."""
+    seconds: float
+    reason: str
+    steps: int
+    """Of video."""
+    sound: int
+    """Steps of sound; 0 for a clip without."""
+
+
+def extract(inputs: dict[str, Path], output: Path, extractor: Extractor, config: Config) -> list[Row]:
+    """Make the features that `output` lacks, one clip in memory at a time; return a row for every input.
+
+    Args:
+        inputs: name -> bundle, made with the settings of `config`.
+
+    Raises:
+        FeatureError: `output` holds features with another stamp.
+        BundleError: the bundles were made with several settings, or others than `config`'s.
+    """
+    from visavox.detectors.td3mf.features import FeatureFolder
+    from visavox.progress import progress
+
+    sweep(output)
+    _same_settings(inputs, config)
+    folder = FeatureFolder(output)
+    folder.require(extractor.stamp)
+    rows = []
+    with progress("features", len(inputs)) as advance:
+        for name, path in inputs.items():
+            rows.append(_extract(name, path, folder, extractor, config))
+            advance()
+    with replacing(output / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+    return rows
+
+
+def _extract(name: str, path: Path, folder: FeatureFolder, extractor: Extractor, config: Config) -> Row:
+    from visavox.bundle import BundleError
+    from visavox.bundle.schema import read_stamp
+    from visavox.bundle.trim import load_trimmed
+    from visavox.detectors.td3mf.features import FeatureError, Features
+
+    began = time.perf_counter()
+    try:
+        target = folder.folder / name
+        if target.is_file():
+            features = Features.load(target, extractor.stamp)
+            if features.source_sha256 == read_stamp(path).source_sha256:
+                return Row(name, "kept", 0.0, "", len(features.video), len(features.audio))
+        features = extractor(load_trimmed(path, config))
+        folder.add(features, name)
+    except (BundleError, FeatureError) as error:
+        return Row(name, "failed", round(time.perf_counter() - began, 3), str(error), 0, 0)
+    return Row(name, "done", round(time.perf_counter() - began, 3), "", len(features.video), len(features.audio))
+
+
+def _same_settings(inputs: dict[str, Path], config: Config) -> None:
+    """Refuse bundles that were made with other settings than the configuration's; damaged ones get their row later."""
+    from visavox.bundle import BundleError
+    from visavox.bundle.schema import read_stamp
+    from visavox.preprocessing.provenance import differing_settings, prep_hash
+
+    expected, other = prep_hash(config), []
+    for name, path in inputs.items():
+        try:
+            stamp = read_stamp(path)
+        except BundleError:
+            continue
+        if stamp.prep_hash != expected:
+            other.append((name, differing_settings(stamp, config)))
+    if other:
+        name, differences = other[0]
+        raise BundleError(
+            f"{len(other)} of {len(inputs)} bundles were made with other settings, e.g. {name} ({differences}); give the "
+            "configuration they were cropped with (--config, key=value), or crop again"
+        )
+
+
+def _report(rows: Sequence[Row], words: argparse.Namespace) -> int:
+    failed = [row for row in rows if row.status == "failed"]
+    done = [row for row in rows if row.status == "done"]
+    for row in failed:
+        print(f"  failed {row.filename}: {row.reason}", file=sys.stderr)
+    silent = sum(row.sound == 0 for row in rows if row.status != "failed")
+    if silent:
+        hint = (
+            "; FaceForensics++ is published without: `visavox ffpp-audio`, then crop again" if words.Forensics else ""
+        )
+        print(f"{silent} of {len(rows)} clips have no sound{hint}", file=sys.stderr)
+    mean = f", {sum(row.seconds for row in done) / len(done):.2f} s each" if done else ""
+    kept = len(rows) - len(done) - len(failed)
+    print(f"{len(rows)} bundles: {len(done)} done{mean}, {kept} kept, {len(failed)} failed; {words.output}")
+    return 1 if failed else 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="visavox features", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--video-backbone", "--video_backbone", default="marlin_vit_small_ytf", help="what sees")
+    parser.add_argument("--audio-backbone", "--audio_backbone", default="eat", help="what hears")
+    parser.add_argument("--input", type=Path, help="folder of bundles, or one bundle")
+    parser.add_argument("--output", type=Path, help="folder for the features")
+    parser.add_argument(
+        "--data_dir",
+        "--data-dir",
+        type=Path,
+        help="2D3MF's word: --input DIR/bundles --output DIR/features/VIDEO-AUDIO",
+    )
+    parser.add_argument(
+        "--Forensics",
+        action="store_true",
+        help="2D3MF's word for FaceForensics++: says how clips without sound get theirs",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=10, help="steps of video at most, detector.temporal_axis (default 10)"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("published", "random"),
+        default="published",
+        help="random: untrained backbones, as a control",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of random weights")
+    parser.add_argument("--config", help="the configuration that the bundles were made with (default: config.json)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
+    )
+    words = parser.parse_intermixed_args(argv)
+    if words.data_dir is not None:
+        words.input = words.input or words.data_dir / "bundles"
+        words.output = words.output or words.data_dir / "features" / f"{words.video_backbone}-{words.audio_backbone}"
+    if words.input is None or words.output is None:
+        parser.error("give --input and --output, or --data_dir")
+    if words.steps < 1:
+        parser.error(f"--steps={words.steps}: at least 1")
+    return words
