@@ -16,6 +16,7 @@ from visavox import config as configuration
 from visavox.bundle import Bundle, BundleError
 from visavox.commands import crop
 from visavox.media import write_video
+from visavox.synthetic import render
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--config", str(ROOT / "configs/tiny.json")]
@@ -71,6 +72,21 @@ def test_cropping_again_keeps_everything(talking: Path, cropped: Path, capsys):
     assert crop.main(["--input", str(talking), "--output", str(cropped), "--workers", "2", *TINY]) == 0
     assert f"{len(before)} kept from before" in capsys.readouterr().out
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+
+
+def test_videos_that_show_their_face_for_a_part_are_counted_also_when_they_are_kept(tmp_path: Path, capsys):
+    frames, sound, *_ = render(1, 7, 3.0, 128)
+    frames[50:] = frames[0, 2, 2]
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "leaves.mp4", frames, sound)
+    write_video(tmp_path / "in" / "stays.mp4", frames[:45], sound)
+    for kept in (False, True):
+        assert crop.main(["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), *TINY]) == 0
+        assert "1 of them show the main face on less than 90%" in capsys.readouterr().out
+        leaves, stays = manifest(tmp_path / "out").values()
+        assert (leaves["frames_read"], stays["frames"], stays["frames_read"]) == (75, 45, 45)
+        assert leaves.get("kept", False) == kept and 48 <= leaves["frames"] <= 50
+        assert leaves["notes"][0] == f"track: {leaves['frames']} of 75 frames show the main face"
 
 
 def test_other_settings_or_another_video_make_the_bundle_anew(talking: Path, tmp_path: Path):

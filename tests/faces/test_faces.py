@@ -400,8 +400,9 @@ def test_result_does_not_depend_on_the_source_or_the_batch(monkeypatch):
     np.testing.assert_array_equal(one.crops[:], two.crops[:])
 
 
+@pytest.mark.parametrize("strobe", [1, 9, 400], ids=["a jump on each frame", "now and then", "never"])
 @pytest.mark.parametrize("step", [1, 10, 64, 1000])
-def test_few_frames_are_alive_at_once(step):
+def test_few_frames_are_alive_at_once(step, strobe):
     class Frame(np.ndarray):
         """An array that can be watched."""
 
@@ -410,7 +411,7 @@ def test_few_frames_are_alive_at_once(step):
     def watched():
         nonlocal most
         for index in range(400):
-            frame = numbered(index).view(Frame)
+            frame = numbered(index, 60 + 40 * (index // strobe % 4)).view(Frame)
             frame.__class__.__hash__ = object.__hash__
             frame.__class__.__eq__ = object.__eq__
             alive.add(frame)

@@ -40,7 +40,8 @@ class Detections(NamedTuple):
         """Return all faces, the faint ones after the others."""
         if self.faint is None:
             return self
-        return Detections(*(np.concatenate(both) for both in zip(self[:3], self.faint[:3], strict=True)))
+        boxes, scores, landmarks = (np.concatenate(both) for both in zip(self[:3], self.faint[:3], strict=True))
+        return Detections(boxes, scores, landmarks)
 
     def unscaled(self, scale: np.ndarray) -> Detections:
         """Return the detections in pixels of the frame, where they were made in one resized by scale (2,) in x and y."""

@@ -153,7 +153,8 @@ def _suspected(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]
     A cut may lie between t-1 and t where both t-2 and t-1 differ from both t and t+1: a photographer's flash, being
     over after one frame, is none.
     """
-    frame, thumbnails = None, []
+    frame: np.ndarray | None = None
+    thumbnails: list[np.ndarray] = []
     for ahead in frames:
         rows = np.ascontiguousarray(ahead[:: max(1, len(ahead) // 144)])  # of more, a thumbnail shows no more
         thumbnail = cv2.resize(rows, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -315,13 +316,13 @@ class _Follower:
     def _search_on(self, tracks: list[_Track], until: int) -> None:
         """Look on each frame after the last detection of large faces, as long as they are found, up to frame `until`."""
         for track in filter(self._is_large, tracks):
-            index = track.last
+            index: int | None = track.last
             while index is not None and index < until:
                 index = self._search(track, range(index + 1, min(index + BRIDGE, until) + 1))
 
     def _search_back(self, track: _Track) -> None:
         """Look on each frame before the first detection of a large face, as long as it is found, in this shot."""
-        index: int | None = track.first if self._is_large(track) else None
+        index = track.first if self._is_large(track) else None
         while index is not None:
             index = self._search(track, range(index - 1, max(self.began, index - BRIDGE, min(self.buffer)) - 1, -1))
 
@@ -342,7 +343,7 @@ class _Follower:
         return None
 
     def _is_large(self, track: _Track) -> bool:
-        return area(track.last_box) >= MAIN * max(area(other.last_box) for other in self.live)
+        return bool(area(track.last_box) >= MAIN * max(area(other.last_box) for other in self.live))
 
     def _end_shot(self) -> None:
         self._search_on(self.live, self.next - 1)
