@@ -248,3 +248,34 @@ def read_numbered(_: None, task: tuple[int, tuple[str, int]]) -> int:
             if hit and index == 20:
                 os.kill(os.getpid(), hit)
     return index + 1
+
+
+def read_mutated(_: None, task: tuple[str, int, str]) -> str:
+    """Work of a worker process: read a copy of a file in which a number of bytes were changed, moved or cut; how it ended."""
+    from visavox.media import MediaError, open_video
+
+    source, seed, target = task
+    rng = np.random.default_rng(seed)
+    data = np.fromfile(source, np.uint8)
+    kind = seed // 5 % 4
+    if kind == 0:  # single bytes
+        data[rng.integers(0, len(data), 1 + seed)] = rng.integers(0, 256, 1 + seed, np.uint8)
+    elif kind == 1:  # a run of bytes
+        at = int(rng.integers(0, len(data) - 5000))
+        data[at : at + 5000] = rng.integers(0, 256, 5000, np.uint8)
+    elif kind == 2:  # cut
+        data = data[: int(rng.integers(100, len(data)))]
+    else:  # bytes of the index, wherever that stands
+        at = bytes(data).find(b"moov")
+        data[at + rng.integers(4, 3000, 12)] = rng.integers(0, 256, 12, np.uint8)
+    Path(target).write_bytes(data.tobytes())
+    try:
+        with open_video(target, threads=1, max_seconds=4) as video:
+            for _ in video.frames():
+                pass
+            video.audio()
+        return "read"
+    except MediaError as error:
+        return error.reason
+    finally:
+        os.unlink(target)

@@ -365,6 +365,7 @@ class Video:
         """Read the file once more for the sound between `start` and `end`."""
         sound, undecodable = Sound(self._audio, self._sample_rate, first_channel), self._undecodable
         with open_regular(self._name) as file, open_container(self._name, file, self._limits) as container:
+            file.left = self._limits.bytes_ahead
             stream = container.streams[self._audio.index]
             for other in container.streams:
                 if other is not stream:
@@ -374,6 +375,8 @@ class Video:
                     self._listen(sound, stream, packet if packet.size else None, float(start), float(end))
                     if sound.covers(end):
                         break
+            except MediaError as error:  # too much was read
+                self._note_once(f"no more sound: {error}")
             except (av.FFmpegError, OSError, IndexError):
                 pass  # the first reading met it too, and noted it
         if first_channel:
