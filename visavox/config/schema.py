@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from visavox.config.anomaly import AnomalyConfig
 from visavox.config.base import Settings
+from visavox.config.fiveway import FiveWayConfig
 from visavox.config.td3mf import TD3MFConfig
 from visavox.config.timesformer import TimeSformerSyncNetConfig
 from visavox.config.xception import (
@@ -28,6 +29,7 @@ DetectorConfig = (
     | XceptionFusedConfig
     | AnomalyConfig
     | TD3MFConfig
+    | FiveWayConfig
 )
 
 SYNC_FPS = 25.0

@@ -12,6 +12,7 @@ from visavox.config import (
     AnomalyConfig,
     Config,
     ConfigError,
+    FiveWayConfig,
     TD3MFConfig,
     TimeSformerSyncNetConfig,
     XceptionAudioConfig,
@@ -53,6 +54,10 @@ def build(config: Config) -> Scorer:
             from visavox.detectors.td3mf.detector import TD3MF
 
             return TD3MF(config, settings)
+        case FiveWayConfig() as settings:
+            from visavox.detectors.fiveway.detector import FiveWayDetector
+
+            return FiveWayDetector(config, settings)
         case unknown:
             assert_never(unknown)
 

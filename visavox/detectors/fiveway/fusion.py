@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from visavox.files import replacing
+
 log = logging.getLogger(__name__)
 
 BRANCHES: dict[str, tuple[str, ...]] = {
@@ -133,10 +135,9 @@ class Fusion:
         return float(head.logit(np.array([[row[name] for name in head.features]]))[0]), head
 
     def save(self, path: Path) -> None:
-        """Write beside, then rename."""
-        beside = path.with_name(f"{path.name}.part")
-        beside.write_text(self.to_json() + "\n", encoding="utf-8")
-        beside.replace(path)
+        """Write the JSON."""
+        with replacing(path) as beside:
+            beside.write_text(self.to_json() + "\n", encoding="utf-8")
 
     def to_json(self) -> str:
         value = {"format": FORMAT, "version": VERSION, "heads": [asdict(head) for head in self.heads]}

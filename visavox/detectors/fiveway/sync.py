@@ -129,15 +129,17 @@ def window_loss(
 
 
 def moved_starts(starts: Tensor, last: Tensor, least: int, most: int) -> Tensor:
-    """First frames `least` to `most` frames away, at random, either way: starts (B, n), last (B,) possible -> (B, n).
+    """First frames `least` to `most` frames away, at random: starts (B, n), last (B,) that are possible -> (B, n).
 
-    Where neither way has room the sound goes around: the distance is taken modulo the frames there are.
+    Raises:
+        ValueError: a clip has no such frame.
     """
-    by = torch.randint(least, most + 1, starts.shape, device=starts.device)
-    by = torch.where(torch.rand(starts.shape, device=starts.device) < 0.5, by, -by)
-    room = last[:, None]
-    turned = torch.where((starts + by < 0) | (starts + by > room), starts - by, starts + by)
-    return torch.where((turned < 0) | (turned > room), turned % (room + 1), turned)
+    places = torch.arange(int(last.max()) + 1, device=starts.device)
+    apart = (places - starts[..., None]).abs()  # (B, n, R)
+    allowed = (apart >= least) & (apart <= most) & (places <= last[:, None, None])
+    if not allowed.any(-1).all():
+        raise ValueError(f"a clip is too short for sound moved by {least} frames; leave it out")
+    return torch.multinomial(allowed.flatten(0, 1).float(), 1).view(starts.shape)
 
 
 class _Lips(nn.Module):

@@ -1,0 +1,359 @@
+"""The detector as a whole: scores that depend on the clip alone, parts that are missing, the gate, what is said, and training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CHECKOUT
+from torch.utils.data import default_collate
+
+from visavox import config as configuration
+from visavox.bundle import BundleError
+from visavox.config import Config, ConfigError
+from visavox.detectors import build
+from visavox.detectors.analysis import Analysis
+from visavox.detectors.fiveway import crops
+from visavox.detectors.fiveway.detector import FiveWayDetector
+from visavox.detectors.fiveway.fusion import FEATURES, Fusion
+
+CONFIG = CHECKOUT / "configs/fiveway_tiny.json"
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return configuration.load(CONFIG, ["device=cpu"])
+
+
+@pytest.fixture(scope="module")
+def bundles(make_bundle, config):
+    """Sound and picture for all branches; their lengths differ."""
+    rng = np.random.default_rng(5)
+    return [make_bundle(i, config, audio=rng.integers(-3000, 3000, 8000 + 2000 * i, np.int16)) for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def detector(config, bundles) -> FiveWayDetector:
+    """Random branches, and a fusion fitted on random features about theirs."""
+    torch.manual_seed(0)
+    made = build.build(config)
+    assert isinstance(made, FiveWayDetector)
+    made.eval()
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    row = made.examine(bundles[0]).row
+    table = {name: rng.normal(row[name] + 0.2 * labels, 0.5) for name in FEATURES}
+    made.fit_fusion(table, labels, np.arange(80) // 2 % 20, "random numbers")
+    return made
+
+
+def test_scores_depend_on_the_clip_alone(detector, bundles):
+    together = detector.score(bundles)
+    assert np.array_equal(detector.score(bundles[::-1])[::-1], together)
+    assert np.array_equal(np.concatenate([detector.score([b]) for b in bundles]), together)
+    assert len(set(together)) == len(bundles)
+
+
+def test_a_batch_for_the_trainer_gives_the_same_scores(detector, bundles):
+    clip = default_collate([detector.prepare(bundle, None) for bundle in bundles])
+    with torch.inference_mode():
+        logits = detector(clip)
+    np.testing.assert_allclose(torch.sigmoid(logits).numpy(), detector.score(bundles), atol=1e-6)
+
+
+def test_all_branches_speak_and_the_head_is_the_whole_one(detector, bundles):
+    judged = detector.examine(bundles[0], early_exit=False)
+    assert judged.head.name == "5way" and np.isfinite(list(judged.row.values())).all()
+    assert set(judged.seconds) == {"tiny", "visual", "temporal", "audio", "sync"} and not judged.notes
+    assert judged.row["tiny_num_patches"] == 9 * judged.row["tiny_num_files"] == 9 * 4
+    assert judged.windows[0][0] == 0.0 and judged.windows[-1][1] == pytest.approx(1.0)
+
+
+def test_a_clip_without_sound_is_judged_by_the_others_and_it_is_said(detector, make_bundle, config):
+    nan = np.full(31, np.nan, np.float32)
+    silent = make_bundle(
+        9, config, status="no_audio", audio=np.zeros(0, np.int16), mdist=nan, latency=nan[0], conf=nan[0]
+    )
+    judged = detector.examine(silent, early_exit=False)
+    assert judged.head.name == "tiny+visual+temporal"
+    assert any("no sound" in note for note in judged.notes)
+    assert "judged by the head tiny+visual+temporal" in judged.notes
+    assert 0 < detector.score([silent])[0] < 1
+
+
+@pytest.mark.parametrize(
+    ("branch", "head"),
+    [
+        ("audio", "tiny+visual+temporal+sync"),
+        ("sync", "4way"),
+        ("visual", "tiny+audio+sync"),
+        ("tiny", "visual+audio+temporal+sync"),
+    ],
+)
+def test_a_branch_that_fails_leaves_the_others_standing(detector, bundles, monkeypatch, branch, head):
+    """Whatever breaks in it: here its network raises, as one out of memory would."""
+
+    def broken(*_):
+        raise RuntimeError("planted")
+
+    name = "windows" if branch == "sync" else "features" if branch in ("visual", "tiny") else "forward"
+    monkeypatch.setattr(getattr(detector, branch), name, broken)
+    judged = detector.examine(bundles[0])
+    assert judged.head.name == head and 0 < detector.score([bundles[0]])[0] < 1
+    assert f"branch {branch} failed and was left out: planted" in judged.notes
+    assert f"branch {branch} failed" in " ".join(detector.explain(bundles[0]).notes)
+
+
+def test_numbers_that_are_not_finite_are_a_failure(detector, bundles, monkeypatch):
+    monkeypatch.setattr(detector.audio, "forward", lambda x: torch.full((len(x),), float("nan")))
+    judged = detector.examine(bundles[0], early_exit=False)
+    assert np.isfinite(judged.logit) and "not finite" in judged.notes[0]
+
+
+def test_early_exit_changes_no_score_of_a_clip_that_does_not_exit(detector, bundles, monkeypatch):
+    tiny = [detector.examine(b, early_exit=False).row["tiny_prob_max"] for b in bundles]
+    monkeypatch.setattr(detector.verdicts, "gate", detector.verdicts.gate._replace(threshold=float(np.median(tiny))))
+    with_gate = [detector.examine(b, early_exit=True) for b in bundles]
+    without = [detector.examine(b, early_exit=False) for b in bundles]
+    exited = [one.exited for one in with_gate]
+    assert exited == [p < np.median(tiny) for p in tiny] and 0 < sum(exited) < len(exited)
+    for one, other in zip(with_gate, without):
+        if one.exited:
+            assert (
+                one.head.name == "tiny" and set(one.seconds) == {"tiny"} and "the gate let it through" in one.notes[0]
+            )
+        else:
+            assert one.logit == other.logit
+
+
+def test_the_gate_can_be_switched_off_after_training(config, detector, tmp_path):
+    words = ["detector.early_exit=false", "device=cpu"]
+    assert not configuration.load(CONFIG, words).detector.early_exit
+    torch.save(
+        {"state_dict": detector.state_dict(), "hyper_parameters": {"config": config.model_dump(mode="json")}},
+        tmp_path / "best.ckpt",
+    )
+    assert not build.load(tmp_path / "best.ckpt", ["detector.early_exit=false"]).settings.early_exit
+    with pytest.raises(ConfigError, match="gate_recall"):
+        build.load(tmp_path / "best.ckpt", ["detector.gate_recall=0.5"])
+
+
+def test_a_checkpoint_carries_fusion_and_gate(config, detector, bundles, tmp_path):
+    torch.save(
+        {"state_dict": detector.state_dict(), "hyper_parameters": {"config": config.model_dump(mode="json")}},
+        tmp_path / "best.ckpt",
+    )
+    loaded = build.load(tmp_path / "best.ckpt")
+    assert loaded.verdicts.fusion.heads == detector.verdicts.fusion.heads
+    assert loaded.verdicts.gate == detector.verdicts.gate
+    assert np.array_equal(loaded.score(bundles), detector.score(bundles))
+
+
+def test_explain_says_what_each_branch_found_and_why(detector, bundles):
+    analysis = detector.explain(bundles[2])
+    assert Analysis.from_json(analysis.to_json()) == analysis
+    assert analysis.probability == detector.score([bundles[2]])[0]
+    assert [branch.name for branch in analysis.branches] == ["tiny", "visual", "temporal", "audio", "sync"]
+    assert sum(branch.weight for branch in analysis.branches) == pytest.approx(1)
+    judged = detector.examine(bundles[2])
+    by_name = {branch.name: branch for branch in analysis.branches}
+    assert by_name["sync"].probability == pytest.approx(1 - judged.row["sync_prob"])
+    assert len(by_name["visual"].timeline) == 4 and by_name["visual"].timeline[-1].end == pytest.approx(1.0)
+    assert "log-odds" in analysis.notes[0] and "random numbers" in analysis.card.calibration
+    assert "no time line" in analysis.notes[-1]
+
+
+def test_a_detector_without_fusion_says_what_to_do(config, bundles):
+    fresh = build.build(config)
+    for ask in (lambda: fresh.score(bundles[:1]), lambda: fresh.explain(bundles[0])):
+        with pytest.raises(RuntimeError, match="no fusion yet.*best.ckpt"):
+            ask()
+
+
+def test_wrapped_crops_are_the_seed_s():
+    """trunc((p - 127.5) / 128 * 255) mod 256, as x86 casts negative floats to uint8."""
+    faces = np.array([0, 1, 126, 127, 128, 129, 254, 255], np.uint8).reshape(1, 1, 8, 1).repeat(3, -1)
+    expected = [int(np.fix((p - 127.5) / 128 * 255)) % 256 for p in (0, 1, 126, 127, 128, 129, 254, 255)]
+    assert crops.wrapped(faces)[0, 0, :, 0].tolist() == expected
+    assert expected[:1] == [2] and expected[3:5] == [0, 0] and expected[-1] == 254
+    assert configuration.load(CONFIG).detector.preprocessing == "natural"
+
+
+def test_wrapped_preprocessing_reaches_the_three_face_branches(detector, bundles, config):
+    torn = config.model_copy(update={"detector": config.detector.model_copy(update={"preprocessing": "wrapped"})})
+    other = FiveWayDetector(torn, torn.detector)
+    other.load_state_dict(detector.state_dict())
+    one, two = (d.eval().examine(bundles[0], early_exit=False).row for d in (detector, other))
+    changed = {name.split("_")[0] for name in FEATURES if one[name] != two[name]}
+    assert changed == {"tiny", "visual", "temporal"}
+
+
+def test_faces_once_kept_as_jpeg_are_near_and_not_equal():
+    faces = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    smooth = np.stack([np.kron(face[::8, ::8], np.ones((8, 8, 1))).astype(np.uint8) for face in faces])
+    again = crops.as_jpeg(smooth)
+    assert again.shape == smooth.shape and np.abs(again.astype(int) - smooth).mean() < 8
+    assert (again != smooth).any()
+
+
+def test_augmentation_follows_from_the_generator_and_moves_nothing_in_time(bundles):
+    faces = np.stack([np.full((32, 32, 3), 20 * i + 40, np.uint8) for i in range(8)])
+    one, other = (crops.augment(faces, np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(one, other) and one.shape == faces.shape
+    assert (np.diff(one.reshape(8, -1).mean(1)) > 0).all()
+
+
+def test_a_bundle_without_its_audio_says_how_to_load_it(detector, bundles):
+    from dataclasses import replace
+
+    with pytest.raises(BundleError, match="full=True"):
+        detector.score([replace(bundles[0], audio=None)])
+
+
+def test_stages_with_no_epochs_are_left_out(config):
+    words = ["detector.audio_epochs=0", "detector.sync_epochs=0"]
+    assert build.build(configuration.load(CONFIG, words)).stages == ("tiny", "visual", "temporal", "fusion")
+    assert build.build(config).stages == ("tiny", "visual", "temporal", "audio", "sync", "fusion")
+
+
+def test_settings_that_do_not_fit_are_refused():
+    with pytest.raises(ConfigError, match="sync_max_shift=2 is below"):
+        configuration.load(CONFIG, ["detector.sync_max_shift=2"])
+    with pytest.raises(ConfigError, match="teacher_weights is of no use"):
+        configuration.load(CONFIG, ["detector.teacher_weights=x.pth", "detector.tiny_epochs=0"])
+
+
+def test_only_the_stage_s_branch_learns(detector, bundles, config):
+    torch.manual_seed(0)
+    made = FiveWayDetector(config, config.detector)
+    for stage in made.stages[:-1]:
+        made.begin(stage)
+        learning = {name.split(".")[0] for name, p in made.named_parameters() if p.requires_grad}
+        assert learning == {stage}
+        made.train()
+        assert {b for b in made.stages[:-1] if made.get_submodule(b).training} == {stage}
+        clip = default_collate([made.prepare(b, np.random.default_rng(i)) for i, b in enumerate(bundles)])
+        if stage == "sync":
+            found = made._window_loss(clip, clip.length - config.detector.sync_window, random=True)
+            loss = found.contrastive + found.match
+        else:
+            loss = made._each(clip).mean()
+        loss.backward()
+        assert all((p.grad is not None) == p.requires_grad for p in made.parameters())
+        made.zero_grad(set_to_none=True)
+
+
+def test_the_seed_s_sync_head_judges_clip_means(config, bundles):
+    words = ["device=cpu", "detector.sync_head=clip"]
+    torch.manual_seed(0)
+    made = build.build(configuration.load(CONFIG, words)).eval()
+    row = made.examine(bundles[0]).row
+    assert 0 < row["sync_prob"] < 1
+    made.begin("sync")
+    clip = default_collate([made.prepare(b, np.random.default_rng(i)) for i, b in enumerate(bundles)])
+    loss, _ = made._clip_loss(clip)
+    loss.backward()
+    assert made.sync.net[0].weight.grad.abs().sum() > 0
+
+
+# Training -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path) -> Path:
+    """A finished run of one epoch a stage on `data`."""
+    from visavox.commands import train
+
+    assert train.main(words(data, "fiveway")) == 0
+    return data / "runs/fiveway"
+
+
+def words(data: Path, version: str, *more: str) -> list[str]:
+    made = ["--data-version", "split", "--code-version", version, f"root_path={data}", f"runs_path={data / 'runs'}"]
+    return [*made, "--config", str(CONFIG), "epoch=1", "detector.sync_epochs=1", "device=cpu", "patience=1", *more]
+
+
+def test_training_leaves_each_stage_a_fusion_and_its_features(trained):
+    assert all((trained / stage / "finished").is_file() for stage in ("tiny", "visual", "temporal", "audio", "sync"))
+    fitted = Fusion.load(trained / "fusion.json")
+    assert fitted["5way"].fitted_on.startswith("the validation split")
+    table = pd.read_csv(trained / "features.csv")
+    assert set(FEATURES) <= set(table) and set(table["split"]) == {"val", "test"}
+    assert np.isfinite(table[list(FEATURES)].to_numpy()).all()
+    report = json.loads((trained / "gate.json").read_text())
+    assert report["recall"] >= 0.99 and report["test"]["seconds_per_clip"] > 0
+    detector = build.load(trained / "best.ckpt")
+    assert detector.verdicts.fusion.heads == fitted.heads
+
+
+def test_scores_of_the_run_are_those_of_its_features(trained, data):
+    from visavox.bundle.trim import load_trimmed
+    from visavox.detectors.fiveway.outputs import predictions
+
+    detector = build.load(trained / "best.ckpt", ["detector.early_exit=false"])
+    table = pd.read_csv(trained / "features.csv")
+    wanted = predictions(detector.verdicts.fusion, table, "5way")
+    found = detector.score([load_trimmed(path, detector.config) for path in table["path"]])
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_a_finished_branch_is_what_the_later_stages_start_from(trained):
+    early, last = (
+        torch.load(p, weights_only=True)["state_dict"] for p in (trained / "tiny/best.ckpt", trained / "best.ckpt")
+    )
+    names = [name for name in early if name.startswith("tiny.")]
+    assert names and all(torch.equal(early[name], last[name]) for name in names)
+
+
+def test_a_run_killed_between_stages_goes_on(data, trained):
+    """Stopped after the audio branch: the finished ones are not trained again, and the end is that of an undisturbed run."""
+    import shutil
+
+    from visavox.commands import train
+
+    again = data / "runs/again"
+    shutil.copytree(trained, again)
+    for path in [
+        *again.glob("*.ckpt"),
+        again / "fusion.json",
+        again / "features.csv",
+        again / "gate.json",
+        again / "test.json",
+    ]:
+        path.unlink()
+    shutil.rmtree(again / "sync"), shutil.rmtree(again / "checkpoints")
+    before = (again / "tiny/best.ckpt").stat().st_mtime_ns
+    assert train.main([*words(data, "again"), "--resume"]) == 0
+    assert (again / "tiny/best.ckpt").stat().st_mtime_ns == before
+    one, other = (torch.load(p / "best.ckpt", weights_only=True)["state_dict"] for p in (trained, again))
+    assert all(torch.equal(one[name], other[name]) for name in one if name.startswith("sync."))
+
+
+def test_training_starts_from_an_earlier_run_or_says_what_does_not_fit(config, trained):
+    from visavox.weights import WeightsError
+
+    state = torch.load(trained / "best.ckpt", weights_only=True)
+    made = FiveWayDetector(config, config.detector)
+    made.start_from(state)
+    assert torch.equal(made.visual.fc.weight, state["state_dict"]["visual.fc.weight"])
+    other = configuration.load(CONFIG, ["detector.audio_width=4"])
+    with pytest.raises(WeightsError, match="branch audio: does not fit"):
+        build.build(other).start_from(state)
+
+
+def test_distillation_trains_tiny_without_labels(data, tmp_path):
+    from visavox.commands import train
+    from visavox.detectors.fiveway.tiny import LaDeDa9
+
+    torch.manual_seed(0)
+    torch.save(LaDeDa9(width=4).state_dict(), tmp_path / "teacher.pth")
+    teach = [f"detector.teacher_weights={tmp_path / 'teacher.pth'}", "detector.teacher_width=4"]
+    none = [f"detector.{stage}_epochs=0" for stage in ("visual", "temporal", "audio", "sync")]
+    assert train.main([*words(data, "taught"), *teach, *none]) == 0
+    history = pd.read_csv(data / "runs/taught/tiny/metrics.csv")
+    assert history["train/loss"].notna().all() and "train/auc" not in history
+    assert not any(
+        "teacher" in name for name in torch.load(data / "runs/taught/best.ckpt", weights_only=True)["state_dict"]
+    )

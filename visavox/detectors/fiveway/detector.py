@@ -1,0 +1,632 @@
+"""The detector: five branches trained one after the other, then fused on validation clips that none of them was trained on.
+
+B clips · n faces of a clip · D width of the visual branch's features
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torchmetrics import MeanMetric
+
+from visavox.bundle import Bundle
+from visavox.config import SYNC_FPS, Config, FiveWayConfig
+from visavox.config.fiveway import STAGES
+from visavox.detectors.analysis import Analysis, Branch, Segment
+from visavox.detectors.base import Detector
+from visavox.detectors.fiveway import fusion, sync, weights
+from visavox.detectors.fiveway.audio import CepstraNet
+from visavox.detectors.fiveway.crops import Clip, View, as_jpeg, empty
+from visavox.detectors.fiveway.fusion import FEATURES, Fusion, Head
+from visavox.detectors.fiveway.gate import fit_gate
+from visavox.detectors.fiveway.state import Verdicts
+from visavox.detectors.fiveway.temporal import TemporalNet, fixed_length
+from visavox.detectors.fiveway.tiny import LaDeDa9, TinyLaDeDa, cut_patches, distillation_loss
+from visavox.detectors.fiveway.visual import FrameNet, normalised
+from visavox.training import checkpoint as checkpoints
+from visavox.training.batch import Example
+from visavox.weights import WeightsError, parameters
+
+log = logging.getLogger(__name__)
+
+BRANCHES = STAGES[:-1]
+FAULTS = (RuntimeError, ValueError, OSError, ArithmeticError, MemoryError)
+"""What a branch may raise without taking the verdict of the others with it."""
+CLASSIFIER = ("fc.weight", "fc.bias")
+
+
+class Shown(Protocol):
+    """What is judged: a `View` of a bundle, or one clip of a batch."""
+
+    @property
+    def faces(self) -> np.ndarray: ...
+
+    @property
+    def cepstra(self) -> np.ndarray: ...
+
+    @property
+    def heard(self) -> bool: ...
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def begin(self) -> float: ...
+
+    def stretch(self, first: int, count: int, padded: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass
+class Judged:
+    """What was found about one clip."""
+
+    row: dict[str, float]
+    """The twelve features, NaN where a branch said nothing."""
+    logit: float
+    """Calibrated log-odds of fake; NaN before the fusion is fitted."""
+    head: Head | None
+    exited: bool
+    """Whether the gate let it through without the heavy branches."""
+    seconds: dict[str, float]
+    """Of each branch that ran."""
+    notes: list[str]
+    """Which branches said nothing, and why."""
+    faces: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """(n,) P(fake) of each face by the visual branch; empty where it did not run."""
+    windows: list[tuple[float, float, float]] = field(default_factory=list)
+    """(start, end, P(out of step)) of each window of the sync branch, in seconds of the video's own clock."""
+
+
+class FiveWayDetector(Detector):
+    """Stages tiny, visual, temporal, audio, sync, fusion; each branch is frozen once its stage is over.
+
+    The fusion is fitted on the validation split, whose people the branches have not seen, in folds by person.
+    """
+
+    needs_track = True
+    settings: FiveWayConfig
+
+    def __init__(self, config: Config, settings: FiveWayConfig) -> None:
+        super().__init__(config, settings)
+        self.stages = tuple(s for s in STAGES if s == "fusion" or self._epochs_of(s) > 0)
+        self.stage = "fusion"
+        self.tiny = TinyLaDeDa(settings.tiny_preprocess)
+        self.visual = FrameNet(settings.visual_width, settings.visual_blocks)
+        self.temporal = TemporalNet(8 * settings.visual_width, settings.temporal_hidden, settings.temporal_mode)
+        self.audio = CepstraNet(settings.audio_width)
+        if settings.sync_head == "windows":
+            self.sync: nn.Module = sync.WindowSync(settings.sync_mels, settings.sync_width, settings.sync_dim)
+        else:
+            self.sync = sync.ClipHead(8 * (settings.visual_width + settings.audio_width))
+        self.verdicts = Verdicts()
+        self.validated: Mapping[str, fusion.Validated] = {}
+        self._teacher: list[LaDeDa9] = []  # in a list, so that it is no part of the checkpoint
+        self._rows: list[tuple[int, int, dict[str, float]]] = []
+        self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
+
+    # Stages
+
+    def _epochs_of(self, stage: str) -> int:
+        if stage == "fusion":
+            return 1
+        own = getattr(self.settings, f"{stage}_epochs")
+        return self.config.epoch if own is None else own
+
+    @property
+    def epochs(self) -> int:
+        return self._epochs_of(self.stage)
+
+    def begin(self, stage: str) -> None:
+        """Make ready to train one branch: the others are frozen."""
+        self.stage = stage
+        for branch in BRANCHES:
+            self.get_submodule(branch).requires_grad_(branch == stage)
+        if stage == "tiny" and self.settings.teacher_weights != "none" and not self._teacher:
+            teacher = LaDeDa9(width=self.settings.teacher_width)
+            weights.start(teacher, "teacher", self.settings.teacher_weights)
+            self._teacher.append(teacher.eval().requires_grad_(False))
+
+    def monitor(self, val_labels: Collection[int]) -> tuple[str, str]:
+        """The loss of a branch: its AUC is mostly chance, for it sees only some kinds of fake. AUC of the fusion."""
+        return ("val/auc", "max") if self.stage == "fusion" else ("val/loss", "min")
+
+    def train(self, mode: bool = True) -> "FiveWayDetector":
+        """Frozen branches stay in evaluation: neither dropout nor batch statistics."""
+        super().train(mode)
+        for branch in BRANCHES:
+            if branch != self.stage:
+                self.get_submodule(branch).eval()
+        return self
+
+    def start_fresh(self) -> None:
+        """Give each branch the weights that its setting names; `none` is said."""
+        for branch in BRANCHES:
+            leave_out = CLASSIFIER if branch == "visual" else ()
+            source = getattr(self.settings, f"{branch}_weights")
+            weights.start(self.get_submodule(branch), branch, source, leave_out=leave_out)
+
+    def start_from(self, checkpoint: Any) -> str:
+        """Start from the branches of an earlier run of equal sizes.
+
+        Raises:
+            WeightsError: names what does not fit.
+        """
+        given = parameters(checkpoint, what="weights of the five branches")
+        for branch in BRANCHES:
+            part = {name.removeprefix(f"{branch}."): v for name, v in given.items() if name.startswith(f"{branch}.")}
+            if not part:
+                raise WeightsError(f"no branch {branch} in it; --pret-version takes a run of configs/fiveway.json")
+            weights.fit(self.get_submodule(branch), part, what=f"branch {branch}")
+        return "an earlier run"
+
+    def configure_optimizers(self) -> Any:
+        """The house's optimiser with the stage's own learning rate; none for the fusion, which is not trained by steps."""
+        if self.stage == "fusion":
+            return None
+        made = super().configure_optimizers()
+        rate = getattr(self.settings, f"{self.stage}_lr") or self.config.lr
+        for group in made["optimizer"].param_groups:
+            group["lr"] *= rate / self.config.lr
+            group["initial_lr"] *= rate / self.config.lr
+        scheduler = made["lr_scheduler"]["scheduler"]
+        scheduler.base_lrs = [base * rate / self.config.lr for base in scheduler.base_lrs]
+        return made
+
+    # Inputs
+
+    def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:
+        """Return what the stage reads of a bundle; everything in the last one, whose training clips teach nothing."""
+        stage, settings = self.stage, self.settings
+        if stage == "fusion" and rng is not None:
+            return empty()
+        view = View(bundle, self.config, settings, rng)
+        windows = settings.sync_head == "windows"
+        made = empty()._replace(length=torch.tensor(view.length), heard=torch.tensor(view.heard))
+        if stage in ("tiny", "visual", "temporal", "fusion") or (stage == "sync" and not windows):
+            made = made._replace(faces=torch.from_numpy(np.ascontiguousarray(self._drawn(view.faces, rng))))
+        if stage in ("audio", "fusion") or (stage == "sync" and not windows):
+            made = made._replace(cepstra=torch.from_numpy(view.cepstra))
+        if windows and stage in ("sync", "fusion"):
+            whole = round(self.config.max_clip_len * SYNC_FPS)
+            most = max(view.length, whole)
+            first, count = 0, view.length
+            if rng is not None:
+                most = settings.sync_window + 2 * settings.sync_max_shift
+                count = min(view.length, most)
+                first = int(rng.integers(view.length - count + 1))
+            mouths, mel = view.stretch(first, count, most)
+            made = made._replace(mouths=torch.from_numpy(mouths), mel=torch.from_numpy(mel), length=torch.tensor(count))
+        return made
+
+    def _drawn(self, faces: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        """The faces of a training step of tiny and visual: train_faces of them."""
+        if rng is None or self.stage not in ("tiny", "visual") or len(faces) <= self.settings.train_faces:
+            return faces
+        return faces[np.sort(rng.permutation(len(faces))[: self.settings.train_faces])]
+
+    # Training
+
+    def on_train_start(self) -> None:
+        self.train()  # a Trainer takes modules in the mode they are in
+
+    def training_step(self, batch: Example, batch_idx: int) -> Tensor | None:
+        if self.stage == "fusion":
+            return None
+        if self.stage == "sync":
+            return self._sync_step("train", batch)
+        if self.stage == "tiny" and self._teacher:
+            images = self._tiny_input(batch.clip.faces.flatten(0, 1))
+            teacher = self._teacher[0].to(self.device)
+            loss = distillation_loss(self.tiny, teacher, images)
+            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.label), prog_bar=True)
+            return loss
+        each = self._each(batch.clip)  # (B, k) logits of patches, faces or clips
+        known = batch.clip.heard if self.stage == "audio" else torch.ones_like(batch.clip.heard)
+        labels = batch.label[:, None].expand_as(each)
+        loss = binary_cross_entropy_with_logits(each[known], labels[known]) if known.any() else each.sum() * 0
+        auc = self.aucs["train_auc"]
+        auc.update(each.detach().float().mean(1), batch.label.long())
+        how = {"on_step": False, "on_epoch": True, "batch_size": len(batch.label), "prog_bar": True}
+        self.log("train/loss", loss, **how)
+        self.log("train/auc", auc, **how)
+        return loss
+
+    def _each(self, clip: Clip) -> Tensor:
+        """Logits of whatever the stage's branch judges one by one: (B, k)."""
+        B = len(clip.heard)
+        if self.stage == "tiny":
+            patches = np.stack([cut_patches(faces) for faces in clip.faces.cpu().numpy()])  # (B, n, 9, 32, 32, 3)
+            images = self._tiny_input(torch.from_numpy(patches).flatten(0, 2).to(self.device))
+            return self.tiny(images).view(B, -1)
+        if self.stage == "visual":
+            return self.visual(normalised(clip.faces.flatten(0, 1))).view(B, -1)
+        if self.stage == "temporal":
+            with torch.no_grad():
+                features = self.visual.features(normalised(clip.faces.flatten(0, 1)))
+            return self.temporal(features.view(B, -1, features.shape[1]))[:, None]
+        return self.audio(clip.cepstra[:, None])[:, None]
+
+    def _tiny_input(self, images: Tensor) -> Tensor:
+        """(N, S, S, 3) uint8 -> (N, 3, S, S) float32."""
+        if self.settings.tiny_input == "imagenet":
+            return normalised(images)
+        return images.movedim(3, 1).float() / 255
+
+    def _sync_step(self, split: str, batch: Example) -> Tensor:
+        """Real clips with sound, long enough to move it; others teach nothing."""
+        settings, clip = self.settings, batch.clip
+        room = clip.length - settings.sync_window  # (B,) last possible start
+        if settings.sync_head == "clip":
+            room = torch.full_like(room, settings.sync_max_shift)
+        teaching = (batch.label == 0) & clip.heard & (room >= 2 * settings.sync_least_shift)
+        clip, room = Clip(*(part[teaching] for part in clip)), room[teaching]
+        if len(room) < 2:
+            return sum(p.sum() for p in self.sync.parameters()) * 0.0
+        if settings.sync_head == "clip":
+            loss, accuracy = self._clip_loss(clip)
+        else:
+            found = self._window_loss(clip, room, random=split == "train")
+            loss, accuracy = found.contrastive + found.match, found.accuracy
+        if split == "train":
+            how = {"on_step": False, "on_epoch": True, "batch_size": len(room)}
+            self.log("train/loss", loss, prog_bar=True, **how)
+            self.log("train/accuracy", accuracy, **how)
+        else:
+            self.val_loss.update(loss.detach(), len(room))
+            self.val_accuracy.update(accuracy.detach(), len(room))
+        return loss
+
+    def _window_loss(self, clip: Clip, room: Tensor, *, random: bool) -> sync.SyncLoss:
+        settings, n = self.settings, self.settings.sync_windows
+        within = torch.rand(len(room), n, device=room.device) if random else 0.5
+        share = (torch.arange(n, device=room.device) + within) / n
+        starts = (share * (room[:, None] + 1)).long()
+        moved = sync.moved_starts(starts, room, settings.sync_least_shift, settings.sync_max_shift)
+        seen, heard = self.sync.see(clip.mouths), self.sync.hear(clip.mel)
+        how = {"least_shift": settings.sync_least_shift, "heat": settings.sync_heat}
+        return sync.window_loss(self.sync, seen, heard, starts, moved, settings.sync_window, **how)
+
+    def _clip_loss(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Own sound against that of two other clips, as the seed trains its head."""
+        with torch.no_grad():
+            features = self.visual.features(normalised(clip.faces.flatten(0, 1)))
+            features = features.view(len(clip.heard), -1, features.shape[1])
+            seen = torch.stack([self._clip_mean(one) for one in features])
+            heard = self.audio.embed(clip.cepstra[:, None])
+        pairs = [heard, *(heard.roll(k, 0) for k in range(1, min(3, len(heard))))]
+        logits = torch.stack([self.sync(seen, sound) for sound in pairs])  # (1 + negatives, B)
+        truth = torch.zeros_like(logits)
+        truth[0] = 1
+        return binary_cross_entropy_with_logits(logits, truth), (logits.argmax(0) == 0).float().mean()
+
+    @staticmethod
+    def _clip_mean(features: Tensor) -> Tensor:
+        """The seed's mean over 32 rows, zeros among them: (n, D) -> (D,)."""
+        return fixed_length(features).mean(0)
+
+    # Validation
+
+    def validation_step(self, batch: Example, batch_idx: int) -> None:
+        if self.stage == "sync":
+            with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+                torch.manual_seed(self.config.seed)  # which negatives are drawn is the same in every epoch
+                self._sync_step("val", batch)
+        elif self.stage == "fusion":
+            for i, label in enumerate(batch.label.tolist()):
+                judged = self.judge_shown(_OfBatch(batch.clip, i), early_exit=False)
+                turn = batch_idx * self.config.submit_batch_size + i  # devices take turns in the order of the rows
+                self._rows.append((turn * self.trainer.world_size + self.global_rank, int(label), judged.row))
+        else:
+            each = self._each(batch.clip)
+            logits = each.mean(1)
+            if self.stage == "audio":
+                logits = logits.where(batch.clip.heard, 0.0)
+            self.aucs["val_auc"].update(logits.float(), batch.label.long())
+            how = {"on_step": False, "on_epoch": True, "batch_size": len(logits), "prog_bar": True}
+            self.log("val/loss", self.loss(logits, batch.label), sync_dist=True, **how)
+            self.log("val/auc", self.aucs["val_auc"], **how)
+
+    def on_validation_epoch_end(self) -> None:
+        if self.stage == "sync":
+            if not self.val_loss.update_called:
+                raise ValueError(
+                    "the validation split has no two real clips with sound of "
+                    f"{self.settings.sync_window + 2 * self.settings.sync_least_shift} frames or more in one batch; raise "
+                    "submit_batch_size, or leave the stage out with detector.sync_epochs=0"
+                )
+            self.log("val/loss", self.val_loss.compute(), prog_bar=True)
+            self.log("val/accuracy", self.val_accuracy.compute(), prog_bar=True)
+            self.val_loss.reset(), self.val_accuracy.reset()
+        elif self.stage == "fusion":
+            rows, self._rows = sorted(_gathered(self._rows), key=lambda row: row[0]), []
+            self._fuse(rows)
+
+    def _fuse(self, rows: Sequence[tuple[int, int, dict[str, float]]]) -> None:
+        """Fit heads and gate on the features of validation clips: (row of the split, label, features)."""
+        from visavox.evaluation.metrics import auc
+        from visavox.splits.groups import group_of
+
+        split = self.trainer.datamodule.rows
+        split = split[split["split"] == "val"]
+        labels = np.array([label for _, label, _ in rows])
+        table = {name: np.array([row[name] for *_, row in rows]) for name in FEATURES}
+        self.fit_fusion(table, labels, np.array(group_of(split))[[index for index, *_ in rows]], "the validation split")
+        best = max(self.validated, key=lambda name: len(self.verdicts.fusion[name].branches))
+        for name, out in self.validated.items():
+            held = np.isfinite(out.logits)
+            if len(np.unique(labels[held])) == 2:
+                value = auc(labels[held], out.logits[held])
+                self.log(f"val/auc_{name.replace('+', '_')}", value)
+                if name == best:
+                    self.log("val/auc", value, prog_bar=True)
+            elif name == best:
+                raise ValueError(
+                    "the validation split has too few people of each class to hold any out; two are needed"
+                )
+
+    def fit_fusion(self, table: Mapping[str, np.ndarray], labels: np.ndarray, groups: np.ndarray, on: str) -> None:
+        """Fit heads and gate: table feature -> (N,), labels (N,), groups (N,), and on what, in words."""
+        fitted = fusion.fit(
+            table,
+            labels,
+            groups,
+            fitted_on=f"{on}: {len(labels)} clips",
+            folds=self.settings.folds,
+            seed=self.config.seed,
+        )
+        known = np.isfinite(table["tiny_prob_max"])
+        gate = fit_gate(labels[known], table["tiny_prob_max"][known], self.settings.gate_recall)
+        self.verdicts.hold(fitted, gate)
+        self.validated = fitted.validated
+        log.info("%s", gate)
+        for head in fitted.heads:
+            for warning in head.warnings:
+                log.warning("head %s: %s", head.name, warning)
+
+    def test_step(self, batch: Example, batch_idx: int) -> None:
+        logits = self(batch.clip)
+        self.aucs["test_auc"].update(logits.float(), batch.label.long())
+        how = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
+        self.log("test/auc", self.aucs["test_auc"], **how)
+        self.log("test/loss", self.loss(logits, batch.label), **how)
+
+    # Scores
+
+    def forward(self, clip: Clip) -> Tensor:
+        """A collated clip -> (B,) calibrated log-odds, higher = more fake; each clip is judged by itself."""
+        judged = [self.judge_shown(_OfBatch(clip, i)) for i in range(len(clip.heard))]
+        return torch.tensor([one.logit for one in judged], device=self.device)
+
+    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
+        """Return P(fake) of bundles, (N,) float64, each judged by itself."""
+        logits = [self.examine(bundle).logit for bundle in bundles]
+        if np.isnan(logits).any():
+            raise RuntimeError(
+                "this detector has no fusion yet: it is the checkpoint of an early stage, or fresh. Train it with "
+                "`python train.py --config configs/fiveway.json`, and score with RUN/best.ckpt"
+            )
+        return torch.sigmoid(torch.tensor(logits, dtype=torch.float64)).numpy()
+
+    def examine(self, bundle: Bundle, *, early_exit: bool | None = None) -> Judged:
+        """Judge one bundle and keep what was found on the way.
+
+        Args:
+            early_exit: let the gate end it; None as the settings say.
+        """
+        self.eval()
+        return self.judge_shown(View(bundle, self.config, self.settings), early_exit=early_exit)
+
+    def explain(self, bundle: Bundle) -> Analysis:
+        """Return the analysis of one clip: what each branch found, what it counted for, and why, in words."""
+        judged = self.examine(bundle)
+        head = judged.head
+        if head is None:
+            self.score([bundle])  # raises, and says what to do
+            raise AssertionError("a detector without a fusion gives no score")
+        parts = head.contributions(judged.row)
+        weights_ = {
+            branch: abs(sum(parts.get(name, 0.0) for name in fusion.BRANCHES[branch])) for branch in head.branches
+        }
+        whole = sum(weights_.values()) or 1.0
+        timelines = {"visual": self._faces_in_time(bundle, judged), "sync": judged.windows}
+        branches = [
+            Branch(
+                branch,
+                _opinion(judged.row, branch),
+                weights_.get(branch, 0.0) / whole,
+                judged.seconds.get(branch, 0.0),
+                [Segment(round(start, 3), round(end, 3), p) for start, end, p in timelines.get(branch, ())],
+            )
+            for branch in BRANCHES
+        ]
+        notes = [
+            *fusion.explain(head, judged.row),
+            *judged.notes,
+            *(f"head {head.name}: {warning}" for warning in head.warnings),
+            "Branches are fused over the clip as a whole: it has no time line of its own, those of `visual` and `sync` have.",
+        ]
+        calibration = f"temperature {head.temperature:.3g} on {head.fitted_on}, at equal priors"
+        return Analysis.of(
+            float(torch.sigmoid(torch.tensor(judged.logit, dtype=torch.float64))),
+            card=replace(self.card_of(bundle), calibration=calibration),
+            branches=branches,
+            notes=notes,
+            settings=self.settings.model_dump(mode="json"),
+        )
+
+    def _faces_in_time(self, bundle: Bundle, judged: Judged) -> list[tuple[float, float, float]]:
+        """(start, end, P(fake)) of each face that the visual branch saw: the seconds that it stands for."""
+        n = len(judged.faces)
+        if not n:
+            return []
+        begin, end = float(bundle.times[0]), float(bundle.times[-1]) + 1 / SYNC_FPS
+        edges = begin + (end - begin) * np.arange(n + 1) / n
+        return [(float(a), float(b), float(p)) for a, b, p in zip(edges, edges[1:], judged.faces)]
+
+    @torch.inference_mode()
+    def judge_shown(self, shown: Shown, *, early_exit: bool | None = None) -> Judged:
+        """Run the branches, the cheap one first; what fails is noted and leaves the others' verdict standing.
+
+        Raises:
+            RuntimeError: no branch gave anything that a head could judge.
+        """
+        found: dict[str, Any] = {}
+        seconds: dict[str, float] = {}
+        notes: list[str] = []
+
+        def run(branch: str, work: Callable[[], Any]) -> Any:
+            begun = time.perf_counter()
+            try:
+                value = work()
+                if not np.isfinite(np.asarray(value, np.float64)).all():
+                    raise ValueError("its network gave numbers that are not finite")
+            except FAULTS as error:
+                log.warning("branch %s failed: %s", branch, error)
+                notes.append(f"branch {branch} failed and was left out: {error}")
+                return None
+            finally:
+                seconds[branch] = time.perf_counter() - begun
+            found[branch] = value
+            return value
+
+        tiny = run("tiny", lambda: self._tiny_probabilities(shown.faces))
+        patches = 9 * len(tiny) if tiny is not None else 0
+        fitted, gate = self.verdicts.fusion, self.verdicts.gate
+        wants = self.settings.early_exit if early_exit is None else early_exit
+        exited = bool(wants and gate and tiny is not None and tiny.max() < gate.threshold)
+        windows: list[tuple[float, float, float]] = []
+        if exited:
+            notes.append("the gate let it through: all patches are surely real, the other branches did not run")
+        else:
+            features: list[Tensor] = []
+            run("visual", lambda: self._visual_probabilities(shown.faces, features))
+            run("temporal", lambda: self._temporal_probability(features))
+            if shown.heard:
+                run("audio", lambda: self._audio_probability(shown.cepstra))
+                run("sync", lambda: self._sync_probability(shown, features, windows))
+            else:
+                notes.append("no sound: branches audio and sync say nothing")
+        row = fusion.clip_features(patches=patches, **found)
+        head, logit = None, float("nan")
+        if fitted is not None:
+            logit, head = self._fused(fitted, row, exited)
+            if not exited and head.name != "5way":
+                notes.append(f"judged by the head {head.name}")
+        return Judged(row, logit, head, exited, seconds, notes, found.get("visual", np.zeros(0)), windows)
+
+    @staticmethod
+    def _fused(fitted: Fusion, row: Mapping[str, float], exited: bool) -> tuple[float, Head]:
+        try:
+            return fitted.logit(row)
+        except fusion.FusionError as error:
+            raise RuntimeError(f"no verdict{' after the gate' if exited else ''}: {error}") from None
+
+    def _tiny_probabilities(self, faces: np.ndarray) -> np.ndarray:
+        """(n,) mean probability of each face's patches."""
+        patches = torch.from_numpy(cut_patches(faces)).flatten(0, 1)  # (n * 9, 32, 32, 3)
+        logits = self.tiny(self._tiny_input(patches.to(self.device)))
+        return torch.sigmoid(logits.double()).view(len(faces), -1).mean(1).cpu().numpy()
+
+    def _visual_probabilities(self, faces: np.ndarray, features: list[Tensor]) -> np.ndarray:
+        """(n,) probability of each face; what the network saw in them goes to `features`, (n, D)."""
+        seen = as_jpeg(faces) if self.settings.preprocessing == "wrapped" else faces
+        images = torch.from_numpy(np.ascontiguousarray(seen)).to(self.device)
+        parts = [self.visual.features(normalised(part)) for part in images.split(self.settings.chunk)]
+        features.append(torch.cat(parts))
+        return torch.sigmoid(self.visual.fc(features[0])[:, 0].double()).cpu().numpy()
+
+    def _temporal_probability(self, features: list[Tensor]) -> float:
+        if not features:
+            raise ValueError("it reads the visual branch's features, and there are none")
+        return _probability(self.temporal(features[0][None]))
+
+    def _audio_probability(self, cepstra: np.ndarray) -> float:
+        return _probability(self.audio(torch.from_numpy(cepstra)[None, None].to(self.device)))
+
+    def _sync_probability(
+        self, shown: Shown, features: list[Tensor], windows: list[tuple[float, float, float]]
+    ) -> float:
+        """P(sound and picture belong together)."""
+        settings = self.settings
+        if settings.sync_head == "clip":
+            if not features:
+                raise ValueError("it reads the visual branch's features, and there are none")
+            heard = self.audio.embed(torch.from_numpy(shown.cepstra)[None, None].to(self.device))
+            return _probability(self.sync(self._clip_mean(features[0])[None], heard))
+        mouths, mel = shown.stretch(0, shown.length, shown.length)
+        given = (torch.from_numpy(part).to(self.device) for part in (mouths, mel))
+        starts, logits = self.sync.windows(*given, settings.sync_window, settings.sync_stride)
+        p = torch.sigmoid(logits.double()).cpu().numpy()
+        span = min(settings.sync_window, shown.length)
+        begin = shown.begin
+        windows += [
+            (begin + s / SYNC_FPS, begin + (s + span) / SYNC_FPS, float(1 - q)) for s, q in zip(starts.tolist(), p)
+        ]
+        return float(p.mean())
+
+    # What a run leaves
+
+    def leave_outputs(self, run: Path, data: Any) -> None:
+        """Write fusion.json, features.csv and ablation.csv into the run's folder."""
+        from visavox.detectors.fiveway.outputs import write_outputs
+
+        write_outputs(load(run / "best.ckpt").to(self.device), run, data.rows)
+
+
+def load(path: str | Path) -> FiveWayDetector:
+    """Return a trained detector in eval mode on the CPU.
+
+    Raises:
+        WeightsError: no checkpoint of this detector.
+    """
+    found = checkpoints.read(path)
+    if not isinstance(found.config.detector, FiveWayConfig):
+        raise WeightsError(
+            f"{path}: no detector of five branches; train one with `python train.py --config configs/fiveway.json`"
+        )
+    detector = FiveWayDetector(found.config, found.config.detector)
+    detector.load_state_dict(found.state)
+    return detector.eval()
+
+
+class _OfBatch:
+    """One clip of a collated batch, without its padding."""
+
+    def __init__(self, clip: Clip, i: int) -> None:
+        self.faces, self.cepstra = clip.faces[i].cpu().numpy(), clip.cepstra[i].cpu().numpy()
+        self.heard, self.length, self.begin = bool(clip.heard[i]), int(clip.length[i]), 0.0
+        self._mouths, self._mel = clip.mouths[i], clip.mel[i]
+
+    def stretch(self, first: int, count: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
+        mouths, mel = self._mouths[first : first + padded], self._mel[:, sync.STEPS * first :]
+        return mouths.cpu().numpy(), mel[:, : sync.STEPS * padded].contiguous().cpu().numpy()
+
+
+def _opinion(row: Mapping[str, float], branch: str) -> float | None:
+    """P(fake) by one branch alone, for show; None where it said nothing. The calibrated heads read more than this."""
+    name = {"tiny": "tiny_prob_mean", "visual": "visual_prob_mean", "sync": "sync_prob"}.get(
+        branch, f"{branch}_prob_fake"
+    )
+    if not np.isfinite(row[name]):
+        return None
+    return 1 - row[name] if branch == "sync" else row[name]
+
+
+def _probability(logit: Tensor) -> float:
+    return float(torch.sigmoid(logit.double())[0])
+
+
+def _gathered(rows: list[Any]) -> list[Any]:
+    """The rows of all devices."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    every: list[list[Any]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(every, rows)
+    return [row for part in every for row in part]
