@@ -8,6 +8,7 @@ frames that were not looked at before go through a network.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,6 +78,13 @@ def main() -> None:
             show(clip, settings)
 
 
+def plain(text: str) -> str:
+    """A name or a message from outside as Markdown that shows it letter by letter: no link, picture or colour comes of it."""
+    from visavox.files import shown
+
+    return re.sub(r"([\\`*_\[\]<>#|$~]|:(?=[\w/]))", r"\\\1", shown(text))
+
+
 def find_checkpoint() -> Path | None:
     """VISAVOX_XCEPTION where it is set, else the checkout's own."""
     named = os.environ.get("VISAVOX_XCEPTION")
@@ -140,14 +148,14 @@ def choose_settings(trained: Any) -> Any:
 
 
 def describe_checkpoint(path: Path, card: Any, settings: Any) -> None:
-    trained_on = card.trained_on or "not said"
+    trained_on = plain(card.trained_on or "not said")
     if "synthetic" in trained_on:
         st.warning(f"This is a demonstration. The networks were trained on {trained_on}.")
     st.sidebar.header("Checkpoint")
     st.sidebar.markdown(
-        f"`{path.name}`, trained on {trained_on}.\n\nVideo: {settings.video.backbone}, {settings.video.size} px. "
+        f"{plain(path.name)}, trained on {trained_on}.\n\nVideo: {settings.video.backbone}, {settings.video.size} px. "
         f"Audio: {settings.audio.backbone}, {settings.audio.size} px.\n\n"
-        f"Calibration: {card.calibration}.\n\n"
+        f"Calibration: {plain(card.calibration)}.\n\n"
         f"P(fake): 0 = real, 1 = fake. FAKE from {settings.threshold:.2f} on."
     )
 
@@ -189,7 +197,7 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
         except (ValueError, OSError) as error:
             status.update(label="This video could not be judged", state="error")
             kind, reason = pipeline.explain(error)
-            st.error(reason.replace(str(path), name))
+            st.error(plain(reason.replace(str(path), name)))
             if kind == "failed":
                 st.caption(
                     f"What can be read is {', '.join(SUFFIXES)}. `ffmpeg -i FILE -c:v libx264 -c:a aac NEW.mp4` makes one."
@@ -281,7 +289,7 @@ def show(clip: Clip, settings: Any) -> None:
     show_branches(analysis)
     if clip.bundle is not None:
         first, last = clip.bundle.times[[0, -1]]
-        notes = f" ({clip.bundle.notes.replace(chr(10), '; ')})" if clip.bundle.notes else ""
+        notes = f" ({plain(clip.bundle.notes.replace(chr(10), '; '))})" if clip.bundle.notes else ""
         st.caption(f"A face was followed from {first:.1f} to {last:.1f} s; only these seconds are judged{notes}.")
     st.subheader("Over the seconds of the video")
     st.altair_chart(time_line(analysis))

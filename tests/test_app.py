@@ -190,3 +190,13 @@ def test_the_page_in_a_browser(address: str, videos: Path, request: pytest.Fixtu
         page.get_by_text("No sound: judged by the faces alone.").wait_for(timeout=60_000)
         page.screenshot(path=tmp_path / "silent.png")
         browser.close()
+
+
+def test_a_name_on_the_page_is_text_and_nothing_else():
+    from streamlit_app import plain
+
+    assert plain("text.mp4: not a video (really)") == "text.mp4: not a video (really)"
+    assert plain("[click](https://a.b) *x* :red[y] <b> $z$") == (
+        "\\[click\\](https\\://a.b) \\*x\\* \\:red\\[y\\] \\<b\\> \\$z\\$"
+    )
+    assert plain("a\u202e4pm\n# b") == "a\\\\u202e4pm\\\\n\\# b"

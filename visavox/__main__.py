@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from visavox.logs import say
+
 
 class Command(NamedTuple):
     """One program behind the front door."""
@@ -47,18 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names with the words that follow."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(overview())
+        say(overview())
         return 0
     name, *rest = words
     if name in ("-V", "--version"):
         from visavox import __version__
 
-        print(f"visavox {__version__}")
+        say(f"visavox {__version__}")
         return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else "`visavox` lists them."
-        print(f"visavox: there is no command {name!r}; {hint}", file=sys.stderr)
+        say(f"visavox: there is no command {name!r}; {hint}", error=True)
         return 2
     command = COMMANDS[name]
     return importlib.import_module(command.module).main([*command.before, *rest])

@@ -22,7 +22,8 @@ from importlib import metadata
 from pathlib import Path
 
 from visavox import weights
-from visavox.files import CHECKOUT
+from visavox.files import CHECKOUT, shown
+from visavox.logs import say
 from visavox.weights import REGISTRY, store
 
 GIB = 1 << 30
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     findings = examine()
     if args.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+        say(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         show(findings)
     return 1 if any(finding.level == "bad" for finding in findings) else 0
@@ -94,12 +95,12 @@ def show(findings: list[Finding]) -> None:
     except ImportError:
         for finding in findings:
             cure = f" -> {finding.cure}" if finding.cure else ""
-            print(f"{finding.level:4}  {finding.what}: {finding.found}{cure}")
+            say(shown(f"{finding.level:4}  {finding.what}: {finding.found}{cure}"))
         return
     colour = {"ok": "green", "warn": "yellow", "bad": "bold red"}
     table = Table("", "what", "found", "cure", title="visavox doctor")
     for finding in findings:
-        cells = (Text(cell) for cell in (finding.what, finding.found, finding.cure))
+        cells = (Text(shown(cell, lines=True)) for cell in (finding.what, finding.found, finding.cure))
         table.add_row(Text(finding.level, colour[finding.level]), *cells)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)

@@ -18,14 +18,14 @@ PREVIEW = ".preview"
 
 
 def find_inputs(source: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> dict[str, Path]:
-    """Printable relative POSIX name -> path of every input of a folder (or of one file), sorted by name.
+    """Relative POSIX name in UTF-8 -> path of every input of a folder (or of one file), sorted by name.
 
     A folder gives what ends like a video; a file is taken as it is. Hidden files and previews are left out.
     """
     if source.is_file():
-        return {printable(source.name): source}
+        return {utf8_name(source.name): source}
     if not source.is_dir():
-        raise FileNotFoundError(f"{printable(str(source))}: no such file or folder")
+        raise FileNotFoundError(f"{utf8_name(str(source))}: no such file or folder")
     wanted = frozenset(suffixes)
     found = {}
     for folder, folders, files in os.walk(source):
@@ -33,15 +33,42 @@ def find_inputs(source: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> dict[
         for name in files:
             path = Path(folder, name)
             if path.suffix.lower() in wanted and not name.startswith(".") and not path.stem.endswith(PREVIEW):
-                found[printable(path.relative_to(source).as_posix())] = path
+                found[utf8_name(path.relative_to(source).as_posix())] = path
     if not found:
         raise FileNotFoundError(f"{source}: holds no video; known endings are {' '.join(sorted(wanted))}")
     return dict(sorted(found.items()))
 
 
-def printable(name: str) -> str:
-    """A file name as valid UTF-8: bytes that are none are written as \\xNN."""
+def utf8_name(name: str) -> str:
+    """Return a file name as valid UTF-8, bytes that are none written as \\xNN: the exact name that CSV and JSON hold.
+
+    It may still hold what a terminal obeys; `shown` makes it fit to be looked at.
+    """
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+OBEYED = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, delete, C1: they move the cursor, clear the screen, ring, retitle the window
+    "\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069"  # they turn the direction of what is read
+    "\u2028\u2029"  # they break the line
+    "\ud800-\udfff]"  # halves of a pair: no encoding holds them
+)
+"""Characters that a terminal, a log or a page obeys instead of showing them."""
+
+
+def shown(text: object, *, lines: bool = False) -> str:
+    """Return a name or somebody else's message fit for a terminal, a log line or a page: what they obey is escaped.
+
+    Args:
+        lines: keep the line breaks, of a text that is ours and has several lines.
+    """
+    return OBEYED.sub(lambda found: found[0] if lines and found[0] == "\n" else _escape(found[0]), str(text))
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 @contextmanager

@@ -1,8 +1,36 @@
-"""Set up logging: our messages on stderr, in colour on a terminal."""
+"""What reaches a terminal or a log: text of ours and names of other people's, which it shows and never obeys."""
 
 import logging
 import sys
 import warnings
+
+from visavox.files import shown
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Print on stdout, or with `error` on stderr; control characters are escaped, line breaks stay.
+
+    A name inside a text of several lines goes through `visavox.files.shown` first, or its own line break would pass for ours.
+    """
+    print(shown(text, lines=True), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+def complain(program: str, error: BaseException | str) -> None:
+    """Print `program: error` on stderr; further lines are indented, so that none passes for a line of another kind."""
+    say(f"{program}: {_indented(str(error))}", error=True)
+
+
+class ShownFormatter(logging.Formatter):
+    """Formats as usual, and escapes what a terminal would obey; further lines are indented, as those of `complain`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(_indented(super().format(record)), lines=True)
+
+
+def _indented(text: str) -> str:
+    """The text with every line but the first set in, so that none passes for a line of another kind."""
+    first, *more = text.split("\n")
+    return "\n".join([first, *(line if line[:1] in ("", " ") else f"  {line}" for line in more)])
 
 
 def set_up_logging(level: str = "INFO") -> logging.Logger:
@@ -19,7 +47,8 @@ def set_up_logging(level: str = "INFO") -> logging.Logger:
         handler = RichHandler(console=Console(stderr=True), show_path=False, log_time_format="%X")
         layout = "%(message)s"
     handler.addFilter(_matters)
-    logging.basicConfig(level=logging.WARNING, format=layout, datefmt="%X", handlers=[handler], force=True)
+    handler.setFormatter(ShownFormatter(layout, datefmt="%X"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in ("pytorch_lightning", "lightning_fabric"):  # where imported earlier, it prints by handlers of its own
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")  # Lightning 2.6 to itself

@@ -1,10 +1,11 @@
 """How long work takes: a stopwatch per stage, and a progress bar where somebody is looking."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from visavox.logs import say
 
 
 class Stopwatch:
@@ -71,6 +72,6 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
         now = time.monotonic()
         if done == total or now - said >= 10:
             said = now
-            print(f"{what}: {done} of {total}, {now - began:.0f} s", file=sys.stderr, flush=True)
+            say(f"{what}: {done} of {total}, {now - began:.0f} s", error=True)
 
     yield advance

@@ -24,6 +24,7 @@ import numpy as np
 from visavox.audit.measures import LIMIT, Finding, audit_split
 from visavox.audit.words import describe
 from visavox.files import replacing
+from visavox.logs import complain, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             probes=not arguments.no_probes,
             group=arguments.group,
         )
-        print(describe(findings, arguments.limit))
+        say(describe(findings, arguments.limit))
         if arguments.output:
             _write(findings, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"visavox audit: {error}", file=sys.stderr)
+        complain("visavox audit", error)
         return 2
     return 1 if any(finding.flagged for finding in findings) else 0
 

@@ -9,7 +9,6 @@ at the end; 2 wrong arguments, settings or weights, nothing was done; 130 interr
 """
 
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from typing import Any
 
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
-from visavox.files import PREVIEW, find_inputs, sha256_of, sweep
+from visavox.files import PREVIEW, find_inputs, sha256_of, shown, sweep
+from visavox.logs import complain, say
 from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow, bundle_names
 from visavox.preprocessing.notes import COVERED
 from visavox.preprocessing.pipeline import Preprocessor, explain
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             save_avi=arguments.save_avi,
         )
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
+        say("interrupted; run the same command again to resume", error=True)
         return 130
     except (
         ConfigError,
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         RuntimeError,
         OSError,
     ) as error:  # what the user can mend; anything else is ours
-        print(f"visavox crop: {error}", file=sys.stderr)
+        complain("visavox crop", error)
         return 2
     return _report(rows, arguments.output)
 
@@ -178,12 +178,12 @@ def _report(rows: Sequence[ManifestRow], output: Path) -> int:
     counts = Counter(row.status for row in rows)
     lost = [row for row in rows if row.bundle is None]
     for row in lost:
-        print(f"  {row.status:9} {row.input}: {row.reason}", file=sys.stderr)
+        say(f"  {row.status:9} {shown(row.input)}: {shown(row.reason)}", error=True)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    print(f"{len(rows)} inputs: {summary}; {sum(row.kept for row in rows)} kept from before; {output / MANIFEST}")
+    say(f"{len(rows)} inputs: {summary}; {sum(row.kept for row in rows)} kept from before; {output / MANIFEST}")
     short = sum(row.frames < COVERED * row.frames_read for row in rows if row.frames and row.frames_read)
     if short:
-        print(
+        say(
             f"{short} of them show the main face on less than {COVERED:.0%} of their frames; their `notes` there say why"
         )
     return 1 if lost else 0

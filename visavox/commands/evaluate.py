@@ -12,7 +12,6 @@ Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint o
 import argparse
 import math
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -23,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from visavox.config import Config
 from visavox.evaluation.rows import Identity, ScoredRow
 from visavox.evaluation.submission import Details, describe_auc, fingerprint, write_submission
-from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs
+from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
+from visavox.logs import complain, say
 from visavox.progress import Stopwatch, progress
 from visavox.status import Status
 
@@ -88,14 +88,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 label_map=known,
             )
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
+        say("interrupted; run the same command again to continue", error=True)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox eval: {error}", file=sys.stderr)
+        complain("visavox eval", error)
         return 2
     _report(rows, arguments.output)
     if not arguments.report:
-        print(describe_auc(rows, labels, arguments.labels))
+        say(describe_auc(rows, labels, arguments.labels))
     return 0
 
 
@@ -292,9 +292,9 @@ def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
 def _report(rows: Sequence[ScoredRow], output: Path) -> None:
     lost = [row for row in rows if not row.scored]
     for row in lost:
-        print(f"  {row.status:9} {row.filename}: {row.reason}", file=sys.stderr)
+        say(f"  {row.status:9} {shown(row.filename)}: {shown(row.reason)}", error=True)
     silent = sum(row.status == "no_audio" for row in rows)
-    print(
+    say(
         f"{len(rows)} files: {len(rows) - len(lost)} scored ({silent} without audio), {len(lost)} at the prior; {output}"
     )
 

@@ -11,12 +11,12 @@ weights; 130 interrupted.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visavox.files import printable
+from visavox.files import shown
+from visavox.logs import complain, say
 
 if TYPE_CHECKING:
     from visavox.detectors.analysis import Analysis
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scorer = visavox.load(arguments.checkpoint, arguments.overrides)
         preprocess = visavox.preprocessor(scorer.config)
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox score: {error}", file=sys.stderr)
+        complain("visavox score", error)
         return 2
     lost = 0
     with inference(scorer) as scorer:
@@ -47,14 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 status, reason = explain(error)
                 lost += 1
                 failure = {"file": str(path), "status": status, "reason": reason}
-                print(
-                    json.dumps(failure) if arguments.json else f"{printable(str(path))}: {status}, {reason}", flush=True
-                )
+                say(json.dumps(failure) if arguments.json else f"{shown(path)}: {status}, {shown(reason)}")
                 continue
             if arguments.json:
-                print(json.dumps({"file": str(path)} | json.loads(analysis.to_json())), flush=True)
+                say(json.dumps({"file": str(path)} | json.loads(analysis.to_json())))
             else:
-                print("\n".join(describe(printable(str(path)), analysis)), flush=True)
+                say("\n".join(describe(shown(path), analysis)))
     return 1 if lost else 0
 
 
@@ -69,7 +67,7 @@ def describe(name: str, analysis: "Analysis") -> Iterator[str]:
         stretches = ", ".join(f"{start:.1f} to {end:.1f}" for start, end in analysis.flagged)
         yield f"  flagged seconds: {stretches}"
     for note in analysis.notes:
-        yield f"  note: {note}"
+        yield f"  note: {shown(note)}"
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from visavox import config as configuration
 from visavox.config import Config, ConfigError
 from visavox.files import replacing
+from visavox.logs import complain, say
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -54,13 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             allow_leaks=arguments.allow_leaks,
         )
     except KeyboardInterrupt:
-        print("interrupted; --resume continues from the last finished epoch", file=sys.stderr)
+        say("interrupted; --resume continues from the last finished epoch", error=True)
         return 130
     except (ConfigError, ValueError, RuntimeError, OSError) as error:
         log.debug("traceback", exc_info=True)
-        print(f"visavox train: {error}", file=sys.stderr)
+        complain("visavox train", error)
         return 2
-    print(json.dumps(metrics, indent=2))
+    say(json.dumps(metrics, indent=2))
     return 0
 
 

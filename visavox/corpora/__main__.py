@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavox.logs import complain, say
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -47,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from visavox.splits.table import SplitError
 
     try:
-        print(arguments.make(arguments))
+        say(arguments.make(arguments))
     except (SplitError, OSError) as error:
-        print(f"visavox corpora: {error}", file=sys.stderr)
+        complain("visavox corpora", error)
         return 2
     return 0
 

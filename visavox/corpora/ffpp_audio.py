@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from visavox.logs import complain, say
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -47,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for table in [*arguments.root.rglob("conversion_dict.json"), *arguments.root.rglob("splits/*.json")]:
             shutil.copy(table, arguments.output / table.name)
     except (SplitError, OSError) as error:
-        print(f"visavox ffpp-audio: {error}", file=sys.stderr)
+        complain("visavox ffpp-audio", error)
         return 2
-    print(f"{arguments.output}: {len(names) - len(lost)} of {len(names)} clips have their sound")
+    say(f"{arguments.output}: {len(names) - len(lost)} of {len(names)} clips have their sound")
     if lost:
-        print(f"{len(lost)} have none: {count_and_first(lost)}", file=sys.stderr)
+        say(f"{len(lost)} have none: {count_and_first(lost)}", error=True)
     return int(bool(lost))
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from visavox.evaluation.rows import ScoredRow
 from visavox.files import replacing
+from visavox.logs import complain, say
 from visavox.status import SCORED
 
 if TYPE_CHECKING:
@@ -287,12 +288,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         output = arguments.output or (arguments.checkpoint or arguments.scores).with_name("calibration.json")
         made.save(output)
     except (ValueError, OSError) as error:
-        print(f"visavox calibrate: {error}", file=sys.stderr)
+        complain("visavox calibrate", error)
         return 2
     for warning in made.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}", error=True)
     shown = {name: round(v, 6) for name, v in made.parameters.items() if isinstance(v, float)}
-    print(
+    say(
         f"{made.method} {shown or ''}: {made.n_real} real, {made.n_fake} fake; threshold {made.threshold:.4f}; {output}"
     )
     return 0

@@ -30,7 +30,7 @@ import av
 import numpy as np
 from av.stream import Discard
 
-from visavox.files import printable
+from visavox.files import utf8_name
 from visavox.media.container import (
     MediaError,
     RegularFile,
@@ -412,7 +412,7 @@ class Video:
             return None
         streams = self._container.streams.audio
         if len(streams) > 1:
-            language = f", {printable(audio.language)}" if audio.language else ""
+            language = f", {utf8_name(audio.language)}" if audio.language else ""
             which = f"number {streams.index(audio) + 1} ({audio.codec_context.name}{language})"
             self.notes.append(f"sound: {len(streams)} streams, {which} is taken")
         return audio

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from visavox import config as configuration
 from visavox.config import Config
-from visavox.files import printable, sha256_of
+from visavox.files import sha256_of, utf8_name
 from visavox.preprocessing.notes import track_notes
 from visavox.progress import Stopwatch
 
@@ -191,8 +191,8 @@ def explain(error: Exception) -> tuple[str, str]:
     if isinstance(error, TooShort):
         return "too_short", str(error)
     if isinstance(error, ValueError | OSError):  # MediaError, BundleError and the system's own words
-        return "failed", printable(str(error))
-    return "failed", printable(f"{type(error).__name__}: {error}")
+        return "failed", utf8_name(str(error))
+    return "failed", utf8_name(f"{type(error).__name__}: {error}")
 
 
 class _Timed:

@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from visavox.logs import complain, say
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         return {"make": _make, "compare": _compare, "matrix": _matrix}[arguments.command](arguments)
     except (ValueError, OSError) as error:
-        print(f"visavox report: {error}", file=sys.stderr)
+        complain("visavox report", error)
         return 2
 
 
@@ -55,7 +57,7 @@ def _make(arguments: argparse.Namespace) -> int:
         find=inputs.get,
         provenance=origin,
     )
-    print(describe(numbers, arguments.output))
+    say(describe(numbers, arguments.output))
     return 0
 
 
@@ -67,7 +69,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     a, b = (of_split(_rows(path, arguments), arguments.split)[0] for path in (arguments.a, arguments.b))
     resamples = arguments.resamples or 2000
     numbers = compare(a, b, group=arguments.group, threshold=arguments.threshold or 0.5, resamples=resamples)
-    print(describe_comparison(numbers, (str(arguments.a), str(arguments.b))))
+    say(describe_comparison(numbers, (str(arguments.a), str(arguments.b))))
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         write_beside(arguments.output, json.dumps(numbers, indent=1).encode() + b"\n")
@@ -82,7 +84,7 @@ def _matrix(arguments: argparse.Namespace) -> int:
     files = named(arguments.scores)
     tables = {name: of_split(_rows(path, arguments), arguments.split)[0] for name, path in files.items()}
     cells = matrix(tables, column=arguments.column, group=arguments.group, resamples=arguments.resamples or 1000)
-    print(describe_matrix(cells))
+    say(describe_matrix(cells))
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
         write_beside(arguments.output / "matrix.csv", cells.to_csv(index=False, lineterminator="\n").encode())

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visavox.files import CHECKOUT, replacing
+from visavox.files import CHECKOUT, replacing, shown
+from visavox.logs import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,17 +56,17 @@ def write_report(
     from visavox.report import page, plots
     from visavox.report.analysis import analyse, worst_errors
 
-    shown, about = scores.of_split(rows, split)
+    chosen, about = scores.of_split(rows, split)
     value, source = _threshold(threshold, calibration)
-    numbers = analyse(shown, threshold=value, group=group, resamples=resamples or RESAMPLES)
+    numbers = analyse(chosen, threshold=value, group=group, resamples=resamples or RESAMPLES)
     numbers["threshold"] = {"value": value, "source": source}
-    stamps = _stamps(rows if labels is None else labels, shown, calibration)
+    stamps = _stamps(rows if labels is None else labels, chosen, calibration)
     numbers["provenance"] = {"rows": about, "stamps": stamps, **_here(), **(provenance or {})}
     if calibration:
         numbers["provenance"]["calibration"] = (
             f"{calibration.method}, {calibration.n_real} real, {calibration.n_fake} fake val clips"
         )
-    figures = plots.draw(shown["label"].to_numpy(), shown["probability"].to_numpy(), numbers, value)
+    figures = plots.draw(chosen["label"].to_numpy(), chosen["probability"].to_numpy(), numbers, value)
     errors = [
         {
             "filename": row.filename,
@@ -74,14 +75,14 @@ def write_report(
             "note": _note(row),
             "png": thumbnail(find(row.filename)),
         }
-        for row in worst_errors(shown).itertuples()
+        for row in worst_errors(chosen).itertuples()
     ]
     numbers["worst_errors"] = [{key: error[key] for key in ("filename", "label", "probability")} for error in errors]
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         write_beside(folder / f"{name}.png", figure.png)
-    write_beside(folder / "scores.csv", _csv(shown))
+    write_beside(folder / "scores.csv", _csv(chosen))
     write_beside(folder / "report.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
     write_beside(folder / "report.html", page.render(title, numbers, figures, errors).encode())
     return numbers
@@ -135,19 +136,19 @@ def report_run(
             "config": config.model_dump(mode="json"),
         },
     )
-    print(describe(numbers, folder))
+    say(describe(numbers, folder))
     return numbers
 
 
 def describe(numbers: dict[str, Any], folder: Path) -> str:
     """The report in a few lines, warnings first."""
-    lines = [f"warning: {text}" for text in [*numbers["provenance"]["stamps"], *numbers["warnings"]]]
+    lines = [f"warning: {shown(text)}" for text in [*numbers["provenance"]["stamps"], *numbers["warnings"]]]
     for name in ("auc", "ap", "eer", "balanced_accuracy", "brier", "ece"):
         metric = numbers["overall"]["metrics"][name]
         if metric["value"] is not None:
             span = "" if metric["low"] is None else f"  [{metric['low']:.4f}, {metric['high']:.4f}]"
             lines.append(f"{name:18} {metric['value']:.4f}{span}")
-    return "\n".join([*lines, str(folder / "report.html")])
+    return "\n".join([*lines, shown(folder / "report.html")])
 
 
 def write_beside(path: Path, data: bytes) -> None:
@@ -189,12 +190,12 @@ def _threshold(given: float | None, calibration: "Calibration | None") -> tuple[
     return 0.5, "default; visavox calibrate fits one on the val split"
 
 
-def _stamps(labels: "pd.DataFrame", shown: "pd.DataFrame", calibration: "Calibration | None") -> list[str]:
+def _stamps(labels: "pd.DataFrame", chosen: "pd.DataFrame", calibration: "Calibration | None") -> list[str]:
     """What makes the numbers weaker than they look: leaks, published leaky protocols, clips that were fitted on."""
     from visavox.splits.groups import find_leak
 
     stamps = []
-    protocols = sorted(set(shown["protocol"].astype(str)) - {""}) if "protocol" in shown else []
+    protocols = sorted(set(chosen["protocol"].astype(str)) - {""}) if "protocol" in chosen else []
     if "compat" in protocols:
         stamps.append("protocol compat: a published split whatever crosses in it; for comparison with papers only")
     if "split" in labels and {"source", "identity"} & set(labels):
@@ -203,7 +204,7 @@ def _stamps(labels: "pd.DataFrame", shown: "pd.DataFrame", calibration: "Calibra
         stamps += [f"identity leak: {leak}"] if leak else []
     if calibration:
         stamps += [f"calibration: {warning}" for warning in calibration.warnings]
-        fitted = set(calibration.clips) & set(shown["filename"])
+        fitted = set(calibration.clips) & set(chosen["filename"])
         if fitted:
             stamps.append(f"{len(fitted):,} of these clips were used to fit the calibration; they are not unseen")
     return stamps

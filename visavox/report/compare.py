@@ -1,7 +1,6 @@
 """Two detectors on the same clips, and many detectors on many corpora."""
 
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 from visavox.evaluation.intervals import RESAMPLES, delong, estimate, paired_bootstrap
 from visavox.evaluation.metrics import METRICS
 from visavox.evaluation.scores import ScoresError, groups_of
+from visavox.files import shown
 
 COMPARED = ("auc", "ap", "eer", "balanced_accuracy", "brier", "ece")
 
@@ -60,7 +60,7 @@ def describe_comparison(numbers: dict[str, Any], names: tuple[str, str]) -> str:
     )
     lines = [
         f"{numbers['clips']} clips scored by both, {unit}; only in a {numbers['only_in_a']}, only in b {numbers['only_in_b']}",
-        f"a = {names[0]}\nb = {names[1]}\n",
+        f"a = {shown(names[0])}\nb = {shown(names[1])}\n",
         f"{'':28}{'a':>8}{'b':>8}{'b - a':>9}   95 % interval          p",
     ]
     for name, d in numbers["paired_bootstrap"].items():
@@ -107,7 +107,7 @@ def matrix(
 
 
 def matrix_page(cells: pd.DataFrame) -> str:
-    from visavox.report.page import page, table
+    from visavox.report.page import escape, page, table
 
     return page(
         "Cross-corpus AUC",
@@ -116,7 +116,7 @@ def matrix_page(cells: pd.DataFrame) -> str:
 
 
 def describe_matrix(cells: pd.DataFrame) -> str:
-    header, rows = _grid(cells, " [{:.3f}, {:.3f}]", str)
+    header, rows = _grid(cells, " [{:.3f}, {:.3f}]", shown)
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in [header, *rows])
 

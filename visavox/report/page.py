@@ -3,10 +3,11 @@
 import base64
 import json
 from collections.abc import Sequence
-from html import escape
+from html import escape as escape_markup
 from typing import Any
 
 from visavox.evaluation.metrics import LOWER_IS_BETTER, METRICS
+from visavox.files import shown
 from visavox.report.plots import Figure
 
 PART_METRICS = ("auc", "ap", "eer", "tpr_at_10_fpr", "balanced_accuracy", "f1", "brier", "ece")
@@ -51,6 +52,11 @@ pre { background: var(--panel); padding: .75rem 1rem; overflow-x: auto; border-r
 @media (max-width: 30rem) { th, td { padding: .35rem .4rem; } }
 @media print { nav, .skip { display: none; } h2 { break-after: avoid; } figure, tr { break-inside: avoid; } }
 """
+
+
+def escape(text: str, quote: bool = True) -> str:
+    """Return a name or message as HTML: no markup, and nothing that turns the direction of reading."""
+    return escape_markup(shown(text, lines=True), quote)
 
 
 def render(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from visavox.evaluation.metrics import Ranked, risk_coverage
+from visavox.files import shown
 
 INK, BLUE, ORANGE, GREY = "#1f2933", "#0b5cad", "#c2410c", "#8a94a0"
 
@@ -124,7 +125,7 @@ def _parts(numbers: dict[str, Any]) -> Figure | None:
         axes.plot(auc["value"], i, "o", color=colour, ms=5)
     axes.axvline(0.5, ls=":", color=GREY)
     axes.set(yticks=range(len(rows)), xlabel="AUC with 95 % interval", xlim=(None, 1.01))
-    axes.set_yticklabels([name for name, _ in rows])
+    axes.set_yticklabels([shown(name) for name, _ in rows], parse_math=False)  # a $ is no formula
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     return Figure(_png(figure), "AUC of the parts", "With the interval of each; the numbers stand in the tables below.")

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from visavox.files import shown
+
 DELIMITERS = ",;\t"
 SHOWN = 5
 """Faulty lines that a message names; the rest is counted."""
@@ -93,7 +95,7 @@ def on_lines(lines: Iterable[int]) -> str:
 def count_and_first(things: Sequence[object]) -> str:
     """Return `a, b, c, d, e and 7 more`."""
     more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return ", ".join(str(thing) for thing in things[:SHOWN]) + more
+    return ", ".join(shown(thing) for thing in things[:SHOWN]) + more
 
 
 def _decode(path: Path, error: type[ValueError]) -> str:

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from visavox.logs import say
+
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     except ValueError as error:
         parser.error(str(error))
-    print(labels)
+    say(labels)
     return 0
 
 

@@ -17,6 +17,7 @@ import logging
 import sys
 from pathlib import Path
 
+from visavox.logs import complain, say
 from visavox.weights.registry import REGISTRY, Entry
 from visavox.weights.store import WeightsError, by_hand, complaint, fetch, find, folder, resolve, sha256_of, sum_known
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         entries = [find(name) for name in args.names]
     except WeightsError as error:
-        print(error, file=sys.stderr)
+        complain("visavox weights", error)
         return 2
     match args.command:
         case "list":
@@ -45,8 +46,8 @@ def _list(entries: list[Entry]) -> int:
     from rich.table import Table
 
     for entry in entries:
-        print(f"{entry.name}: {entry.purpose}\n  input   {entry.input}\n  labels  {entry.labels}")
-        print(f"  licence {entry.licence}\n  here    {_state(entry)}\n{by_hand(entry)}")
+        say(f"{entry.name}: {entry.purpose}\n  input   {entry.input}\n  labels  {entry.labels}")
+        say(f"  licence {entry.licence}\n  here    {_state(entry)}\n{by_hand(entry)}")
     if not entries:
         table = Table("name", "here", "bytes", "sha256", "licence", "for", title=f"weights in {folder()}")
         for entry in REGISTRY.values():
@@ -61,9 +62,9 @@ def _fetch(entries: list[Entry], from_dir: Path | None, offline: bool) -> int:
     failed = 0
     for entry in entries:
         try:
-            print(fetch(entry.name, from_dir=from_dir, offline=offline or None))
+            say(fetch(entry.name, from_dir=from_dir, offline=offline or None))
         except WeightsError as error:
-            print(error, file=sys.stderr)
+            complain("visavox weights", error)
             failed += 1
     return 1 if failed else 0
 
@@ -71,21 +72,21 @@ def _fetch(entries: list[Entry], from_dir: Path | None, offline: bool) -> int:
 def _verify(entries: list[Entry]) -> int:
     states = {entry.name: _state(entry, fresh=True) for entry in entries or REGISTRY.values()}
     for name, state in states.items():
-        print(f"{name}: {state}")
+        say(f"{name}: {state}")
     bad = [name for name, state in states.items() if state.startswith("WRONG") or (entries and state == "missing")]
     if bad:
-        print(
+        say(
             f"Remove what is wrong in {folder()}, then: visavox weights fetch {' '.join(bad)}",
-            file=sys.stderr,
+            error=True,
         )
     return 1 if bad else 0
 
 
 def _path(entry: Entry) -> int:
     try:
-        print(resolve(entry.name) if (folder() / entry.file).exists() else fetch(entry.name, offline=True))
+        say(resolve(entry.name) if (folder() / entry.file).exists() else fetch(entry.name, offline=True))
     except WeightsError as error:
-        print(error, file=sys.stderr)
+        complain("visavox weights", error)
         return 1
     return 0
 

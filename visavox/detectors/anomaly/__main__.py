@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavox.logs import complain, say
+
 if TYPE_CHECKING:
     from visavox.detectors.anomaly.detector import AnomalyDetector
 
@@ -24,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         if arguments.what == "params":
-            print(describe_parameters(arguments.config, arguments.overrides))
+            say(describe_parameters(arguments.config, arguments.overrides))
         else:
-            print(locate(arguments.checkpoint, arguments.bundle))
+            say(locate(arguments.checkpoint, arguments.bundle))
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox anomaly: {error}", file=sys.stderr)
+        complain("visavox anomaly", error)
         return 2
     return 0
 

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavox.logs import complain, say
+
 if TYPE_CHECKING:
     from visavox.config import LogitCalibration, XceptionAudioConfig, XceptionVideoConfig
     from visavox.detectors.base import Detector
@@ -35,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             fake_index=(arguments.video_fake_index, arguments.audio_fake_index),
         )
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox fuse: {error}", file=sys.stderr)
+        complain("visavox fuse", error)
         return 2
-    print(calibrated)
-    print(f"{arguments.output}: eval.py --checkpoint {arguments.output}, or VISAVOX_XCEPTION for the app")
+    say(calibrated)
+    say(f"{arguments.output}: eval.py --checkpoint {arguments.output}, or VISAVOX_XCEPTION for the app")
     return 0
 
 
