@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from visavox import config as configuration
 from visavox.files import find_inputs, replacing, sweep
+from visavox.logs import complain, say
 
 if TYPE_CHECKING:
     from visavox.config import Config
@@ -51,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         rows = extract(inputs, words.output, extractor, config)
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to continue", file=sys.stderr)
+        say("interrupted; run the same command again to continue", error=True)
         return 130
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox features: {error}", file=sys.stderr)
+        complain("visavox features", error)
         return 2
     return _report(rows, words)
 
@@ -148,16 +148,16 @@ def _report(rows: Sequence[Row], words: argparse.Namespace) -> int:
     failed = [row for row in rows if row.status == "failed"]
     done = [row for row in rows if row.status == "done"]
     for row in failed:
-        print(f"  failed {row.filename}: {row.reason}", file=sys.stderr)
+        say(f"  failed {row.filename}: {row.reason}", error=True)
     silent = sum(row.sound == 0 for row in rows if row.status != "failed")
     if silent:
         hint = (
             "; FaceForensics++ is published without: `visavox ffpp-audio`, then crop again" if words.Forensics else ""
         )
-        print(f"{silent} of {len(rows)} clips have no sound{hint}", file=sys.stderr)
+        say(f"{silent} of {len(rows)} clips have no sound{hint}", error=True)
     mean = f", {sum(row.seconds for row in done) / len(done):.2f} s each" if done else ""
     kept = len(rows) - len(done) - len(failed)
-    print(f"{len(rows)} bundles: {len(done)} done{mean}, {kept} kept, {len(failed)} failed; {words.output}")
+    say(f"{len(rows)} bundles: {len(done)} done{mean}, {kept} kept, {len(failed)} failed; {words.output}")
     return 1 if failed else 0
 
 
