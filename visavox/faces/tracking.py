@@ -32,9 +32,7 @@ PARTING = 0.382  # where a stretch is parted: the golden section, because halves
 MAX_TRACKS = 8  # faces followed at once
 SHOT_CUT = 30.0  # grey levels between thumbnails that ask for a look; 36 clips without a cut stay below 20
 SAME_PLACE = 0.7  # IoU of a face on both sides of no cut; neighbouring frames have 0.82 up, six cuts 0.55 at most
-SAME_LOOK = (
-    0.85  # correlation of its pictures; neighbouring frames have 0.87 up, 98 splices of aligned faces 0.84 at most
-)
+SAME_LOOK = 0.85  # correlation of its pictures; neighbouring frames have 0.87 up, 98 splices of faces 0.84 at most
 LOOK = 12  # pixels: side of these pictures; at 24, where lips are seen to move, faces are told apart less well
 MAIN = 0.5  # a face at least this share of the largest in area is searched for where it is lost
 BATCH = 8  # frames per call of the detector
