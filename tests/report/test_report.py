@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from jinja2 import UndefinedError
 from sklearn.metrics import roc_auc_score
 
 from visavox.config import Config
@@ -16,8 +17,11 @@ from visavox.evaluation.calibration import Calibration
 from visavox.evaluation.rows import ScoredRow, read_details
 from visavox.evaluation.scores import ScoresError, join, of_split
 from visavox.report.__main__ import main
-from visavox.report.build import commit_of, report_run, thumbnail, write_report
 from visavox.report.compare import compare, matrix
+from visavox.report.origin import commit_of
+from visavox.report.page import render
+from visavox.report.thumbnails import thumbnail
+from visavox.report.write import report_run, write_report
 from visavox.splits.table import label_map
 
 QUICK = ["--resamples", "100"]
@@ -79,6 +83,22 @@ def test_the_page_stands_alone_and_can_be_read_aloud(report: Path):
     assert page.images_without_text == 0 and page.cells_without_scope == 0
     assert {"main", "h1", "caption", "figcaption", "nav"} <= page.tags and '<html lang="en">' in text
     assert "A &lt;title&gt;" in text and "<b>" not in text
+
+
+def test_whatever_stands_in_a_table_is_text_on_the_page(tmp_path: Path):
+    evil = "<script>alert(1)</script>&\"'"
+    rows = table(clips=80).assign(split="test")
+    rows["method"] = np.where(rows["label"] == 1, evil, "real")
+    rows["identity"] = [f"{evil}{i // 10}" for i in range(len(rows))]
+    rows["filename"] = [f"{evil}{i}.mp4" for i in range(len(rows))]
+    numbers = write_report(
+        rows, tmp_path, title=evil, resamples=20, provenance={"scores": evil, "config": {evil: evil}}
+    )
+    text = (tmp_path / "report.html").read_text()
+    assert "script" not in Page(text).tags and "alert(1)" in text
+    assert numbers["breakdowns"]["method"]["values"][evil]["n_fake"] == 40
+    with pytest.raises(UndefinedError):  # a number that is missing is a fault, not an empty cell
+        render("t", {name: value for name, value in numbers.items() if name != "confusion"}, {}, [])
 
 
 def test_numbers_are_those_of_the_test_split(report: Path):

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.evaluation.calibration import Calibration
         from visavox.evaluation.scores import read_labels
         from visavox.preprocessing.tools import check_weights
-        from visavox.report.build import report_run
+        from visavox.report.write import report_run
         from visavox.splits.table import label_map
 
         inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})

@@ -33,7 +33,7 @@ def _make(arguments: argparse.Namespace) -> int:
     from visavox.evaluation.rows import read_details
     from visavox.evaluation.scores import read_labels
     from visavox.files import VIDEO_SUFFIXES, find_inputs, sha256_of
-    from visavox.report.build import describe, write_report
+    from visavox.report.write import describe, write_report
     from visavox.splits.table import label_map
 
     rows = _rows(arguments.scores, arguments)
@@ -63,8 +63,8 @@ def _make(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from visavox.evaluation.scores import of_split
-    from visavox.report.build import write_beside
     from visavox.report.compare import compare, describe_comparison
+    from visavox.report.write import write_beside
 
     a, b = (of_split(_rows(path, arguments), arguments.split)[0] for path in (arguments.a, arguments.b))
     resamples = arguments.resamples or 2000
@@ -78,8 +78,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _matrix(arguments: argparse.Namespace) -> int:
     from visavox.evaluation.scores import of_split
-    from visavox.report.build import write_beside
     from visavox.report.compare import describe_matrix, matrix, matrix_page, named
+    from visavox.report.write import write_beside
 
     files = named(arguments.scores)
     tables = {name: of_split(_rows(path, arguments), arguments.split)[0] for name, path in files.items()}

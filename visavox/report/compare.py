@@ -1,6 +1,6 @@
 """Two detectors on the same clips, and many detectors on many corpora."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ COMPARED = ("auc", "ap", "eer", "balanced_accuracy", "brier", "ece")
 def compare(
     a: pd.DataFrame, b: pd.DataFrame, *, group: str | None = None, threshold: float = 0.5, resamples: int = RESAMPLES
 ) -> dict[str, Any]:
-    """b against a on the clips that both scored: paired bootstrap by identity group for each metric, DeLong for AUC.
+    """Compare b with a on the clips that both scored: paired bootstrap by identity group for each metric, DeLong for AUC.
 
     Raises:
         ScoresError: they share no clip, or disagree about a label.
@@ -52,7 +52,7 @@ def compare(
 
 
 def describe_comparison(numbers: dict[str, Any], names: tuple[str, str]) -> str:
-    """The comparison as plain text."""
+    """Return the comparison as plain text."""
     unit = (
         f"{numbers['groups']} groups ({numbers['group_column']})"
         if numbers["group_column"]
@@ -77,11 +77,17 @@ def _line(name: str, a: float, b: float, d: dict[str, float]) -> str:
 def matrix(
     tables: dict[str, pd.DataFrame], *, column: str = "corpus", group: str | None = None, resamples: int = 1000
 ) -> pd.DataFrame:
-    """AUC of every detector on every corpus and their mean, long form: detector, corpus, value, low, high, n_real, n_fake.
+    """Measure the AUC of every detector on every corpus, and their mean.
 
     Args:
         tables: detector -> its labelled scores.
         column: which column of the labels names the corpus.
+
+    Returns:
+        One row for each: detector, corpus (or `average`), value, low, high, n_real, n_fake.
+
+    Raises:
+        ScoresError: there is no such column, or no corpus holds both classes.
     """
     rows = []
     for detector, table in tables.items():
@@ -106,41 +112,50 @@ def matrix(
     return pd.DataFrame(rows)
 
 
-def matrix_page(cells: pd.DataFrame) -> str:
-    from visavox.report.page import escape, page, table
-
-    return page(
-        "Cross-corpus AUC",
-        table(CAPTION, *_grid(cells, "<small>{:.3f} – {:.3f}</small>", escape)),
-    )
-
-
-def describe_matrix(cells: pd.DataFrame) -> str:
-    header, rows = _grid(cells, " [{:.3f}, {:.3f}]", shown)
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in [header, *rows])
-
-
 CAPTION = "AUC with 95 % interval of each detector on each corpus; the average counts every corpus alike"
 
 
-def _grid(cells: pd.DataFrame, span: str, safe: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
-    """Header and one row per detector, the average last."""
+def matrix_page(cells: pd.DataFrame) -> str:
+    """Return the matrix as a page that loads nothing."""
+    from visavox.report.page import render_matrix
+
+    corpora, grid = _grid(cells)
+    return render_matrix("Cross-corpus AUC", CAPTION, corpora, grid)
+
+
+def describe_matrix(cells: pd.DataFrame) -> str:
+    """Return the matrix as plain text, one line per detector, the average last."""
+    corpora, grid = _grid(cells)
+    rows = [["detector", *map(shown, corpora)]]
+    rows += [[shown(detector), *(_cell(numbers[corpus]) for corpus in corpora)] for detector, numbers in grid.items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows)
+
+
+def _grid(cells: pd.DataFrame) -> tuple[list[str], dict[str, dict[str, dict[str, float | None] | None]]]:
+    """Return the corpora, the average last, and detector -> corpus -> value, low and high; None where there is no number."""
     corpora = [*sorted(set(cells["corpus"].astype(str)) - {"average"}), "average"]
-    found = {(row.detector, str(row.corpus)): row for row in cells.itertuples()}
+    grid: dict[str, dict[str, dict[str, float | None] | None]] = {}
+    for row in cells.itertuples():
+        numbers = {name: getattr(row, name) for name in ("value", "low", "high")}
+        numbers = {name: float(number) if np.isfinite(number) else None for name, number in numbers.items()}
+        grid.setdefault(row.detector, dict.fromkeys(corpora))[str(row.corpus)] = numbers
+    return corpora, grid
 
-    def cell(detector: str, corpus: str) -> str:
-        row = found.get((detector, corpus))
-        if row is None:
-            return "–"
-        return f"{row.value:.3f}" + (span.format(row.low, row.high) if np.isfinite(row.low) else "")
 
-    rows = [[safe(name), *(cell(name, corpus) for corpus in corpora)] for name in dict.fromkeys(cells["detector"])]
-    return ["detector", *map(safe, corpora)], rows
+def _cell(numbers: dict[str, float | None] | None) -> str:
+    if numbers is None:
+        return "–"
+    span = "" if numbers["low"] is None else f" [{numbers['low']:.3f}, {numbers['high']:.3f}]"
+    return f"{numbers['value']:.3f}{span}"
 
 
 def named(words: Sequence[str]) -> dict[str, Path]:
-    """`ours=a.csv b.csv` -> {"ours": a.csv, "b": b.csv}."""
+    """Name score files: `ours=a.csv b.csv` -> {"ours": a.csv, "b": b.csv}.
+
+    Raises:
+        ScoresError: two have the same name.
+    """
     found = {}
     for word in words:
         name, equals, path = word.partition("=")

@@ -1,4 +1,4 @@
-"""A report of scores: one HTML page that loads nothing, its figures, its numbers and its rows.
+"""Write the report of scores: one HTML page that loads nothing, its figures, its numbers and its rows.
 
     report.html   for people     report.json  for programs     scores.csv  one row per clip     *.png  the figures
 
@@ -6,13 +6,11 @@
 """
 
 import json
-import platform
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visavox.files import CHECKOUT, replacing, shown
+from visavox.files import replacing, shown
 from visavox.logs import say
 
 if TYPE_CHECKING:
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
     from visavox.config import Config
     from visavox.evaluation.calibration import Calibration
     from visavox.evaluation.rows import ScoredRow
-
-THUMBNAIL = 128
-"""Pixels of a face in the list of worst errors."""
 
 
 def write_report(
@@ -55,13 +50,15 @@ def write_report(
     from visavox.evaluation.intervals import RESAMPLES
     from visavox.report import page, plots
     from visavox.report.analysis import analyse, worst_errors
+    from visavox.report.origin import here
+    from visavox.report.thumbnails import thumbnail
 
     chosen, about = scores.of_split(rows, split)
     value, source = _threshold(threshold, calibration)
     numbers = analyse(chosen, threshold=value, group=group, resamples=resamples or RESAMPLES)
     numbers["threshold"] = {"value": value, "source": source}
     stamps = _stamps(rows if labels is None else labels, chosen, calibration)
-    numbers["provenance"] = {"rows": about, "stamps": stamps, **_here(), **(provenance or {})}
+    numbers["provenance"] = {"rows": about, "stamps": stamps, **here(), **(provenance or {})}
     if calibration:
         numbers["provenance"]["calibration"] = (
             f"{calibration.method}, {calibration.n_real} real, {calibration.n_fake} fake val clips"
@@ -99,7 +96,7 @@ def report_run(
     checkpoint: str,
     label_map: "dict[str, int] | None" = None,
 ) -> dict[str, Any]:
-    """The report of a run of eval.py, printed in short; returns its numbers.
+    """Write the report of an evaluation that has just run, print it in short and return its numbers.
 
     Args:
         rows: as `visavox.commands.evaluate.score_inputs` gives them.
@@ -141,7 +138,7 @@ def report_run(
 
 
 def describe(numbers: dict[str, Any], folder: Path) -> str:
-    """The report in a few lines, warnings first."""
+    """Return the report in a few lines, warnings first."""
     lines = [f"warning: {shown(text)}" for text in [*numbers["provenance"]["stamps"], *numbers["warnings"]]]
     for name in ("auc", "ap", "eer", "balanced_accuracy", "brier", "ece"):
         metric = numbers["overall"]["metrics"][name]
@@ -154,32 +151,6 @@ def describe(numbers: dict[str, Any], folder: Path) -> str:
 def write_beside(path: Path, data: bytes) -> None:
     with replacing(path) as beside:
         beside.write_bytes(data)
-
-
-def thumbnail(path: Path | None) -> bytes | None:
-    """A face of a bundle, or a frame of a video, as PNG of THUMBNAIL pixels; None where neither can be read."""
-    import cv2
-
-    from visavox import media
-    from visavox.bundle import Bundle, BundleError
-
-    if path is None:
-        return None
-    try:
-        if path.suffix == ".npz":
-            faces = Bundle.load(path, full=False).faces
-            image = faces[len(faces) // 2]
-        else:
-            with media.open_video(path, fps=2.0, max_seconds=2, threads=1) as video:
-                image = list(video.frames())[-1]
-    except (BundleError, media.MediaError, OSError):
-        return None
-    height, width = image.shape[:2]
-    scale = THUMBNAIL / max(height, width)
-    small = cv2.resize(
-        image, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
-    )
-    return cv2.imencode(".png", small[..., ::-1])[1].tobytes()
 
 
 def _threshold(given: float | None, calibration: "Calibration | None") -> tuple[float, str]:
@@ -208,35 +179,6 @@ def _stamps(labels: "pd.DataFrame", chosen: "pd.DataFrame", calibration: "Calibr
         if fitted:
             stamps.append(f"{len(fitted):,} of these clips were used to fit the calibration; they are not unseen")
     return stamps
-
-
-def _here() -> dict[str, Any]:
-    """Versions of the code that made the report."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        release = version("visavox")
-    except PackageNotFoundError:
-        release = None
-    return {"visavox": release, "python": platform.python_version(), "commit": commit_of(CHECKOUT)}
-
-
-def commit_of(checkout: Path) -> str | None:
-    """Commit of the code, with `+ changes` where files differ from it; None outside a git checkout."""
-    if not (checkout / ".git").exists():
-        return None
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(checkout), *words], capture_output=True, text=True, timeout=20, check=True
-        )
-        return done.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + (" + changes" if changed else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _note(row: Any) -> str:
