@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -121,6 +122,12 @@ def test_without_a_command_all_are_listed(capsys):
     assert all(re.search(rf"^  {name} +\S", said, re.MULTILINE) for name in COMMANDS)
     assert main(["corp"]) == 2
     assert "did you mean crop?" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{shlex.quote(sys.executable)} -m visavox | true"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
 
 
 def test_a_door_hands_on_the_objects_of_the_package():
