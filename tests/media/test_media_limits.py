@@ -46,6 +46,15 @@ def test_sound_stored_in_front_is_bounded_and_in_place(tmp_path, picture_at):
     assert video.notes == []
 
 
+def test_sound_that_fills_what_may_be_held_ahead_goes_on_beside_the_picture(tmp_path):
+    """Six and a half of seven seconds are held when the picture comes; the two that are wanted reach beyond the seven."""
+    path = encode(
+        tmp_path / "v.mkv", 6.5 + np.arange(50) / 25, frame=flash(25), sound=click(9, 8.0), sound_codec="flac"
+    )
+    frames, heard, _ = read(path, max_seconds=2, limits=Limits(sound_ahead=5))
+    assert len(frames) == 50 and abs(onset(heard) - 1.5) < 0.005
+
+
 def test_sound_stored_behind_the_picture_is_found(tmp_path):
     """Ten minutes of picture (one frame a second), then its sound: what is wanted is two seconds."""
     path = tmp_path / "v.mkv"

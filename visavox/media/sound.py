@@ -8,9 +8,8 @@ import av
 import numpy as np
 from av.audio.resampler import AudioResampler
 
-AUDIO_SLACK = (
-    1 / 25 + 1e-9
-)  # seconds; sound is moved to its timestamp when it is off by more than one frame of the grid
+# Seconds: sound is moved to its timestamp when it is off by more than one frame of the grid.
+AUDIO_SLACK = 1 / 25 + 1e-9
 
 
 class Sound:
@@ -18,7 +17,7 @@ class Sound:
 
     finished = False
     """Whether what the file holds further lies beyond what is wanted."""
-    lost_from: Fraction | None = None
+    lost_from: float | None = None
     """Seconds on the container's clock from which on sound was left out to save memory."""
 
     def __init__(self, stream: av.AudioStream, rate: int, first_channel: bool = False):
@@ -35,7 +34,7 @@ class Sound:
     def seconds_held(self) -> float:
         return self._held / self._rate
 
-    def covers(self, end: Fraction | None) -> bool:
+    def covers(self, end: Fraction | float | None) -> bool:
         return self.finished or (end is not None and bool(self.runs) and self.end >= end)
 
     def add(self, frame: av.AudioFrame) -> None:

@@ -314,7 +314,8 @@ class Video:
         """Decode a packet of sound (None: what the decoder still holds) that may be heard between `start` and `end`, which
         are not known before the first picture."""
         time = sound.end if packet is None or packet.pts is None else packet.pts * sound.tick
-        if sound.seconds_held > self._most_sound or (end is not None and time > end + PREROLL):
+        most = self._most_sound if start is None else 2 * self._most_sound  # what was held before may be of no use
+        if sound.seconds_held > most or (end is not None and time > end + PREROLL):
             sound.finished, sound.lost_from = end is not None, time if end is None else sound.lost_from
         if sound.covers(end) or sound.lost_from is not None:
             self._sound_is_cut, stream.discard = True, Discard.all
