@@ -37,7 +37,7 @@ COMMANDS = {
     "audit": Command("visavox.audit.__main__", "find what separates the classes of a split without any skill"),
     "report": Command("visavox.report.__main__", "report on scores: metrics with intervals, plots, comparisons"),
     "calibrate": Command("visavox.evaluation.calibration", "fit and apply a calibration of scores"),
-    "fuse": Command("visavox.detectors.xception.__main__", "put two Xception branches together", ("fuse",)),
+    "fuse": Command("visavox.commands.fuse", "put detectors together: branches, or any score files, calibrated"),
     "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),
     "features": Command("visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF"),
     "probes": Command("visavox.commands.probes", "linear probes on frozen features beside 2D3MF's fusion, as a table"),
