@@ -1,5 +1,7 @@
 """Where the numbers are computed, decided once and said once."""
 
+from __future__ import annotations
+
 import logging
 from contextlib import AbstractContextManager, nullcontext
 

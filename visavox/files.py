@@ -1,5 +1,7 @@
 """Files: the videos of a folder and their names, hashes, and writing that leaves no half files."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re

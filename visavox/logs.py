@@ -1,5 +1,7 @@
 """What reaches a terminal or a log: text of ours and names of other people's, which it shows and never obeys."""
 
+from __future__ import annotations
+
 import logging
 import sys
 import warnings

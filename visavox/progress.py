@@ -1,5 +1,7 @@
 """How long work takes: a stopwatch per stage, and a progress bar where somebody is looking."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

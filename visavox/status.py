@@ -1,5 +1,7 @@
 """What became of an input, in the words that manifests, details files, bundles and reports share."""
 
+from __future__ import annotations
+
 from typing import Literal
 
 Status = Literal["ok", "no_audio", "no_face", "too_short", "failed"]

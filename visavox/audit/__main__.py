@@ -12,6 +12,8 @@ A measure is flagged when its AUC, in either direction, reaches --limit (0.6; a 
 (clustered by identity) lies beyond 0.5. Exit codes: 0 nothing is flagged; 1 something is; 2 wrong arguments or files.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys

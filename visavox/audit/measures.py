@@ -1,5 +1,7 @@
 """What is measured of each clip, and how well it separates the classes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,7 +94,7 @@ def audit_split(
     return sorted(found, key=lambda finding: -abs(finding.auc - 0.5))
 
 
-def of_bundle(bundle: "Bundle") -> dict[str, float | None]:
+def of_bundle(bundle: Bundle) -> dict[str, float | None]:
     """What a bundle tells; None where it does not."""
     from visavox.bundle.trim import silence
 

@@ -6,6 +6,8 @@ so a trained network that does as well there has not shown that it knows forgery
     K faces · S side · F mel bins · M mel steps · D features
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +32,7 @@ class Probes:
         self.heard: list[np.ndarray] = []
         self.seen: list[np.ndarray] = []
 
-    def see(self, bundle: "Bundle") -> None:
+    def see(self, bundle: Bundle) -> None:
         """Take the features of a clip."""
         import cv2
         import torch
@@ -55,7 +57,7 @@ class Probes:
         }
 
 
-def pooled(maps: "torch.Tensor") -> "torch.Tensor":
+def pooled(maps: torch.Tensor) -> torch.Tensor:
     """Mean and standard deviation of each channel: (B, C, h, w) -> (B, 2 C)."""
     import torch
 
@@ -88,7 +90,7 @@ def cross_validated(features: np.ndarray, labels: np.ndarray, groups: np.ndarray
     return scores
 
 
-def _encoder(channels: int, seed: int) -> "torch.nn.Module":
+def _encoder(channels: int, seed: int) -> torch.nn.Module:
     """Three strided convolutions with He weights from `seed`, never trained: (B, channels, h, w) -> (B, 64, h/8, w/8)."""
     import torch
     from torch import nn

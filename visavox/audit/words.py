@@ -1,5 +1,7 @@
 """Findings of an audit in words, each with its cure."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from visavox.audit.measures import FROM_FILE, LEAST_CLIPS, LIMIT, Finding

@@ -1,5 +1,7 @@
 """THE `.npz`: its schema, its reader and writer; trimming and previews beside it."""
 
+from __future__ import annotations
+
 from visavox.bundle.schema import (
     ARRAYS,
     HEAVY,

@@ -1,5 +1,7 @@
 """Pictures and films of a bundle, for looking at."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import cv2

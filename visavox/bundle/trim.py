@@ -10,6 +10,8 @@ nothing else (AVH-Align, Smeu et al., 2025); beginning at random moments helps a
 sound are cut together, at whole frames of the 25 fps track, so that they stay in step.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Literal, NamedTuple
 

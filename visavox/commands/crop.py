@@ -8,6 +8,8 @@ fit their video and the settings are kept, the rest is made. Exit codes: 0 every
 at the end; 2 wrong arguments, settings or weights, nothing was done; 130 interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
 from collections import Counter
 from collections.abc import Sequence

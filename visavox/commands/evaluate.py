@@ -9,6 +9,8 @@ of each stage, stand in submission.details.jsonl. A run that was killed continue
 Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 130 interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
 import math
 import os
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score_inputs(
     inputs: dict[str, Path],
-    scorer: "Scorer",
+    scorer: Scorer,
     config: Config,
     output: Path,
     *,
@@ -110,7 +112,7 @@ def score_inputs(
     timeout: float | None = None,
     any_bundles: bool = False,
     time_budget: float | None = None,
-    calibration: "Calibration | None" = None,
+    calibration: Calibration | None = None,
 ) -> list[ScoredRow]:
     """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
 
@@ -178,7 +180,7 @@ class Prepared(NamedTuple):
 
     name: str
     path: Path
-    bundle: "Bundle | None"
+    bundle: Bundle | None
     status: Status
     reason: str
     notes: list[str]
@@ -187,7 +189,7 @@ class Prepared(NamedTuple):
     """What `--time-budget` left out, `Budget.record`."""
 
 
-def _build(config: Config, planner: "Planner | None", threads: int, server: "Address | None") -> Any:
+def _build(config: Config, planner: Planner | None, threads: int, server: Address | None) -> Any:
     """A worker's preprocessor, and its planner of time budgets."""
     from visavox.preprocessing.tools import build
 
@@ -230,7 +232,7 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
     return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
 
 
-def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
+def _score(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
     """Rows of a batch, those that see equally many faces together."""
 
     def faces(prepared: Prepared) -> int:
@@ -241,7 +243,7 @@ def _score(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Itera
         yield from _score_alike(fewer or scorer, list(some), prior)
 
 
-def _score_alike(scorer: "Scorer", waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
+def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
     """Rows of a batch; if it does not score, of its halves, down to single clips: each fault ends its own clip's row.
 
     A GPU that runs out of memory over a batch thus gets a smaller one.

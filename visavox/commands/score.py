@@ -9,6 +9,8 @@ Exit codes: 0 every file has its score; 1 some have none, the reason stands in t
 weights; 130 interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from collections.abc import Iterator, Sequence
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if lost else 0
 
 
-def describe(name: str, analysis: "Analysis") -> Iterator[str]:
+def describe(name: str, analysis: Analysis) -> Iterator[str]:
     """Yield the lines of one analysis, the verdict first."""
     yield f"{name}: {analysis.verdict}, P(fake) {analysis.probability:.4f} ({analysis.card.calibration})"
     if len(analysis.branches) > 1:

@@ -11,6 +11,8 @@ same weights bit for bit.
 Exit codes: 0 trained; 2 wrong arguments, settings, data or weights; 130 interrupted.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
@@ -131,8 +133,8 @@ def train(
 
 
 def _trainer(
-    config: Config, run: Path, accelerator: str, precision: str, detector: "Detector", val_labels: Sequence[int]
-) -> "pl.Trainer":
+    config: Config, run: Path, accelerator: str, precision: str, detector: Detector, val_labels: Sequence[int]
+) -> pl.Trainer:
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 
@@ -224,7 +226,7 @@ def _claim(run: Path, config: Config, *, resume: bool, last: Path) -> None:
         beside.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 
-def _finish_stage(detector: "Detector", folder: Path, trainer: "pl.Trainer") -> None:
+def _finish_stage(detector: Detector, folder: Path, trainer: pl.Trainer) -> None:
     """The next stage goes on from the best epoch of this one; a file says that it needs no resuming."""
     from visavox.training import checkpoint
 
@@ -234,7 +236,7 @@ def _finish_stage(detector: "Detector", folder: Path, trainer: "pl.Trainer") -> 
         (folder / FINISHED).touch()
 
 
-def _start_from(detector: "Detector", pret_version: str, fake_index: int | None) -> None:
+def _start_from(detector: Detector, pret_version: str, fake_index: int | None) -> None:
     """Load the weights that training starts from; `none` is said, never assumed in silence."""
     from visavox.training import checkpoint
 
@@ -245,7 +247,7 @@ def _start_from(detector: "Detector", pret_version: str, fake_index: int | None)
     log.info("starting from %s", pret_version)
 
 
-def _test(trainer: "pl.Trainer", data: Any, run: Path) -> dict[str, Any]:
+def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
     """Score the test split with the best checkpoint; AUC is null, with the reason, where it is not defined."""
     from visavox.detectors import build
 

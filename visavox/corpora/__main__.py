@@ -11,6 +11,8 @@ says what the metadata promises, what is there, and what a protocol keeps.
 Exit codes: 0 done; 2 wrong arguments or data, nothing was written.
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import sys
@@ -143,7 +145,7 @@ def default_base(output: Path) -> Path:
     return folder.parent if folder.name == "data" else Path()
 
 
-def _write(rows: "pd.DataFrame", arguments: argparse.Namespace, bundles: Path | None) -> str:
+def _write(rows: pd.DataFrame, arguments: argparse.Namespace, bundles: Path | None) -> str:
     """Write the split CSV if there is a place for it; what it holds, in words."""
     from visavox.corpora.clip import FACTS
     from visavox.splits import table as splits
@@ -164,7 +166,7 @@ def _below(path: str | Path, base: Path) -> str:
     return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
 
 
-def _only(rows: "pd.DataFrame", conditions: Sequence[str]) -> "pd.DataFrame":
+def _only(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
     """Rows that fit `column=a,b` conditions; real clips pass one on the method, empty cells pass all."""
     from visavox.splits.table import SplitError
 
@@ -204,7 +206,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _add_folder(readers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_folder(readers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     reader = readers.add_parser(
         "folder",
         help="a real/ fake/ tree of bundles, or one with train/ val/ test/ above it",
@@ -230,7 +232,7 @@ def _add_folder(readers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_corpus(
-    readers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, options: Sequence[str], words: str
+    readers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, options: Sequence[str], words: str
 ) -> None:
     reader = readers.add_parser(name, help=words, description=words)
     reader.set_defaults(make=make_corpus, corpus=name)
@@ -264,7 +266,7 @@ def _add_corpus(
         _add_label_map(reader)
 
 
-def _add_concat(readers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_concat(readers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     reader = readers.add_parser("concat", help="several split CSVs into one", description=make_concat.__doc__)
     reader.set_defaults(make=make_concat)
     reader.add_argument("csv", type=Path, nargs="+", metavar="CSV", help="split CSVs")

@@ -7,6 +7,8 @@ ROOT/ASVspoof2019_LA_{train,dev,eval}/flac/UTTERANCE.flac. Speakers of the three
 There is no face in it, so there are no bundles: `python -m visavox.detectors.fiveway audio --root ROOT` trains on it.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path, PurePosixPath
 

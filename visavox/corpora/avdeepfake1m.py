@@ -6,6 +6,8 @@
 FakeAVCeleb; else a group is the folder of a video and its fakes. The test split has no labels and is not read.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any

@@ -1,5 +1,7 @@
 """What every corpus's reader gives: clips with the same facts, under the same names."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

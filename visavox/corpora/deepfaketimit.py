@@ -5,6 +5,8 @@ people of VidTIMIT, sound genuine. The real videos are VidTIMIT's and not part o
 ROOT/VidTIMIT/<person>/ and they are read too.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import PurePosixPath
 

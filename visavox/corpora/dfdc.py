@@ -5,6 +5,8 @@ Nobody is named: an original and all that was made of it stay together, two orig
 is fake is not said either; some sound is swapped.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -3,6 +3,8 @@
 The rule: `python crop.py --input ROOT --output BUNDLES` with the root that the reader gets, so that paths agree.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath

@@ -10,6 +10,8 @@ path`) is read too: then donors are the ids in the file names, which misses thos
 People are VoxCeleb2's, as in AV-Deepfake1M.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath

@@ -10,6 +10,8 @@ With the conversion table people are YouTube videos: 22 of them gave several seq
 these into two of its parts. The clips have no sound; `visavox ffpp-audio` puts it back.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping
 from itertools import chain

@@ -13,6 +13,8 @@ whose source is not there are counted and left out.
 Exit codes: 0 done; 1 some clips have no sound; 2 wrong arguments or tables.
 """
 
+from __future__ import annotations
+
 import argparse
 import shutil
 import sys
@@ -117,7 +119,7 @@ def add_sound(clip: Path, output: Path, cut: Cut | None) -> None:
     copy_with_sound(clip, output, sound, RATE)
 
 
-def read_sound(video: Path, start: float, seconds: float) -> "np.ndarray":
+def read_sound(video: Path, start: float, seconds: float) -> np.ndarray:
     """Sound (N,) int16 mono at RATE of a part of a video, on the clock of its picture."""
     from visavox.media import open_video
     from visavox.splits.table import SplitError

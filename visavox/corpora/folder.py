@@ -4,6 +4,8 @@ Nobody stands in two splits: clips of one identity folder, real and fake, stay t
 of labels joins through the identities they show. Without identities, clips of one name do (real/a.npz and fake/a.npz).
 """
 
+from __future__ import annotations
+
 from pathlib import Path, PurePosixPath
 
 import pandas as pd

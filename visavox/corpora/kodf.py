@@ -6,6 +6,8 @@
 A UUID is a person. The sound is genuine but for audio-driven fakes, of which that is not said; fsgan clips have none.
 """
 
+from __future__ import annotations
+
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath

@@ -4,6 +4,8 @@
 "fake_periods": [[1.2, 1.8]], ...}, ...]. People are not named: an original and its fakes stay together.
 """
 
+from __future__ import annotations
+
 from pathlib import Path, PurePosixPath
 
 from visavox.corpora.clip import Clip, Corpus

@@ -1,5 +1,7 @@
 """Metadata files as corpora ship them: read whole, every fault with its file, its line and its cure."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -5,6 +5,8 @@ AA actor, odd male. Only 01 is read: 02 is the same recording without its sound.
 The published split by actor is 2D3MF's.
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from pathlib import PurePosixPath

@@ -4,6 +4,8 @@ Further columns are taken where the table has them: audio_label and video_label 
 by `;`), split. Without identities nobody is known to appear in two clips, and a split by groups is one by files.
 """
 
+from __future__ import annotations
+
 from pathlib import Path, PurePosixPath
 
 from visavox.corpora.clip import Clip, Corpus

@@ -7,6 +7,8 @@
 Probabilities are P(fake); seconds are those of the video's own clock.
 """
 
+from __future__ import annotations
+
 import csv
 import io
 import json

@@ -1,5 +1,7 @@
 """Image networks by their names in timm."""
 
+from __future__ import annotations
+
 from torch import nn
 
 

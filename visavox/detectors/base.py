@@ -5,6 +5,8 @@
 Higher always means more fake; label 1 = fake. Networks give logits; the one sigmoid is in `score`.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Build the detector that a configuration names, or load a trained one."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Sequence

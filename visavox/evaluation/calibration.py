@@ -14,6 +14,8 @@ calibration.json beside the checkpoint, with the threshold of highest balanced a
 Exit codes: 0 written, warnings included; 2 wrong arguments or data.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -117,7 +119,7 @@ class Calibration:
             beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "Calibration":
+    def load(cls, path: Path) -> Calibration:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             values |= {name: tuple(values.get(name, ())) for name in ("warnings", "clips")}
@@ -325,7 +327,7 @@ def _fit_files(arguments: argparse.Namespace) -> Calibration:
     )
 
 
-def _raw_scores(rows: "pd.DataFrame", calibrated: np.ndarray, arguments: argparse.Namespace) -> np.ndarray:
+def _raw_scores(rows: pd.DataFrame, calibrated: np.ndarray, arguments: argparse.Namespace) -> np.ndarray:
     """Return the scores to fit on, (N,): those of the network itself, never calibrated ones."""
     probability = rows["probability"].to_numpy()
     raw = rows["raw"].to_numpy() if "raw" in rows else np.full(len(rows), np.nan)

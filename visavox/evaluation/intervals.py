@@ -4,6 +4,8 @@ Clips of one person are alike, so they are drawn together: a resample draws iden
 every clip of each (cluster bootstrap; Field and Welsh, 2007). Clips drawn one by one give intervals that are too narrow.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

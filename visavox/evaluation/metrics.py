@@ -1,5 +1,7 @@
 """Numbers that say how good scores are. Labels: 1 = fake; scores: higher = more fake."""
 
+from __future__ import annotations
+
 import numpy as np
 
 

@@ -1,5 +1,7 @@
 """Rows of the details file that an evaluation writes beside its submission."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields

@@ -1,5 +1,7 @@
 """Score files and labels, joined to one table: what every report, comparison and calibration starts from."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -4,6 +4,8 @@ submission.csv              filename,probability
 submission.details.jsonl    one row per input: status, reason, seconds of each stage
 """
 
+from __future__ import annotations
+
 import csv
 import json
 from collections.abc import Sequence
@@ -30,7 +32,7 @@ def write_submission(rows: Sequence[ScoredRow], output: Path, column: str = "pro
         writer.writerows([row.filename, f"{row.probability:.9g}"] for row in rows)
 
 
-def describe_auc(rows: Sequence[ScoredRow], labels: "pd.DataFrame | None", path: Path | None = None) -> str:
+def describe_auc(rows: Sequence[ScoredRow], labels: pd.DataFrame | None, path: Path | None = None) -> str:
     """Return one line: ROC AUC over every labelled row, failures at the prior included; or why there is none.
 
     Args:

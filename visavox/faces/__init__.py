@@ -1,5 +1,7 @@
 """Find, follow and cut out the main face."""
 
+from __future__ import annotations
+
 from visavox.faces.crop_store import CropStore
 from visavox.faces.cropping import cut, to_crop
 from visavox.faces.detection import Detections, FaceDetector

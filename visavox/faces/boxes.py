@@ -1,5 +1,7 @@
 """Boxes: overlap and matching."""
 
+from __future__ import annotations
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 

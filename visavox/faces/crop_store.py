@@ -1,5 +1,7 @@
 """Where the crops of a track wait until the video is read: in memory, or as JPEG images in a file without a name."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Cut faces out of frames."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 

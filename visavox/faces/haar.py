@@ -1,5 +1,7 @@
 """Faces by OpenCV's bundled Haar cascade: the detector that needs no download."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import cv2

@@ -6,6 +6,8 @@ costs each worker over a second, this costs milliseconds.
     N samples · F mel bins · M steps of 10 ms at 16 kHz · n images · S image size
 """
 
+from __future__ import annotations
+
 from functools import lru_cache
 
 import numpy as np

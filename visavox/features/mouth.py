@@ -1,5 +1,7 @@
 """The mouth of a face crop."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 

@@ -6,6 +6,8 @@
 vshift` in frames, + = audio late. Published SyncNet prints its negative as "offset".
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -5,6 +5,8 @@ The layers and their names are those of joonson/syncnet_python, so that `syncnet
     T frames at 25 fps · N samples at 16 kHz · n = min(T, N // 640) - 5 windows of 0.2 s · V = 2 * vshift + 1 shifts
 """
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Protocol
@@ -37,7 +39,7 @@ class Embedder(Protocol):
 
 
 def sync_distances(
-    model: "SyncNet | FoldedSyncNet | Embedder",
+    model: SyncNet | FoldedSyncNet | Embedder,
     crops: Sequence[np.ndarray],
     audio: np.ndarray,
     *,
@@ -83,7 +85,7 @@ class LocalEmbedder:
     likes best, or all of a block on a GPU."""
 
     def __init__(
-        self, model: "SyncNet | FoldedSyncNet", batch: int | None = None, device: str | torch.device | None = None
+        self, model: SyncNet | FoldedSyncNet, batch: int | None = None, device: str | torch.device | None = None
     ):
         self.model = model
         self.device = torch.device(device or next(model.parameters(), torch.empty(0)).device)
@@ -117,7 +119,7 @@ def mean_distances(lips: Tensor, voice: Tensor, vshift: int, pad: str, stride: i
     return torch.stack(means)
 
 
-def load(state: Mapping[str, Tensor]) -> "SyncNet":
+def load(state: Mapping[str, Tensor]) -> SyncNet:
     """SyncNet in eval mode with the published parameters; any missing, surplus or misshapen one is an error."""
     model = SyncNet()
     model.load_state_dict(state, strict=True)

@@ -1,5 +1,7 @@
 """The only code that opens a media file."""
 
+from __future__ import annotations
+
 from visavox.media.container import MediaError
 from visavox.media.limits import LIMITS, Limits
 from visavox.media.video import MAX_PIXELS, Video, open_video, probe

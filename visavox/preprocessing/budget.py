@@ -5,6 +5,8 @@ fewer of SyncNet's windows. Nothing is left out of a video that fits as it is. W
 the details file; it does not enter prep_hash, for the bundle is scored and thrown away.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,7 +152,7 @@ def seconds_of(work: Any) -> float:
 class Sees(Protocol):
     """What a budget has to know of a scorer."""
 
-    def with_frames(self, frames: int) -> "Sees | None":
+    def with_frames(self, frames: int) -> Sees | None:
         """Return the same network on so many faces, or None."""
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
@@ -166,7 +168,7 @@ class Planner:
     rates: Rates
 
     @classmethod
-    def of(cls, seconds: float, scorer: Sees, config: Config) -> "Planner":
+    def of(cls, seconds: float, scorer: Sees, config: Config) -> Planner:
         """Measure the network at each number of faces, if it is one that can see fewer."""
         fewer = scorer.with_frames(config.frame_num) is not None
         rungs = ladder(config.frame_num, config.sync_stride, fewer_faces=fewer)
@@ -177,7 +179,7 @@ class Planner:
                 score[faces] = seconds_of(lambda network=network: network.score([blank]))
         return cls(seconds, rungs, Rates(score=score))
 
-    def warm_up(self, preprocess: "Preprocessor") -> None:
+    def warm_up(self, preprocess: Preprocessor) -> None:
         """In a worker, before its first video: what a look and a window cost here."""
         config = preprocess.config
         picture = np.full((720, 1280, 3), 127, np.uint8)

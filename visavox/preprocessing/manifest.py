@@ -1,5 +1,7 @@
 """The manifest of a folder of bundles, and the names of bundles."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

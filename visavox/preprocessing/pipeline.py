@@ -1,5 +1,7 @@
 """One video -> one bundle, in one pass over its file."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,9 +57,9 @@ class Preprocessor:
 
     config: Config
     """The settings; those marked `Prep` decide what the bundle holds."""
-    faces: "FaceDetector"
+    faces: FaceDetector
     """Finds faces in frames."""
-    sync: "Callable[..., Sync | None]"
+    sync: Callable[..., Sync | None]
     """Measures audio-visual distances: (track, sound (N,) int16, stride=n) -> Sync."""
     threads: int = 0
     """Threads of the decoder; 0 leaves their number to libav."""
@@ -71,13 +73,11 @@ class Preprocessor:
 
         return prep_hash(self.config)
 
-    def within(self, plan: Plan) -> "Preprocessor":
+    def within(self, plan: Plan) -> Preprocessor:
         """Return this preprocessor under a plan of one video, such as a time budget."""
         return replace(self, plan=plan)
 
-    def __call__(
-        self, path: str | Path, *, watch: Stopwatch | None = None, source_sha256: str | None = None
-    ) -> "Bundle":
+    def __call__(self, path: str | Path, *, watch: Stopwatch | None = None, source_sha256: str | None = None) -> Bundle:
         """Preprocess one video in one pass over its file.
 
         Args:
@@ -150,7 +150,7 @@ class Preprocessor:
             source_sha256=source_sha256 or sha256_of(path),
         )
 
-    def _follow(self, path: Path, watch: Stopwatch) -> "tuple[list[FaceTrack], np.ndarray | None, list[str]]":
+    def _follow(self, path: Path, watch: Stopwatch) -> tuple[list[FaceTrack], np.ndarray | None, list[str]]:
         """Read the file once.
 
         Returns:
@@ -198,10 +198,10 @@ def explain(error: Exception) -> tuple[str, str]:
 class _Timed:
     """A face detector whose time is booked on the stage `detect`."""
 
-    def __init__(self, faces: "FaceDetector", watch: Stopwatch):
+    def __init__(self, faces: FaceDetector, watch: Stopwatch):
         self.faces, self.watch = faces, watch
         self.name, self.landmark_source = faces.name, faces.landmark_source
 
-    def detect(self, frames: Sequence["np.ndarray"]) -> Any:
+    def detect(self, frames: Sequence[np.ndarray]) -> Any:
         with self.watch("detect"):
             return self.faces.detect(frames)

@@ -1,5 +1,7 @@
 """What a bundle was made with: the hash over settings and weights."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 

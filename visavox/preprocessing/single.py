@@ -5,6 +5,8 @@ of a face while there is sound.
     clip = bundle_or_sound(preprocess, Path("upload.mp4"))      # what `visavox.detectors.xception.scorer.Session` takes
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ def single_config(config: Config) -> Config:
     return config.model_copy(update={"max_clip_len": max(SECONDS, config.max_clip_len), "sync": "off"})
 
 
-def bundle_or_sound(preprocess: Preprocessor, path: Path, *, watch: Stopwatch | None = None) -> "Bundle | np.ndarray":
+def bundle_or_sound(preprocess: Preprocessor, path: Path, *, watch: Stopwatch | None = None) -> Bundle | np.ndarray:
     """Preprocess one video, trimmed as its configuration says; where it shows no face, return its sound alone.
 
     Args:
@@ -50,7 +52,7 @@ def bundle_or_sound(preprocess: Preprocessor, path: Path, *, watch: Stopwatch | 
         return sound
 
 
-def sound_of(path: Path, config: Config) -> "np.ndarray | None":
+def sound_of(path: Path, config: Config) -> np.ndarray | None:
     """Return the sound of a video over the span of its frames, (N,) int16 mono at `resample_rate`; None without."""
     from visavox import media
 

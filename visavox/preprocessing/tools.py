@@ -1,5 +1,7 @@
 """Build what preprocessing needs: the face detector and the audio-visual distances."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +20,7 @@ from visavox.preprocessing.pipeline import Preprocessor
 from visavox.preprocessing.provenance import differing_settings, prep_hash, weights_of
 
 
-def build(config: Config, threads: int | None = None, server: "Address | None" = None) -> Preprocessor:
+def build(config: Config, threads: int | None = None, server: Address | None = None) -> Preprocessor:
     """Build the networks that the configuration names, or the way to those of a GPU `server`; weights are never random."""
     import cv2
 
@@ -37,7 +39,7 @@ def build(config: Config, threads: int | None = None, server: "Address | None" =
 
 
 @contextmanager
-def gpu_networks(config: Config, wanted: bool = True) -> "Iterator[Address | None]":
+def gpu_networks(config: Config, wanted: bool = True) -> Iterator[Address | None]:
     """On a GPU, compute in this process for all workers; yield where they find it, or None: each builds its own."""
     from visavox.workers import gpu_server
 
@@ -53,7 +55,7 @@ def gpu_networks(config: Config, wanted: bool = True) -> "Iterator[Address | Non
         yield address
 
 
-def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None = None) -> "Bundle":
+def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None = None) -> Bundle:
     """Return the bundle of a video, or the bundle that lies at the path if it was made with these settings.
 
     Args:
@@ -89,7 +91,7 @@ def needs_torch(config: Config) -> bool:
     return bool(weights_of(config))
 
 
-def build_faces(config: Config, device: Any, link: "Link | None" = None) -> "FaceDetector":
+def build_faces(config: Config, device: Any, link: Link | None = None) -> FaceDetector:
     if config.face_detector == "haar":
         from visavox.faces import HaarDetector
 
@@ -116,7 +118,7 @@ def build_faces(config: Config, device: Any, link: "Link | None" = None) -> "Fac
     )
 
 
-def build_sync(config: Config, device: Any, link: "Link | None" = None) -> "Callable[..., Sync | None]":
+def build_sync(config: Config, device: Any, link: Link | None = None) -> Callable[..., Sync | None]:
     if config.sync == "syncnet":
         from visavox.features import syncnet
         from visavox.workers.gpu_server import RemoteEmbedder
@@ -132,7 +134,7 @@ def build_sync(config: Config, device: Any, link: "Link | None" = None) -> "Call
     )
 
 
-def _embedder(config: Config, device: Any) -> "syncnet.LocalEmbedder":
+def _embedder(config: Config, device: Any) -> syncnet.LocalEmbedder:
     from visavox import weights
     from visavox.compute import dtype_of
     from visavox.features import syncnet

@@ -3,6 +3,8 @@
 T frames of the track · N audio samples
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np

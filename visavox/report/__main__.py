@@ -9,6 +9,8 @@ a CSV with filename,label; further columns (split, corpus, method, kind, identit
 identity column the groups of the bootstrap. Exit codes: 0 done; 2 wrong arguments or files.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys

@@ -1,5 +1,7 @@
 """The numbers of a report: overall, per value of each column, macro averages, run times, worst errors, warnings."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

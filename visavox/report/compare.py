@@ -1,5 +1,7 @@
 """Two detectors on the same clips, and many detectors on many corpora."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

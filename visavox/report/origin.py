@@ -1,5 +1,7 @@
 """Which code made a report."""
 
+from __future__ import annotations
+
 import platform
 import subprocess
 from pathlib import Path

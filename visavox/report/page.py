@@ -3,6 +3,8 @@
 Whatever stands in a table of labels or in a file name is text here: the templates escape every value, control characters too.
 """
 
+from __future__ import annotations
+
 import base64
 import json
 from collections.abc import Mapping, Sequence
@@ -77,7 +79,7 @@ def _fill(name: str, **values: Any) -> str:
 
 
 @cache
-def _environment() -> "Environment":
+def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -104,7 +106,7 @@ def _readable(value: Any) -> Any:
     return shown(value, lines=True) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _breakable(name: str) -> "Markup":
+def _breakable(name: str) -> Markup:
     """Return a file name that a narrow column may break after a slash or an underscore."""
     from markupsafe import Markup, escape
 

@@ -1,5 +1,7 @@
 """The figures of a report: name -> (PNG, what it shows in words, for those who cannot see it)."""
 
+from __future__ import annotations
+
 import io
 from typing import Any, NamedTuple
 

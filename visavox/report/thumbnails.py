@@ -1,5 +1,7 @@
 """Small pictures of clips, for the list of worst errors."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 SIDE = 128

@@ -5,6 +5,8 @@
 `python eval.py ... --labels split.csv --report DIR`, or afterwards `visavox report make submission.csv ...`.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    rows: "pd.DataFrame",
+    rows: pd.DataFrame,
     folder: Path,
     *,
     title: str = "Evaluation",
-    labels: "pd.DataFrame | None" = None,
-    calibration: "Calibration | None" = None,
+    labels: pd.DataFrame | None = None,
+    calibration: Calibration | None = None,
     threshold: float | None = None,
     split: str | None = None,
     group: str | None = None,
@@ -86,15 +88,15 @@ def write_report(
 
 
 def report_run(
-    rows: "Sequence[ScoredRow]",
+    rows: Sequence[ScoredRow],
     labels: Path,
     folder: Path,
     *,
     inputs: dict[str, Path],
-    config: "Config",
-    calibration: "Calibration | None",
+    config: Config,
+    calibration: Calibration | None,
     checkpoint: str,
-    label_map: "dict[str, int] | None" = None,
+    label_map: dict[str, int] | None = None,
 ) -> dict[str, Any]:
     """Write the report of an evaluation that has just run, print it in short and return its numbers.
 
@@ -153,7 +155,7 @@ def write_beside(path: Path, data: bytes) -> None:
         beside.write_bytes(data)
 
 
-def _threshold(given: float | None, calibration: "Calibration | None") -> tuple[float, str]:
+def _threshold(given: float | None, calibration: Calibration | None) -> tuple[float, str]:
     if given is not None:
         return given, "given"
     if calibration is not None:
@@ -161,7 +163,7 @@ def _threshold(given: float | None, calibration: "Calibration | None") -> tuple[
     return 0.5, "default; visavox calibrate fits one on the val split"
 
 
-def _stamps(labels: "pd.DataFrame", chosen: "pd.DataFrame", calibration: "Calibration | None") -> list[str]:
+def _stamps(labels: pd.DataFrame, chosen: pd.DataFrame, calibration: Calibration | None) -> list[str]:
     """What makes the numbers weaker than they look: leaks, published leaky protocols, clips that were fitted on."""
     from visavox.splits.groups import find_leak
 
@@ -187,7 +189,7 @@ def _note(row: Any) -> str:
     return ", ".join(dict.fromkeys(word for word in words if word not in ("", "-", "ok", "real", "nan")))
 
 
-def _csv(rows: "pd.DataFrame") -> bytes:
+def _csv(rows: pd.DataFrame) -> bytes:
     first = [name for name in ("filename", "probability", "raw", "label", "status", "split") if name in rows]
     others = [name for name in rows if name not in (*first, "seconds", "path")]
     return rows[[*first, *others]].to_csv(index=False, lineterminator="\n", float_format="%.12g").encode()

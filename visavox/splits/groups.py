@@ -1,5 +1,7 @@
 """Who hangs together: identities that clips show or borrow, and what crosses from one split into another."""
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -9,6 +9,8 @@ A file that several lines fit, or that shares its line with other files, is matc
 label than with a wrong one. So `real/a.mp4` and `fake/a.mp4` are never taken for each other.
 """
 
+from __future__ import annotations
+
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,7 +67,7 @@ class _Name(NamedTuple):
     def loose(self) -> str:
         return self.stem
 
-    def fits(self, other: "_Name") -> bool:
+    def fits(self, other: _Name) -> bool:
         return self.suffix == other.suffix or not self.suffix or not other.suffix
 
 

@@ -7,6 +7,8 @@ official    as published, refused where somebody crosses
 compat      as published whatever crosses, for comparison with papers; marked in every row
 """
 
+from __future__ import annotations
+
 import random
 from collections import Counter, defaultdict
 

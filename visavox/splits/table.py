@@ -6,6 +6,8 @@ split       train, val or test
 label       0 = real, 1 = fake
 """
 
+from __future__ import annotations
+
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator

@@ -1,5 +1,7 @@
 """Tables that people, spreadsheets and other programs write: every CSV with labels, splits or scores is read here."""
 
+from __future__ import annotations
+
 import csv
 import io
 import re

@@ -1,5 +1,7 @@
 """visavox synthetic --output DIR --identities 32 --clips 8 --seed 0"""
 
+from __future__ import annotations
+
 import argparse
 import sys
 from pathlib import Path

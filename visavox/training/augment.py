@@ -3,6 +3,8 @@
 n frames of a clip · S side of a frame in pixels
 """
 
+from __future__ import annotations
+
 import os
 import random
 from functools import lru_cache
@@ -25,7 +27,7 @@ def augment_faces(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 @lru_cache
-def face_augmentation() -> "Compose":
+def face_augmentation() -> Compose:
     """What a face meets on its way to a viewer: mirrored, re-lit, blurred or shrunk, noisy, compressed.
 
     Strengths stay below what hides a blending boundary at 224 pixels: blurs of sigma 1.2 at most, JPEG 40 at worst (the

@@ -1,5 +1,7 @@
 """One labelled clip, or a batch of them."""
 
+from __future__ import annotations
+
 import logging
 from typing import Any, NamedTuple
 

@@ -1,5 +1,7 @@
 """What a training run leaves behind: checkpoints that are never half-written, and a history that survives a resume."""
 
+from __future__ import annotations
+
 import csv
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """Split CSV -> batches: order and randomness are those of (seed, epoch) alone, whatever the number of workers."""
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Iterator
@@ -103,7 +105,7 @@ class BundleDataModule(pl.LightningDataModule):
         """Check the CSV and the bundles before anything else starts."""
         _ = self.rows
 
-    def train_dataloader(self) -> "EpochLoader":
+    def train_dataloader(self) -> EpochLoader:
         dataset = self.split("train")
         rank, world = self._rank_and_world()
         sampler = EpochSampler(
@@ -111,19 +113,19 @@ class BundleDataModule(pl.LightningDataModule):
         )
         return self._loader(dataset, sampler, self.config.train_batch_size)
 
-    def val_dataloader(self) -> "EpochLoader":
+    def val_dataloader(self) -> EpochLoader:
         return self._scoring_loader("val")
 
-    def test_dataloader(self) -> "EpochLoader":
+    def test_dataloader(self) -> EpochLoader:
         return self._scoring_loader("test")
 
-    def _scoring_loader(self, name: str) -> "EpochLoader":
+    def _scoring_loader(self, name: str) -> EpochLoader:
         dataset = self.split(name)
         rank, world = self._rank_and_world()
         # No padding: a clip that two devices scored would count twice in AUC.
         return self._loader(dataset, range(rank, len(dataset), world), self.config.submit_batch_size)
 
-    def _loader(self, dataset: BundleDataset, sampler: "EpochSampler | range", batch_size: int) -> "EpochLoader":
+    def _loader(self, dataset: BundleDataset, sampler: EpochSampler | range, batch_size: int) -> EpochLoader:
         workers = self.config.num_workers
         return EpochLoader(
             dataset,

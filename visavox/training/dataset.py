@@ -3,6 +3,8 @@
 K faces kept in a bundle · n frame_num · T frames of a clip: n faces, then n mel images · S frame_size · V shifts
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

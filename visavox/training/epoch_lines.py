@@ -1,5 +1,7 @@
 """How a training goes, in lines of a log: for runs that nobody watches on a terminal."""
 
+from __future__ import annotations
+
 import logging
 import time
 from typing import Any

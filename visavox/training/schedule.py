@@ -1,5 +1,7 @@
 """Learning rates over the steps of a run."""
 
+from __future__ import annotations
+
 import logging
 import math
 

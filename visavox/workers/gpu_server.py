@@ -6,6 +6,8 @@ process, where a thread computes whatever the workers have asked for since it la
 batch. Without a GPU each worker has its own networks, for there batching gains nothing.
 """
 
+from __future__ import annotations
+
 import ctypes
 import logging
 import os
@@ -45,7 +47,7 @@ class Ask(NamedTuple):
 
     kind: str  # "faces", "lips" or "voice"
     what: tuple[Any, ...]
-    answer: "Future[Any]"
+    answer: Future[Any]
 
 
 def has_gpu(device: str) -> bool:
@@ -62,7 +64,7 @@ def has_gpu(device: str) -> bool:
 
 
 @contextmanager
-def serve(faces: "FaceDetector | None", embedder: Any = None) -> Iterator[Address]:
+def serve(faces: FaceDetector | None, embedder: Any = None) -> Iterator[Address]:
     """Compute for the workers that come to the address, until the block is left.
 
     Args:
@@ -90,7 +92,7 @@ def serve(faces: "FaceDetector | None", embedder: Any = None) -> Iterator[Addres
                 thread.join()
 
 
-def _admit(door: Listener, asked: "queue.SimpleQueue[Ask | None]", over: threading.Event) -> None:
+def _admit(door: Listener, asked: queue.SimpleQueue[Ask | None], over: threading.Event) -> None:
     """One thread for each worker that comes."""
     while not over.is_set():
         try:
@@ -101,7 +103,7 @@ def _admit(door: Listener, asked: "queue.SimpleQueue[Ask | None]", over: threadi
         threading.Thread(target=_attend, args=(connection, asked), daemon=True).start()
 
 
-def _attend(connection: Connection, asked: "queue.SimpleQueue[Ask | None]") -> None:
+def _attend(connection: Connection, asked: queue.SimpleQueue[Ask | None]) -> None:
     """Hand on what one worker asks, and what it is answered, until it is gone."""
     with connection, suppress(EOFError, OSError):
         while True:
@@ -114,7 +116,7 @@ def _attend(connection: Connection, asked: "queue.SimpleQueue[Ask | None]") -> N
                 connection.send(("error", str(error)))
 
 
-def _compute(asked: "queue.SimpleQueue[Ask | None]", faces: "FaceDetector | None", embedder: Any) -> None:
+def _compute(asked: queue.SimpleQueue[Ask | None], faces: FaceDetector | None, embedder: Any) -> None:
     """Answer all that was asked since the last look."""
     while (first := asked.get()) is not None:
         waiting = [first]
@@ -128,7 +130,7 @@ def _compute(asked: "queue.SimpleQueue[Ask | None]", faces: "FaceDetector | None
                 _embed(embedder, ask)
 
 
-def _look(faces: "FaceDetector | None", asks: list[Ask]) -> None:
+def _look(faces: FaceDetector | None, asks: list[Ask]) -> None:
     """Detect on the frames of all requests at once; where that fails, on those of each, so that a fault stays its own."""
     asks = sorted(asks, key=lambda ask: ask.what[0][0].shape)
     frames = [frame for ask in asks for frame in ask.what[0]]
@@ -186,7 +188,7 @@ class RemoteFaces:
     def __init__(self, link: Link, name: str, landmark_source: str, fit: Callable[[np.ndarray], np.ndarray]):
         self.link, self.name, self.landmark_source, self.fit = link, name, landmark_source, fit
 
-    def detect(self, frames: Sequence[np.ndarray]) -> list["Detections"]:
+    def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
         """As the owner's, in pixels of the frames (H, W, 3) uint8 RGB themselves."""
         small = [self.fit(frame) for frame in frames]
         found = self.link.ask("faces", small) if small else []
@@ -202,13 +204,13 @@ class RemoteEmbedder:
     def __init__(self, link: Link):
         self.link = link
 
-    def lips(self, crops: np.ndarray, stride: int) -> "Tensor":
+    def lips(self, crops: np.ndarray, stride: int) -> Tensor:
         return self._ask("lips", crops, stride)
 
-    def voice(self, cepstra: np.ndarray) -> "Tensor":
+    def voice(self, cepstra: np.ndarray) -> Tensor:
         return self._ask("voice", cepstra)
 
-    def _ask(self, kind: str, *what: Any) -> "Tensor":
+    def _ask(self, kind: str, *what: Any) -> Tensor:
         import torch
 
         return torch.from_numpy(self.link.ask(kind, *what))

@@ -1,5 +1,7 @@
 """Worker processes that outlive their worst task: a task that kills its worker costs that task alone."""
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import queue

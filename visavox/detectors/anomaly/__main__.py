@@ -7,6 +7,8 @@
 log-likelihood in nats of the windows that hold it. Exit codes: 0 printed; 2 wrong arguments or files.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -48,7 +50,7 @@ def describe_parameters(path: Path, overrides: Sequence[str] = ()) -> str:
     return "\n".join([*lines, f"{'all':28}{sum(sizes.values()):>12,}  (stated: {SEED_PARAMETERS})"])
 
 
-def part_sizes(detector: "AnomalyDetector") -> dict[str, int]:
+def part_sizes(detector: AnomalyDetector) -> dict[str, int]:
     """Parameters of each part, in the order of their use."""
     streams, decoder = detector.streams, detector.decoder
     settings = detector.settings

@@ -3,6 +3,8 @@
 N windows · T steps · D width of a fused feature · K components of the mixture
 """
 
+from __future__ import annotations
+
 import math
 
 import torch

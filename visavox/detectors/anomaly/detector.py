@@ -3,6 +3,8 @@
 B clips · L frames of a stretch or clip · n windows of it · T frames of a window · D width · N = B * n
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Collection, Sequence
@@ -84,7 +86,7 @@ class AnomalyDetector(Detector):
             return "val/loss", "min"
         return ("val/auc", "max") if len(set(val_labels)) == 2 else ("val/nll", "min")
 
-    def train(self, mode: bool = True) -> "AnomalyDetector":
+    def train(self, mode: bool = True) -> AnomalyDetector:
         """Frozen streams stay in evaluation: neither dropout nor batch statistics."""
         super().train(mode)
         if self.stage == "density":

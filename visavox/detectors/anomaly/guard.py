@@ -5,6 +5,8 @@ and decoder together on likelihood alone goes there. What differs *between clips
 the same step of a window* is watched, since positions make steps differ whatever the clip.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

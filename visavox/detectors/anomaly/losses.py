@@ -3,6 +3,8 @@
 B clips · n windows of each · N = B * n · T steps · D width
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

@@ -6,6 +6,8 @@ One frame lasts STEPS mel steps. Step PAD + STEPS * t is centred on the moment o
 a chunk of sound reach beyond the frames it belongs to.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

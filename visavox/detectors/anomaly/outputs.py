@@ -6,6 +6,8 @@ detailed_results.csv     a row per clip of the validation and test splits
 logs/                    the history of each stage, a row per epoch
 """
 
+from __future__ import annotations
+
 import logging
 import shutil
 from pathlib import Path

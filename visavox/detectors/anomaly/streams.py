@@ -3,6 +3,8 @@
 N windows · T frames of a window · C chunks of sound in the same seconds · F mel bins · W mel steps of a chunk · D width
 """
 
+from __future__ import annotations
+
 import logging
 import math
 

@@ -3,6 +3,8 @@
 B clips · C cepstral coefficients with their deltas: 90 · M steps of time
 """
 
+from __future__ import annotations
+
 from typing import Literal
 
 import numpy as np

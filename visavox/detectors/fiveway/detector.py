@@ -3,6 +3,8 @@
 B clips · n faces of a clip · D width of the visual branch's features
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -137,7 +139,7 @@ class FiveWayDetector(Detector):
         """The loss of a branch: its AUC is mostly chance, for it sees only some kinds of fake. AUC of the fusion."""
         return ("val/auc", "max") if self.stage == "fusion" else ("val/loss", "min")
 
-    def train(self, mode: bool = True) -> "FiveWayDetector":
+    def train(self, mode: bool = True) -> FiveWayDetector:
         """Frozen branches stay in evaluation: neither dropout nor batch statistics."""
         super().train(mode)
         for branch in BRANCHES:

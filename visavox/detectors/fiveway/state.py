@@ -1,5 +1,7 @@
 """The fusion and the gate as a part of the network's state."""
 
+from __future__ import annotations
+
 import json
 
 import torch

@@ -4,6 +4,8 @@ B clips · L frames, 25 a second · n windows of a clip · T frames of a window 
 F mel bins · STEPS mel steps in a frame
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch

@@ -3,6 +3,8 @@
 B clips · T frames · D width of a frame's feature
 """
 
+from __future__ import annotations
+
 from typing import Literal
 
 import torch

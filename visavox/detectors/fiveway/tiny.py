@@ -5,6 +5,8 @@ Parameter names and sizes are those of barcavia/RealTime-DeepfakeDetection-in-th
     N images or patches · H, W their sides in pixels · n faces of a clip · P patches of a face
 """
 
+from __future__ import annotations
+
 from typing import Literal, get_args
 
 import numpy as np

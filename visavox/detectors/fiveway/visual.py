@@ -3,6 +3,8 @@
 N faces · D width of a feature, 8 * width: 512
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock

@@ -1,5 +1,7 @@
 """Weights of other people into the branches: strict, and what was done with every name is said."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Collection
 from pathlib import Path

@@ -1,5 +1,7 @@
 """What the reference detector sees of a bundle."""
 
+from __future__ import annotations
+
 import logging
 from typing import NamedTuple
 

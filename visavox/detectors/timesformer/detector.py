@@ -10,6 +10,8 @@ parameter names of mmaction2 1.2.0, so that its checkpoints load unchanged.
     B clips · T frames · P patches of a frame · D embed_dims · S side of a frame in pixels
 """
 
+from __future__ import annotations
+
 import copy
 import logging
 from collections.abc import Iterable
@@ -72,13 +74,13 @@ class MultimodalDetector(Detector):
         """Standardise the latency network's inputs by the training split."""
         self.latency.fit(torch.from_numpy(np.stack([bundle.latency_vector for bundle in bundles])))
 
-    def for_inference(self, dtype: torch.dtype) -> "MultimodalDetector":
+    def for_inference(self, dtype: torch.dtype) -> MultimodalDetector:
         """Put TimeSformer in its form for scoring alone, see `inference`; of other attention types it stays as it is."""
         if self.settings.attention_type == "divided_space_time":
             self.timesformer = FoldedTimeSformer(self.timesformer, dtype)
         return self
 
-    def with_frames(self, frames: int) -> "MultimodalDetector":
+    def with_frames(self, frames: int) -> MultimodalDetector:
         """Return this network, weights shared, on so many faces and mel images; the time embedding is resized to their number."""
         other = copy.copy(self)
         other.config = self.config.model_copy(update={"frame_num": frames})

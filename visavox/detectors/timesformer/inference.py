@@ -3,6 +3,8 @@
 B clips · T frames · P patches of a frame · D embed_dims
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -4,6 +4,8 @@ parameter names of mmaction2 1.2.0, so that its checkpoints load unchanged.
     B clips · T frames · P patches of a frame · D embed_dims · S side of a frame in pixels
 """
 
+from __future__ import annotations
+
 import logging
 from collections import OrderedDict
 from functools import partial

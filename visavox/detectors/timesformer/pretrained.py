@@ -5,6 +5,8 @@
 The maps are pure functions from a state dict to one with the names of mmaction2 1.2.0, which TimeSformer carries.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple

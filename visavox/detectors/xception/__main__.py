@@ -11,6 +11,8 @@ A branch is a checkpoint of train.py, a published file of Mbulss/Deepfake-Detece
 Exit codes: 0 written; 2 wrong arguments, or files that do not go together.
 """
 
+from __future__ import annotations
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -49,7 +51,7 @@ def fuse(
     audio: str | Path,
     output: Path,
     *,
-    strategy: "Strategy" = "equal",
+    strategy: Strategy = "equal",
     trained_on: str = "",
     fake_index: tuple[int | None, int | None] = (None, None),
 ) -> str:
@@ -87,7 +89,7 @@ def fuse(
     return calibration
 
 
-def read_calibration(branch: str | Path) -> "tuple[LogitCalibration | None, str]":
+def read_calibration(branch: str | Path) -> tuple[LogitCalibration | None, str]:
     """The calibration.json beside a branch's checkpoint as a z + b, None where there is none; and what it is, in words.
 
     Raises:
@@ -117,8 +119,8 @@ def read_calibration(branch: str | Path) -> "tuple[LogitCalibration | None, str]
 
 
 def load_branch(
-    source: str | Path, default: "XceptionVideoConfig | XceptionAudioConfig", fake_index: int | None = None
-) -> "Detector":
+    source: str | Path, default: XceptionVideoConfig | XceptionAudioConfig, fake_index: int | None = None
+) -> Detector:
     """Return a trained branch, with the configuration of its checkpoint; a published file has none and gets `default`."""
     from visavox import config as configuration
     from visavox.config import Config, XceptionAudioConfig, XceptionVideoConfig

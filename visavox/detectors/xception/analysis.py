@@ -1,5 +1,7 @@
 """Evidence of both branches -> everything that is to be said about a clip; pure arithmetic."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from visavox.config import XceptionFusedConfig

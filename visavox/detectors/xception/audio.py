@@ -3,6 +3,8 @@
 N samples · W windows of a clip · F mel bins · M steps of 32 ms in a window · S side of the image in pixels
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

@@ -3,6 +3,8 @@
 n frames of a clip · W windows of its sound
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -37,7 +39,7 @@ class Evidence:
     prep_hash: str = ""
     """Hash of the settings that the bundle was made with; empty for sound alone."""
 
-    def calibrated(self, settings: XceptionFusedConfig) -> "Evidence":
+    def calibrated(self, settings: XceptionFusedConfig) -> Evidence:
         """Return the evidence after the calibration of each branch and the temperature of the audio."""
         video, audio = settings.video_calibration, settings.audio_calibration
         return replace(

@@ -6,6 +6,8 @@ of class logits is the same weighted sum of z. NaN stands for a modality that is
     W segments of a clip, each with its window of sound and the frames of its own seconds · n frames
 """
 
+from __future__ import annotations
+
 from typing import Literal, NamedTuple
 
 import numpy as np

@@ -3,6 +3,8 @@
 N images · S side of an image in pixels · K classes: 0 = real, 1 = fake
 """
 
+from __future__ import annotations
+
 import logging
 from typing import Any
 

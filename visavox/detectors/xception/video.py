@@ -3,6 +3,8 @@
 n frames of a clip · S detector.size in pixels · T frames of the track
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple

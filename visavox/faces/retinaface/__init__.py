@@ -1,5 +1,7 @@
 """RetinaFace face detection: the network under its published parameter names, its anchors, and a batched detector."""
 
+from __future__ import annotations
+
 from visavox.faces.detection import Detections
 from visavox.faces.retinaface.detector import (
     BGR_MEAN,
