@@ -269,9 +269,32 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
         detector = build.load(best)
         tested = trainer.test(detector, datamodule=data, verbose=False)[0]
         metrics |= {"test_auc": tested["test/auc"], "test_loss": tested["test/loss"], "n_test": len(labels)}
+        if data.config.eval_datasets:
+            metrics |= _by_corpus(detector, data)
     if trainer.is_global_zero:
         (run / "test.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
+
+
+def _by_corpus(detector: Any, data: Any) -> dict[str, Any]:
+    """AUC of each corpus of the test split, null where it has one class only, and the mean of those that are defined."""
+    import numpy as np
+
+    from visavox.bundle.trim import load_trimmed
+    from visavox.evaluation.metrics import auc
+
+    rows = data.rows[data.rows["split"] == "test"]
+    found: dict[str, float | None] = {}
+    for corpus, clips in rows.groupby("corpus"):
+        paths, size = list(clips["path"]), data.config.submit_batch_size
+        scores = [
+            detector.score([load_trimmed(path, data.config) for path in paths[i : i + size]])
+            for i in range(0, len(paths), size)
+        ]
+        both = clips["label"].nunique() == 2
+        found[str(corpus)] = float(auc(clips["label"].to_numpy(), np.concatenate(scores))) if both else None
+    defined = [value for value in found.values() if value is not None]
+    return {"test_auc_by_corpus": found, "test_auc_macro": float(np.mean(defined)) if defined else None}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -146,6 +146,10 @@ class Config(Settings):
     """`real` drops fakes from the training split; what is validated and tested on stays as it is."""
     max_videos_per_class: int | None = Field(None, ge=1)
     """Training clips of each class, at most, drawn by seed; null takes all."""
+    training_datasets: list[str] = []
+    """Corpora to train on, by the split's column `corpus` (or 2D3MF's names, such as Forensics++); empty takes all."""
+    eval_datasets: list[str] = []
+    """Corpora to test on, each with an AUC of its own; one that is not trained on is tested on with all its clips."""
     runs_path: str = "runs"
     """Folder for training runs; each has its own below it."""
     wandb: Literal["off", "offline", "online"] = "off"

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from visavox.bundle import Bundle
 from visavox.config import Config
+from visavox.splits.datasets import of_datasets
 from visavox.splits.groups import Leak, find_leak
 from visavox.splits.table import SplitError, describe, read_split, warnings
 from visavox.training.batch import Example
@@ -58,6 +59,7 @@ class BundleDataModule(pl.LightningDataModule):
         """Every row of the CSV, once it and its bundles are checked."""
         real_only = self.config.train_on == "real"
         rows = read_split(self.csv_path, self.config.root_path, part=real_only)  # fakes may be missing anywhere
+        rows = of_datasets(rows, self.config.training_datasets, self.config.eval_datasets)
         lacking = [name for name in ("train", "val") if not ((rows["split"] == name) & (rows["label"] == 0)).any()]
         if real_only and lacking:
             raise SplitError(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_features import silent, sounding
@@ -199,3 +200,26 @@ def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"av1.attn.q.weight": torch.ones(1)}}, path)
     with pytest.raises(WeightsError, match="not a checkpoint of Visavox"):
         TD3MF.load_from_checkpoint(path)
+
+
+def test_an_auc_for_each_corpus(data: Path, run: Path) -> None:
+    rows = pd.read_csv(data / "data/split.csv")
+    rows["corpus"] = ["one", "two"] * (len(rows) // 2)
+    rows["split"] = ["train", "train", "val", "val", "test", "test"] * (len(rows) // 6)
+    rows.sort_values("label").to_csv(data / "data/corpora.csv", index=False)
+    words = [
+        "--config",
+        str(TINY),
+        "--data-version",
+        "corpora",
+        "--code-version",
+        "corpora",
+        "--allow-leaks",
+        "device=cpu",
+    ]
+    words += [f"root_path={data}", f"runs_path={data / 'runs'}", "epoch=1", f"detector.features={data / 'features'}"]
+    assert train.main([*words, 'training_datasets=["one"]', 'eval_datasets=["two"]']) == 0
+    metrics = json.loads((data / "runs/corpora/test.json").read_text())
+    assert metrics["n_test"] == len(rows) // 2
+    assert metrics["test_auc_by_corpus"] == {"two": pytest.approx(metrics["test_auc"])}
+    assert metrics["test_auc_macro"] == metrics["test_auc_by_corpus"]["two"]
