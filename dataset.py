@@ -3,7 +3,8 @@
 clip = dataset.clip_from_bundle(Bundle.load("data/bundles/clip.npz"), config)
 """
 
-from visavox.detectors.timesformer.clip import Clip, choose, clip_from_bundle
+from visavox.detectors.timesformer.clip import Clip, clip_from_bundle
 from visavox.training.dataset import BundleDataset, Prepare, check_bundles
+from visavox.training.strata import choose
 
 __all__ = ["BundleDataset", "Clip", "Prepare", "check_bundles", "choose", "clip_from_bundle"]

@@ -81,7 +81,7 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
 
 
 def make_clips(root: Path, *, seed: int, workers: int) -> Path:
-    from visavox.synthetic import make_dataset
+    from visavox.synthetic.dataset import make_dataset
 
     labels = root / VIDEOS / "labels.csv"
     if labels.is_file():

@@ -81,7 +81,7 @@ def make_pair(root: Path, *, seed: int = 0, workers: int = 2, small: bool = Fals
 
 
 def make_small_clips(root: Path, seed: int, workers: int) -> Path:
-    from visavox.synthetic import make_dataset
+    from visavox.synthetic.dataset import make_dataset
 
     labels = root / demo.VIDEOS / "labels.csv"
     if labels.is_file():

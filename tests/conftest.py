@@ -94,7 +94,7 @@ def weights_dir(data_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve synthetic talking-face videos of three identities: real/<identity>/*.mp4, fake/<identity>/*.mp4, labels.csv."""
-    from visavox.synthetic import make_dataset
+    from visavox.synthetic.dataset import make_dataset
 
     root = tmp_path_factory.mktemp("talking")
     make_dataset(root, identities=3, clips_per_identity=4, seed=5, seconds=(1.6, 2.0), workers=2)

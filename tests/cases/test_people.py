@@ -13,7 +13,7 @@ from visavox import config as configuration
 from visavox.media import write_video
 from visavox.preprocessing import tools
 from visavox.preprocessing.pipeline import CropError
-from visavox.synthetic import render
+from visavox.synthetic.clips import render
 
 SETTINGS = ["frame_size=96", "face_detection_step=16", "detector.patch_size=16"]
 

@@ -16,7 +16,7 @@ from visavox import config as configuration
 from visavox.bundle import Bundle, BundleError
 from visavox.commands import crop
 from visavox.media import write_video
-from visavox.synthetic import render
+from visavox.synthetic.clips import render
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--config", str(ROOT / "configs/tiny.json")]

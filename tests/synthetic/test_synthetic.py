@@ -11,10 +11,9 @@ import pytest
 
 from visavox.features.sync import correlation_sync
 from visavox.media import open_video
-from visavox.synthetic import KINDS, Clip, forge, make_dataset, render
-from visavox.synthetic.clips import MAX_SHIFT, SAMPLES_PER_FRAME
-from visavox.synthetic.dataset import plan
-from visavox.synthetic.fakes import MIN_SHIFT
+from visavox.synthetic.clips import MAX_SHIFT, SAMPLES_PER_FRAME, Clip, render
+from visavox.synthetic.dataset import make_dataset, plan
+from visavox.synthetic.fakes import KINDS, MIN_SHIFT, forge
 
 PERSON, TAKE, SECONDS = 7, 3, 2.4
 

@@ -170,7 +170,7 @@ def on_a_gpu(monkeypatch) -> configuration.Config:
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
     """Frames of 320 pixels, which no detector shrinks or enlarges."""
-    from visavox.synthetic import make_dataset
+    from visavox.synthetic.dataset import make_dataset
 
     folder = tmp_path_factory.mktemp("videos")
     make_dataset(folder, identities=2, clips_per_identity=1, seed=1, seconds=(1.6, 1.6), size=320, workers=2)

@@ -83,9 +83,9 @@ def trimmed_as(config: Config, bundle: Bundle, rng: np.random.Generator | None =
     return trimmed(bundle, config.trim_silence, config.temporal_jitter, rng)
 
 
-def load_trimmed(path: str | Path, config: Config) -> Bundle:
-    """Load a whole bundle as `config` wants it scored."""
-    return trimmed_as(config, Bundle.load(path))
+def load_trimmed(path: str | Path, config: Config, *, full: bool = True) -> Bundle:
+    """Load a bundle as `config` wants it scored; with `full=False` audio and track only where the trimming needs them."""
+    return trimmed_as(config, Bundle.load(path, full=full or needs_sound(config)))
 
 
 def needs_sound(config: Config) -> bool:

@@ -31,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes")
     options = parser.parse_args(argv)
 
-    from visavox.synthetic import KINDS, make_dataset
+    from visavox.synthetic.dataset import make_dataset
+    from visavox.synthetic.fakes import KINDS
 
     try:
         labels = make_dataset(

@@ -181,9 +181,13 @@ class AnomalyDetector(Detector):
         return (batch.label == 0) & clip.heard & (clip.length >= self.settings.vis_num_frames)  # (B,)
 
     def _draw_starts(self, lengths: Tensor) -> Tensor:
-        """(B, n) first frames of windows, one at random in each of n equal strata of where a window can begin."""
+        """Return (B, n) first frames of windows, one at random in each of n equal strata of where a window can begin."""
+        return self._starts(lengths, torch.rand(len(lengths), self.settings.windows, device=lengths.device))
+
+    def _starts(self, lengths: Tensor, within: Tensor | float) -> Tensor:
+        """lengths (B,), place in the stratum (B, n) or one number, in [0, 1) -> first frames of windows (B, n) int64."""
         n = self.settings.windows
-        share = (torch.arange(n, device=lengths.device) + torch.rand(len(lengths), n, device=lengths.device)) / n
+        share = (torch.arange(n, device=lengths.device) + within) / n
         return (share * (lengths[:, None] - self.settings.vis_num_frames + 1)).long()
 
     def _both(self, clip: Clip, starts: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,9 +207,7 @@ class AnomalyDetector(Detector):
             clip = _only(batch.clip, self._teaching(batch))
             if not len(clip.length):
                 return
-            n = self.settings.windows
-            share = (torch.arange(n, device=clip.length.device) + 0.5) / n
-            starts = (share * (clip.length[:, None] - self.settings.vis_num_frames + 1)).long()
+            starts = self._starts(clip.length, 0.5)
             with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
                 torch.manual_seed(self.config.seed)  # which negatives are drawn is the same in every epoch
                 loss, each = self._sync(clip, starts, watch=False)

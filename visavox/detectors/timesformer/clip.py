@@ -14,6 +14,7 @@ from visavox.config import Config
 from visavox.features import audio
 from visavox.training.augment import augment_faces, resize_faces, to_signed
 from visavox.training.dataset import _misfit, _say_once
+from visavox.training.strata import choose
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,3 @@ def clip_from_bundle(bundle: Bundle, config: Config, rng: np.random.Generator | 
     if config.mel_frames:
         audio.mel_images(bundle.mel_3cs, n, size, out=frames[:, n:])
     return Clip(torch.from_numpy(frames), torch.from_numpy(bundle.latency_vector))
-
-
-def choose(kept: int, wanted: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Positions (wanted,) int64, rising, one in each of `wanted` equal strata of range(kept): its centre, or at random."""
-    bounds = np.arange(wanted + 1) * kept // wanted
-    if rng is None:
-        return (bounds[:-1] + bounds[1:]) // 2
-    return rng.integers(bounds[:-1], bounds[1:])

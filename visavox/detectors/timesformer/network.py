@@ -178,8 +178,9 @@ class TemporalAttention(nn.Module):
         nn.init.zeros_(self.temporal_fc.bias)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
-        cls, tokens = x[:, :1], x[:, 1:]
-        along = rearrange(tokens, "b (p t) d -> (b p) t d", t=frames)
+        """x (B, 1 + P*T, D), class token first, then patch by patch -> the same shape, the attention added."""
+        cls, tokens = x[:, :1], x[:, 1:]  # (B, 1, D), (B, P*T, D)
+        along = rearrange(tokens, "b (p t) d -> (b p) t d", t=frames)  # (B*P, T, D)
         change = self.temporal_fc(self.drop_path(self.attn(self.norm(along))))  # (B*P, T, D)
         return torch.cat([cls, tokens + rearrange(change, "(b p) t d -> b (p t) d", b=len(x))], dim=1)
 
@@ -194,8 +195,9 @@ class SpatialAttention(nn.Module):
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Tensor, frames: int, class_only: bool = False) -> Tensor:
-        cls = repeat(x[:, :1], "b 1 d -> (b t) 1 d", t=frames)
-        tokens = rearrange(x[:, 1:], "b (p t) d -> (b t) p d", t=frames)
+        """x (B, 1 + P*T, D) -> the same shape, the attention added; class_only: its class token alone, (B, 1, D)."""
+        cls = repeat(x[:, :1], "b 1 d -> (b t) 1 d", t=frames)  # (B*T, 1, D)
+        tokens = rearrange(x[:, 1:], "b (p t) d -> (b t) p d", t=frames)  # (B*T, P, D)
         seen = self.norm(torch.cat([cls, tokens], dim=1))
         change = self.drop_path(self.attn(seen, queries=1 if class_only else None))  # (B*T, 1 + P, D), or (B*T, 1, D)
         cls = rearrange(change[:, :1], "(b t) 1 d -> b t d", t=frames).mean(1, keepdim=True)

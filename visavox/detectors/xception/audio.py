@@ -21,6 +21,7 @@ from visavox.detectors.base import Detector
 from visavox.detectors.xception import fusion
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
 from visavox.progress import Stopwatch
+from visavox.training.strata import choose
 
 N_FFT = 2048
 HOP = 512
@@ -68,12 +69,7 @@ class XceptionAudio(Detector):
         if count == 0:
             size = self.settings.size
             return Windows(torch.zeros(wanted, size, size), torch.tensor(False))
-        bounds = np.arange(wanted + 1) * count // wanted
-        if rng is None:
-            chosen = (bounds[:-1] + bounds[1:]) // 2
-        else:
-            chosen = rng.integers(bounds[:-1], np.maximum(bounds[1:], bounds[:-1] + 1))
-        mels = mels[np.minimum(chosen, count - 1)]
+        mels = mels[choose(count, wanted, rng)]
         if rng is not None and self.config.augment:
             mels = np.stack([spec_augment(mel, rng) for mel in mels])
         return Windows(torch.from_numpy(images(mels, self.settings.size)), torch.tensor(True))

@@ -21,6 +21,7 @@ from visavox.detectors.base import Detector
 from visavox.detectors.xception.analysis import frame_segments
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, log, pool
 from visavox.progress import Stopwatch
+from visavox.training.strata import choose
 
 
 class Faces(NamedTuple):
@@ -50,12 +51,7 @@ class XceptionVideo(Detector):
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Faces:
         """`frame_num` frames, one from each of as many equal stretches of the track: its middle, or drawn and augmented."""
-        bounds = np.arange(self.config.frame_num + 1) * _available(bundle) // self.config.frame_num
-        if rng is None:
-            chosen = (bounds[:-1] + bounds[1:]) // 2
-        else:
-            chosen = rng.integers(bounds[:-1], np.maximum(bounds[1:], bounds[:-1] + 1))
-        faces = _faces(bundle, np.minimum(chosen, _available(bundle) - 1))
+        faces = _faces(bundle, choose(_available(bundle), self.config.frame_num, rng))
         if rng is not None and self.config.augment:
             faces = augment(faces, rng)
         return Faces(torch.from_numpy(fit_size(faces, self.settings.size)))
