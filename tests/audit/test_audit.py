@@ -210,7 +210,10 @@ def test_nothing_is_cut_unasked_nor_too_much(clip, tiny_config):
 
 def every_detector(*words: str) -> list[Scorer]:
     """One of each kind with fresh weights, as the tiny configurations describe them, and the fusion."""
-    configs = [config.load(path, words) for path in sorted(Path("configs").glob("*tiny.json"))]
+    paths = [
+        path for path in sorted(Path("configs").glob("*tiny.json")) if path.stem != "fiveway_tiny"
+    ]  # refuses unfitted
+    configs = [config.load(path, words) for path in paths]
     sizes = {each.detector.name.removeprefix("xception_"): each.detector for each in configs}
     fused = configs[-1].model_copy(
         update={"detector": XceptionFusedConfig(video=sizes["video"], audio=sizes["audio"], abstain_below=0.5)}

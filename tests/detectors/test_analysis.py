@@ -14,7 +14,8 @@ from visavox.detectors.analysis import Analysis, Branch, ModelCard, Segment, dec
 from visavox.detectors.scorer import Scorer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-TINY = {path.stem: path for path in sorted(CONFIGS.glob("*tiny.json"))}
+TINY = {path.stem: path for path in sorted(CONFIGS.glob("*tiny.json")) if path.stem != "fiveway_tiny"}
+"""Those that score with fresh weights; the five branches refuse before their fusion is fitted, see tests/detectors/fiveway."""
 
 
 def scorer_of(name: str) -> Scorer:
@@ -56,9 +57,9 @@ def test_every_detector_explains_what_it_scores(name: str, make_bundle):
     assert Analysis.from_json(analysis.to_json()) == analysis
 
 
-def test_only_the_reference_detector_has_no_time_line(make_bundle):
-    without = [name for name in [*TINY, "fused"] if not scorer_of(name).explain(make_bundle(1)).timeline]
-    assert [scorer_of(name).config.detector.name for name in without] == ["timesformer_syncnet"]
+@pytest.mark.parametrize("name", ["xception_video_tiny", "xception_audio_tiny", "anomaly_tiny", "fused"])
+def test_detectors_of_parts_have_a_time_line(name: str, make_bundle):
+    assert scorer_of(name).explain(make_bundle(1)).timeline
 
 
 @pytest.mark.parametrize("name", ["xception_audio_tiny", "anomaly_tiny"])
