@@ -1,5 +1,7 @@
 """Which of many parts of a clip a network is shown: one of each of as many equal stretches."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
