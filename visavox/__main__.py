@@ -38,6 +38,7 @@ COMMANDS = {
     "report": Command("visavox.report.__main__", "report on scores: metrics with intervals, plots, comparisons"),
     "calibrate": Command("visavox.evaluation.calibration", "fit and apply a calibration of scores"),
     "fuse": Command("visavox.commands.fuse", "put detectors together: branches, or any score files, calibrated"),
+    "pretrain-audio": Command("visavox.commands.pretrain_audio", "train fiveway's audio branch on ASVspoof 2019 LA"),
     "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),
     "features": Command("visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF"),
     "probes": Command("visavox.commands.probes", "linear probes on frozen features beside 2D3MF's fusion, as a table"),

@@ -70,7 +70,7 @@ class FiveWayConfig(Settings):
     audio_width: int = Field(32, ge=2)
     """Channels of the first block."""
     audio_weights: str = "none"
-    """Where the branch starts from: what `python -m visavox.detectors.fiveway audio` wrote, another path, or `none`."""
+    """Where the branch starts from: what `visavox pretrain-audio` wrote, another path, or `none`."""
     audio_epochs: int | None = Field(None, ge=0)
     """As tiny_epochs."""
     audio_lr: float | None = Field(None, gt=0)

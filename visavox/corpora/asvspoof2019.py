@@ -4,7 +4,7 @@ ROOT/ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm.{train.trn,dev.trl,eval.trl
 `SPEAKER UTTERANCE - ATTACK LABEL` (ATTACK A01 to A19, or - where it is bona fide; LABEL bonafide or spoof), and
 ROOT/ASVspoof2019_LA_{train,dev,eval}/flac/UTTERANCE.flac. Speakers of the three parts are different people.
 
-There is no face in it, so there are no bundles: `python -m visavox.detectors.fiveway audio --root ROOT` trains on it.
+There is no face in it, so there are no bundles: `visavox pretrain-audio --root ROOT` trains on it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read(disk: Disk) -> Corpus:
     listed = [pair for protocol in protocols for pair in _lines(protocol)]
     no_duplicates((clip.filename, where) for clip, where in listed)
     clips = [clip for clip, _ in listed]
-    notes = ["sound alone: `python -m visavox.detectors.fiveway audio` trains on it, train.py cannot"]
+    notes = ["sound alone: `visavox pretrain-audio` trains on it, `visavox train` cannot"]
     speakers = {split: {clip.source for clip in clips if clip.split == split} for split in ("train", "val", "test")}
     notes.append(f"speakers: {', '.join(f'{split} {len(names)}' for split, names in speakers.items() if names)}")
     return Corpus("asvspoof2019", clips, key=lambda name: PurePosixPath(name).name, notes=notes)
