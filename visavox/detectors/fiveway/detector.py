@@ -388,6 +388,8 @@ class FiveWayDetector(Detector):
         self.verdicts.hold(fitted, gate)
         self.validated = fitted.validated
         log.info("%s", gate)
+        if doubt := gate.warning(self.settings.gate_recall):
+            log.warning("gate: %s", doubt)
         for head in fitted.heads:
             for warning in head.warnings:
                 log.warning("head %s: %s", head.name, warning)

@@ -12,7 +12,7 @@ class Gate(NamedTuple):
     """Lets a clip exit where the gate's score lies below the threshold."""
 
     threshold: float
-    """On P(fake) of the head `tiny`; 0 lets nothing exit."""
+    """On `tiny_prob_max`, the largest mean probability of a face's patches; 0 lets nothing exit."""
     recall: float
     """Share of fake validation clips that do not exit."""
     low: float
@@ -21,6 +21,12 @@ class Gate(NamedTuple):
     fakes: int
     exits: float
     """Share of real validation clips that exit."""
+
+    def warning(self, wanted: float) -> str:
+        """Return what to say where so few fakes cannot vouch for the recall that was asked for, else ""."""
+        if self.low >= wanted:
+            return ""
+        return f"{self.fakes} fake validation clips cannot vouch for a recall of {wanted:g}: it may be {self.low:.3f}"
 
     def __str__(self) -> str:
         return (
