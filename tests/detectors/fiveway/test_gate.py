@@ -47,4 +47,4 @@ def test_a_gate_that_cannot_be_chosen_says_why():
 def test_few_fakes_cannot_vouch_for_a_high_recall():
     few, many = (fit_gate(np.arange(n) % 2, np.arange(n) / n, 0.95) for n in (60, 4000))
     assert few.recall >= 0.95 and "30 fake validation clips cannot vouch for a recall of 0.95" in few.warning(0.95)
-    assert many.warning(0.94) == ""
+    assert many.warning(0.93) == ""
