@@ -15,6 +15,8 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".vob")
     + (".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".mxf")
 )
+LONGEST_NAME = 255
+"""Bytes of a file's name that the file systems in use allow."""
 PREVIEW = ".preview"
 """What stands before the ending of a picture or film that crop.py makes beside a bundle: it is no input."""
 
@@ -89,6 +91,9 @@ def replacing(path: str | Path, ending: str = "") -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}.part{ending}")
+    if len(os.fsencode(beside.name)) > LONGEST_NAME:
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        beside = path.with_name(f"{digest}.{os.getpid()}.part{ending}")
     try:
         yield beside
         _to_disk(beside)

@@ -42,6 +42,10 @@ _PARSER = threading.Lock()
 class BundleError(ValueError):
     """A bundle is damaged, hostile, or made with other settings; the message holds the cure."""
 
+    def __init__(self, message: str, code: str = "BAD_BUNDLE"):
+        super().__init__(message)
+        self.code = code
+
 
 @dataclass(frozen=True, eq=False)
 class Bundle:

@@ -5,21 +5,26 @@
 
 Every input gets its row in OUTPUT/manifest.jsonl (status, reason, seconds per stage). Run it again to resume: bundles that
 fit their video and the settings are kept, the rest is made. Exit codes: 0 every input has a bundle; 1 some have none, listed
-at the end; 2 wrong arguments, settings or weights, nothing was done; 130 interrupted.
+at the end; 2 wrong arguments, settings or weights, nothing was done; 4 another run writes to OUTPUT; 5 the disk is full;
+130 interrupted; 143 terminated. Whatever ended it, the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from visavox import config as configuration
+from visavox import runs
 from visavox.config import Config, ConfigError
+from visavox.errors import code_of
 from visavox.files import PREVIEW, find_inputs, sha256_of, shown, sweep
 from visavox.logs import complain, say
 from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow, bundle_names
@@ -36,18 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = configuration.load(arguments.config or configuration.reference(), arguments.overrides)
         inputs = find_inputs(arguments.input)
         check_weights(config)
-        rows = crop_folder(
-            inputs,
-            arguments.output,
-            config,
-            workers=arguments.workers,
-            timeout=arguments.timeout,
-            save_image=arguments.save_image,
-            save_avi=arguments.save_avi,
-        )
-    except KeyboardInterrupt:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        with runs.stoppable(), runs.holding(arguments.output):
+            rows = crop_folder(
+                inputs,
+                arguments.output,
+                config,
+                workers=arguments.workers,
+                timeout=arguments.timeout,
+                save_image=arguments.save_image,
+                save_avi=arguments.save_avi,
+            )
+    except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to resume", error=True)
-        return 130
+        return runs.exit_code(stop)
     except (
         ConfigError,
         FileNotFoundError,
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         OSError,
     ) as error:  # what the user can mend; anything else is ours
         complain("visavox crop", error)
-        return 2
+        return runs.exit_code(error)
     return _report(rows, arguments.output)
 
 
@@ -87,14 +94,20 @@ def crop_folder(
     threads = max(1, pool.cores() // workers)
     with gpu_networks(config, bool(open_tasks)) as server, progress("cropping", len(open_tasks)) as advance:
         start = partial(build, config, threads=threads, server=server)
-        for task, row in pool.run(open_tasks, start, crop_task, workers=workers, timeout=timeout):
-            if isinstance(row, pool.Died):
-                row = task.row("failed", row.reason, {})
-            elif row.kept:
-                row = manifest.with_frames(row)
-            rows.append(row)
-            manifest.append(row)
-            advance()
+        try:
+            with closing(pool.run(open_tasks, start, crop_task, workers=workers, timeout=timeout)) as results:
+                for task, row in results:
+                    if isinstance(row, pool.Died):
+                        row = task.row("failed", row.reason, {}, code=row.code)
+                    elif row.kept:
+                        row = manifest.with_frames(row)
+                    if row.code == "NO_SPACE":  # every other video would fare the same
+                        raise OSError(errno.ENOSPC, row.reason)
+                    rows.append(row)
+                    manifest.append(row)
+                    advance()
+        finally:
+            sweep(output)  # what workers that had to be stopped were writing
     rows.sort(key=lambda row: row.input)
     manifest.rewrite(rows)
     return rows
@@ -156,7 +169,8 @@ def crop_task(preprocess: Preprocessor, task: Task) -> ManifestRow:
                 preview.save_avi(bundle, task.bundle.with_suffix(f"{PREVIEW}.avi"), preprocess.config.resample_rate)
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = explain(error)
-        return task.row(status, reason, watch.seconds | {"total": watch.total()}, source_sha256=source)
+        seconds = watch.seconds | {"total": watch.total()}
+        return task.row(status, reason, seconds, code=code_of(error), source_sha256=source)
     notes = tuple(bundle.notes.split("\n")) if bundle.notes else ()
     seconds = watch.seconds | {"total": watch.total()}
     frames = {"frames": bundle.track_frames, "frames_read": watch.counts["decode"]}
@@ -180,7 +194,7 @@ def _report(rows: Sequence[ManifestRow], output: Path) -> int:
     counts = Counter(row.status for row in rows)
     lost = [row for row in rows if row.bundle is None]
     for row in lost:
-        say(f"  {row.status:9} {shown(row.input)}: {shown(row.reason)}", error=True)
+        say(f"  {row.status:9} {shown(row.input)}: {shown(row.reason)} [{row.code}]", error=True)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     say(f"{len(rows)} inputs: {summary}; {sum(row.kept for row in rows)} kept from before; {output / MANIFEST}")
     short = sum(row.frames < COVERED * row.frames_read for row in rows if row.frames and row.frames_read)

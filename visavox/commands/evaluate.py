@@ -6,7 +6,8 @@
 Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
 below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior; why, and the seconds
 of each stage, stand in submission.details.jsonl. A run that was killed continues when it is started again.
-Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 130 interrupted.
+Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 4 another run writes to OUTPUT;
+5 the disk is full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from visavox import runs
 from visavox.config import Config
+from visavox.errors import code_of
 from visavox.evaluation.rows import Identity, ScoredRow
 from visavox.evaluation.submission import Details, describe_auc, fingerprint, write_submission
 from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
@@ -64,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = detector.card.checkpoint
         if calibration:
             calibration.require(checkpoint)
-        with inference(detector) as detector:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        with runs.stoppable(), runs.holding(arguments.output), inference(detector) as detector:
             rows = score_inputs(
                 inputs,
                 detector,
@@ -89,12 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 checkpoint=checkpoint,
                 label_map=known,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
-        return 130
+        return runs.exit_code(stop)
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox eval", error)
-        return 2
+        return runs.exit_code(error)
     _report(rows, arguments.output)
     if not arguments.report:
         say(describe_auc(rows, labels, arguments.labels))
@@ -159,7 +163,7 @@ def score_inputs(
         with closing(pool.ahead(lambda stop: cropped(stop=stop), workers)) as results:
             for (name, path), prepared in results:
                 if isinstance(prepared, pool.Died):
-                    prepared = Prepared(name, path, None, "failed", prepared.reason, [], {})
+                    prepared = Prepared(name, path, None, "failed", prepared.reason, [], {}, code=prepared.code)
                 if prepared.bundle is None:
                     finish([_row(prepared, config.failure_prior, 0.0)])
                     continue
@@ -187,6 +191,8 @@ class Prepared(NamedTuple):
     seconds: dict[str, float]
     budget: dict[str, Any] | None = None
     """What `--time-budget` left out, `Budget.record`."""
+    code: str = ""
+    """Why there is no bundle, for programs: one of `visavox.errors.CODES`."""
 
 
 def _build(config: Config, planner: Planner | None, threads: int, server: Address | None) -> Any:
@@ -215,7 +221,8 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
             if prep_hash is not None and bundle.prep_hash != prep_hash:
                 raise BundleError(
                     f"made with other settings than the checkpoint's ({differing_settings(bundle, config)}); "
-                    "crop the video again, or score it all the same with --any-bundles"
+                    "crop the video again, or score it all the same with --any-bundles",
+                    "OTHER_SETTINGS",
                 )
             if budget:
                 budget.faces()
@@ -226,7 +233,8 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
                 bundle = trimmed_as(config, bundle)
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = pipeline.explain(error)
-        return Prepared(name, path, None, status, reason, [], watch.seconds | {"total": watch.total()})
+        seconds = watch.seconds | {"total": watch.total()}
+        return Prepared(name, path, None, status, reason, [], seconds, code=code_of(error))
     notes = bundle.notes.split("\n") if bundle.notes else []
     seconds = watch.seconds | {"total": watch.total()}
     return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
@@ -255,22 +263,21 @@ def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> I
         scores = [float(score) for score in scorer.score([prepared.bundle for prepared in waiting])]
         if len(scores) != len(waiting):
             raise RuntimeError(f"the network gave {len(scores)} scores for {len(waiting)} clips")
-    except (
-        Exception
-    ) as error:  # whatever a clip raises, a library's own classes too: nothing it does may stop the others
+    except Exception as error:  # a library's own classes too: nothing that a clip raises may stop the others
         half = len(waiting) // 2
         if half:
             yield from _score_alike(scorer, waiting[:half], prior)
             yield from _score_alike(scorer, waiting[half:], prior)
             return
-        yield _row(waiting[0]._replace(status="failed", reason=explain(error)[1]), prior, 0.0)
+        lost = waiting[0]._replace(status="failed", reason=explain(error)[1], code=code_of(error))
+        yield _row(lost, prior, 0.0)
         return
     for prepared, score in zip(waiting, scores, strict=True):
         if math.isfinite(score):
             yield _row(prepared, score, watch.total() / len(waiting))
         else:
             reason = f"the network gave {score}; score again with score_precision=fp32"
-            yield _row(prepared._replace(status="failed", reason=reason), prior, 0.0)
+            yield _row(prepared._replace(status="failed", reason=reason, code="BAD_SCORE"), prior, 0.0)
 
 
 def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
@@ -284,6 +291,7 @@ def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
         probability=probability,
         status=prepared.status,
         reason=prepared.reason,
+        code=prepared.code,
         notes=tuple(prepared.notes),
         seconds={stage: round(value, 4) for stage, value in seconds.items()},
         file=fingerprint(prepared.path),
@@ -294,7 +302,7 @@ def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
 def _report(rows: Sequence[ScoredRow], output: Path) -> None:
     lost = [row for row in rows if not row.scored]
     for row in lost:
-        say(f"  {row.status:9} {shown(row.filename)}: {shown(row.reason)}", error=True)
+        say(f"  {row.status:9} {shown(row.filename)}: {shown(row.reason)} [{row.code}]", error=True)
     silent = sum(row.status == "no_audio" for row in rows)
     say(
         f"{len(rows)} files: {len(rows) - len(lost)} scored ({silent} without audio), {len(lost)} at the prior; {output}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from visavox import config as configuration
-from visavox.files import find_inputs, replacing, sweep
+from visavox.files import find_inputs, replacing, shown, sweep
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _report(rows: Sequence[Row], words: argparse.Namespace) -> int:
     failed = [row for row in rows if row.status == "failed"]
     done = [row for row in rows if row.status == "done"]
     for row in failed:
-        say(f"  failed {row.filename}: {row.reason}", error=True)
+        say(f"  failed {shown(row.filename)}: {shown(row.reason)}", error=True)
     silent = sum(row.sound == 0 for row in rows if row.status != "failed")
     if silent:
         hint = (

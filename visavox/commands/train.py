@@ -8,7 +8,8 @@ Reads ROOT_PATH/data/DATA_VERSION.csv, writes RUNS_PATH/CODE_VERSION/ (config.js
 checkpoints/, best.ckpt by val/auc, test.json; a first stage has a folder of its own below it). Randomness depends on seed,
 epoch and step alone: a run that was killed and resumed continues from its last finished epoch and ends, on a CPU, with the
 same weights bit for bit.
-Exit codes: 0 trained; 2 wrong arguments, settings, data or weights; 130 interrupted.
+Exit codes: 0 trained; 2 wrong arguments, settings, data or weights, or a loss that is no number; 4 another run writes to the
+same folder; 5 the disk is full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
+from visavox import runs
 from visavox.config import Config, ConfigError
-from visavox.files import replacing
+from visavox.files import replacing, sweep
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
@@ -47,22 +50,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.logs import set_up_logging
 
         set_up_logging()
-        metrics = train(
-            config,
-            data_version=arguments.data_version,
-            code_version=arguments.code_version,
-            pret_version=arguments.pret_version,
-            pret_fake_index=arguments.pret_fake_index,
-            resume=arguments.resume,
-            allow_leaks=arguments.allow_leaks,
-        )
-    except KeyboardInterrupt:
+        with runs.stoppable():
+            metrics = train(
+                config,
+                data_version=arguments.data_version,
+                code_version=arguments.code_version,
+                pret_version=arguments.pret_version,
+                pret_fake_index=arguments.pret_fake_index,
+                resume=arguments.resume,
+                allow_leaks=arguments.allow_leaks,
+            )
+    except (KeyboardInterrupt, SystemExit) as error:
+        stop = runs.stopped_by(error)  # Lightning makes a SystemExit of it
+        if stop is None:
+            raise
         say("interrupted; --resume continues from the last finished epoch", error=True)
-        return 130
+        return runs.exit_code(stop)
     except (ConfigError, ValueError, RuntimeError, OSError) as error:
         log.debug("traceback", exc_info=True)
         complain("visavox train", error)
-        return 2
+        return runs.exit_code(error)
     say(json.dumps(metrics, indent=2))
     return 0
 
@@ -110,26 +117,45 @@ def train(
     )
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
-    _claim(run, config, resume=resume, last=next((last for last in reversed(begun) if last.is_file()), begun[0]))
-    if not any(last.is_file() for last in begun):
-        _start_from(detector, pret_version, pret_fake_index)
-        detector.fit_inputs(data.bundles("train"))
+    with _held(run):
+        _claim(run, config, resume=resume, last=next((last for last in reversed(begun) if last.is_file()), begun[0]))
+        if not any(last.is_file() for last in begun):
+            _start_from(detector, pret_version, pret_fake_index)
+            detector.fit_inputs(data.bundles("train"))
 
-    for stage, folder, last in zip(detector.stages, folders, begun):
-        detector.begin(stage)
-        trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"))
-        if not (folder / FINISHED).is_file():
-            with (
-                warnings.catch_warnings()
-            ):  # the folder of best.ckpt is the run's, which holds config.json from the start
-                warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-                trainer.fit(detector, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-        if folder != run:
-            _finish_stage(detector, folder, trainer)
-    metrics = _test(trainer, data, run)
-    if trainer.is_global_zero:
-        detector.leave_outputs(run, data)
-    return metrics
+        for stage, folder, last in zip(detector.stages, folders, begun):
+            detector.begin(stage)
+            trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"))
+            if not (folder / FINISHED).is_file():
+                with (
+                    warnings.catch_warnings()
+                ):  # the folder of best.ckpt is the run's, which holds config.json from the start
+                    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+                    trainer.fit(detector, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+            if folder != run:
+                _finish_stage(detector, folder, trainer)
+        metrics = _test(trainer, data, run)
+        if trainer.is_global_zero:
+            detector.leave_outputs(run, data)
+        return metrics
+
+
+@contextmanager
+def _held(run: Path) -> Iterator[None]:
+    """Keep other trainings out of the run's folder; of several processes of one training the first one holds it."""
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        if getattr(rank_zero_only, "rank", 0):
+            yield
+            return
+        with runs.holding(run):
+            sweep(run)
+            yield
+    finally:
+        with suppress(OSError):
+            run.rmdir()  # where nothing was begun, nothing is left
 
 
 def _trainer(
@@ -138,7 +164,7 @@ def _trainer(
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 
-    from visavox.training.callbacks import AtomicCheckpoints, History, checkpoints
+    from visavox.training.callbacks import AtomicCheckpoints, FiniteLoss, History, checkpoints
     from visavox.training.epoch_lines import EpochLines
 
     interactive = sys.stderr.isatty()
@@ -159,6 +185,7 @@ def _trainer(
         logger=_loggers(config, run),
         plugins=[AtomicCheckpoints()],
         callbacks=[
+            FiniteLoss(),  # before what writes checkpoints
             LearningRateMonitor("epoch"),
             EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
             History(run / "metrics.csv"),

@@ -57,6 +57,8 @@ class ScoredRow:
     """What became of the input."""
     reason: str = ""
     """Why it was not scored, for people."""
+    code: str = ""
+    """Why it was not scored, for programs: one of `visavox.errors.CODES`; empty where it was."""
     notes: tuple[str, ...] = ()
     """What is unusual about the video, for people."""
     seconds: dict[str, float] = field(default_factory=dict)

@@ -25,6 +25,8 @@ DARK_WEIGHTS /= DARK_WEIGHTS.sum()
 class TooShort(ValueError):
     """Too few frames or samples to pair sight and sound at every shift."""
 
+    code = "TOO_SHORT"
+
 
 class Sync(NamedTuple):
     """What a bundle holds about sync."""

@@ -10,6 +10,7 @@ from typing import BinaryIO
 import av
 from av.stream import Disposition
 
+from visavox.errors import OF_MEDIA
 from visavox.media.limits import Limits
 
 # libavformat's demuxer names. Files of sound alone are listed so that they end as "no_video"; playlists, which make
@@ -25,6 +26,7 @@ class MediaError(ValueError):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
+        self.code = OF_MEDIA[reason]
 
 
 class RegularFile:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -13,15 +16,34 @@ from visavox.files import replacing, sha256_of
 from visavox.status import Status
 
 MANIFEST = "manifest.jsonl"
+LONGEST_BUNDLE_NAME = 240
+"""Bytes; the rest of what a file system allows is for the endings of previews."""
 
 
 def bundle_names(inputs: dict[str, Path]) -> list[Path]:
-    """Return where each bundle goes below the output folder: video.mp4 -> video.npz, or video.mp4.npz beside a video.avi."""
-    stems = Counter(str(Path(name).with_suffix("")) for name in inputs)
-    return [
-        Path(f"{name}.npz") if stems[str(Path(name).with_suffix(""))] > 1 else Path(name).with_suffix(".npz")
-        for name in inputs
-    ]
+    """Return where each bundle goes below the output folder: video.mp4 -> video.npz, or video.mp4.npz beside a video.avi.
+
+    No two are equal, also where letter case and composition of letters do not count; a name that would still be, or would be
+    too long, ends in eight digits of its hash.
+    """
+    stems = Counter(_alike(Path(name).with_suffix("")) for name in inputs)
+    taken: set[str] = set()
+    places = []
+    for name in inputs:
+        alone = stems[_alike(Path(name).with_suffix(""))] == 1
+        place = Path(name).with_suffix(".npz") if alone else Path(f"{name}.npz")
+        if _alike(place) in taken or len(os.fsencode(place.name)) > LONGEST_BUNDLE_NAME:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+            stem = os.fsencode(Path(name).name)[: LONGEST_BUNDLE_NAME - 16].decode("utf-8", "ignore")
+            place = Path(name).with_name(f"{stem}.{digest}.npz")
+        taken.add(_alike(place))
+        places.append(place)
+    return places
+
+
+def _alike(place: Path) -> str:
+    """What names that some file systems take for one have in common."""
+    return unicodedata.normalize("NFC", str(place)).casefold()
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,8 @@ class ManifestRow:
     """What became of it."""
     reason: str = ""
     """Why there is no bundle, for people; empty where there is one."""
+    code: str = ""
+    """Why there is no bundle, for programs: one of `visavox.errors.CODES`; empty where there is one."""
     bundle: str | None = None
     """Path of the bundle below the manifest's folder, None where there is none."""
     prep_hash: str = ""

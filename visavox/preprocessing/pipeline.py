@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from visavox import config as configuration
 from visavox.config import Config
+from visavox.errors import OF_STATUS
 from visavox.files import sha256_of, utf8_name
 from visavox.preprocessing.notes import track_notes
 from visavox.progress import Stopwatch
@@ -29,6 +30,7 @@ class CropError(ValueError):
     def __init__(self, status: str, message: str):
         super().__init__(message)
         self.status = status
+        self.code = OF_STATUS[status]
 
 
 class Plan(Protocol):

@@ -75,7 +75,9 @@ def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None 
     bundle = Bundle.load(path)
     if bundle.prep_hash != prep_hash(config):
         differences = differing_settings(bundle, config)
-        raise BundleError(f"{path}: made with other settings than are asked for ({differences}); give the video")
+        raise BundleError(
+            f"{path}: made with other settings than are asked for ({differences}); give the video", "OTHER_SETTINGS"
+        )
     return bundle
 
 

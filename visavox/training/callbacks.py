@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -30,6 +31,41 @@ def checkpoints(run: Path, monitor: str = "val/auc", mode: str = "max") -> list[
     common = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(run, **common, filename="best", monitor=monitor, mode=mode)
     return [best, ModelCheckpoint(run / "checkpoints", **common, filename="last")]
+
+
+class FiniteLoss(Callback):
+    """Stops a training whose loss is no number, before that reaches a checkpoint; the error names the step.
+
+    The loss is looked at without waiting for the device; every EVERY steps and at the end of an epoch the answer is fetched.
+    """
+
+    EVERY = 16
+
+    def __init__(self) -> None:
+        self.first: torch.Tensor | None = None  # () int64 on the device; the largest integer: none
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *batch: Any) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        if loss is None:
+            return
+        never = torch.iinfo(torch.int64).max
+        if self.first is None:
+            self.first = torch.tensor(never, device=loss.device)
+        now = torch.where(loss.detach().isfinite().all(), never, trainer.global_step)
+        self.first = torch.minimum(self.first, now)
+        if trainer.global_step % self.EVERY == 0:
+            self._require(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._require(trainer)
+
+    def _require(self, trainer: pl.Trainer) -> None:
+        first = torch.iinfo(torch.int64).max if self.first is None else int(self.first)
+        if first < torch.iinfo(torch.int64).max:
+            raise RuntimeError(
+                f"the loss of step {first} (epoch {trainer.current_epoch}) is no finite number; what the last "
+                "finished epoch left is kept. Start anew with a smaller lr, with grad_clip, or with precision=32-true"
+            )
 
 
 class History(Callback):

@@ -22,6 +22,7 @@ from visavox.splits.groups import Leak, find_leak
 from visavox.splits.table import SplitError, describe, read_split, warnings
 from visavox.training.batch import Example
 from visavox.training.dataset import BundleDataset, Prepare, check_bundles
+from visavox.workers.pool import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +207,7 @@ def _repeat(items: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
 
 def _start_worker(worker: int) -> None:
     """Workers share the cores: one thread each. They need no seed, for every item brings its own."""
+    end_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"

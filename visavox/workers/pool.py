@@ -33,6 +33,9 @@ class Died:
     """Stands for the result of a task whose worker died or had to be stopped."""
 
     reason: str
+    """What happened, for people."""
+    code: str = "WORKER_DIED"
+    """One of `visavox.errors.CODES`."""
 
 
 def run(
@@ -162,7 +165,7 @@ class _Worker:
         if timeout is not None and time.monotonic() - self.began > timeout:
             self.process.kill()
             self.process.join()
-            return Died(f"took longer than {timeout:g} s and was stopped")
+            return Died(f"took longer than {timeout:g} s and was stopped", "TIMED_OUT")
         return None
 
     def stop(self) -> None:
@@ -180,8 +183,26 @@ class _Worker:
         return Died(f"the worker ended with exit code {code}")
 
 
+def end_with_parent() -> None:
+    """In a worker: end it within a moment once its parent is gone, however busy it is and however the parent ended."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with parent", daemon=True).start()
+
+
 def _serve(connection: Connection, start: Callable[[], Any], work: Callable[[Any, Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
+    end_with_parent()
+    for each in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a terminal or a service manager sends them to all: the parent decides
+        signal.signal(each, signal.SIG_IGN)
     try:
         state = start()
     except Exception as error:

@@ -1,0 +1,430 @@
+"""Runs: killed, stopped, doubled, out of space, resumed with something else. Nothing is lost, nothing is half there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import CHECKOUT, TINY, command
+
+from tests.cases.cases import Case, held_by
+from visavox import runs
+from visavox.commands import crop, train
+from visavox.commands import evaluate as evaluation
+from visavox.files import is_alive
+from visavox.workers import pool
+
+DURABILITY = (pytest.mark.durability,)
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from visavox.workers import pool
+
+def start(): return Path(sys.argv[1])
+
+def work(folder, task):
+    import os
+    (folder / f"{os.getpid()}.busy").touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    for _ in pool.run(range(4), start, work, workers=2): pass
+"""
+"""A program whose two workers are busy until somebody ends them."""
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen]]:
+    """started(word, ...): a program in a process group of its own, ended with the test whatever happens."""
+    running: list[subprocess.Popen] = []
+
+    def start(*words: str, **how) -> subprocess.Popen:
+        environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+        how = {"cwd": CHECKOUT, "start_new_session": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} | how
+        running.append(subprocess.Popen([sys.executable, *words], env=environment, text=True, **how))
+        return running[-1]
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def wait_for(there: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def held_up(folder: Path) -> str:
+    """A program that crops as `visavox crop` does, whose workers then wait, each in the middle of writing its bundle."""
+    program = folder / "held_up.py"
+    program.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from visavox import bundle\n"
+        "from visavox.commands import crop\n"
+        "def slow(file, made):\n"
+        "    file.write(b'half a bundle'); file.flush()\n"
+        f"    Path({str(folder)!r}, f'{{os.getpid()}}.busy').touch()\n"
+        "    time.sleep(600)\n"
+        "bundle.schema._write_npz = slow\n"
+        "if __name__ == '__main__': sys.exit(crop.main(sys.argv[1:]))\n"
+    )
+    return str(program)
+
+
+def busy(folder: Path) -> list[int]:
+    return [int(path.stem) for path in folder.glob("*.busy")]
+
+
+@held_by(
+    Case("R2", "the parent of busy workers is killed", "they end within 5 s", signal.SIGKILL),
+    Case("R7", "SIGTERM to the parent of busy workers", "they end within 5 s", signal.SIGTERM),
+)
+def test_no_worker_outlives_its_parent(case: Case, tmp_path: Path, started):
+    program = tmp_path / "slowly.py"
+    program.write_text(SLOWLY)
+    parent = started(str(program), str(tmp_path))
+    wait_for(lambda: len(busy(tmp_path)) == 2)
+    parent.send_signal(case.given)
+    parent.wait()
+    wait_for(lambda: not any(map(is_alive, busy(tmp_path))), seconds=5)
+
+
+@held_by(
+    Case("R7", "SIGTERM while crop is busy", "exit code 143, no half file, no lock, no orphan", (signal.SIGTERM, 143)),
+    Case("R7", "Ctrl-C while crop is busy", "exit code 130, no half file, no lock, no orphan", (signal.SIGINT, 130)),
+    Case("R2", "crop is killed", "no orphan, no lock; the next run sweeps what was half written", (signal.SIGKILL, -9)),
+)
+def test_crop_is_stopped(case: Case, talking: Path, tmp_path: Path, started):
+    number, code = case.given
+    output = tmp_path / "out"
+    videos = [str(path) for path in sorted(talking.rglob("*.mp4"))[:2]]
+    (tmp_path / "in").mkdir()
+    for path in videos:
+        shutil.copy(path, tmp_path / "in")
+    words = ["--input", str(tmp_path / "in"), "--output", str(output), "--workers", "2", *TINY]
+    running = started(held_up(tmp_path), *words)
+    wait_for(lambda: len(busy(tmp_path)) == 2)
+    assert list(output.rglob("*.part"))
+    if number == signal.SIGKILL:
+        running.send_signal(number)
+    else:
+        os.killpg(running.pid, number)  # as a terminal or a service manager does: to all of them
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == code
+    wait_for(lambda: not any(map(is_alive, busy(tmp_path))), seconds=5)
+    if number != signal.SIGKILL:
+        assert "run the same command again" in said and "Traceback" not in said
+        assert not list(output.rglob("*.part")) and not (output / runs.LOCK).exists()
+    assert not list(output.rglob("*.npz"))
+    assert crop.main(words) == 0
+    assert len(list(output.rglob("*.npz"))) == 2 and not list(output.rglob("*.part"))
+    assert not (output / runs.LOCK).exists()
+
+
+class Holder:
+    """Another process that holds an output until it is told otherwise."""
+
+    def __init__(self, started: Callable, output: Path):
+        code = (
+            "import sys\nfrom pathlib import Path\nfrom visavox import runs\n"
+            "with runs.holding(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        )
+        self.process = started("-c", code, str(output), stdin=subprocess.PIPE)
+        assert self.process.stdout.readline() == "held\n"
+
+
+@held_by(
+    Case("R4", "two crops on one output", "the second ends with exit code 4 and says who holds it", "crop"),
+    Case("R4", "two trainings of one name", "the second ends with exit code 4 and says who holds it", "train"),
+    Case("R4", "two evaluations into one file", "the second ends with exit code 4 and says who holds it", "eval"),
+)
+def test_two_runs_on_one_output(case: Case, request, talking: Path, tmp_path: Path, started, capsys):
+    if case.given == "crop":
+        output, main = tmp_path / "out", crop.main
+        output.mkdir()
+        words = ["--input", str(talking), "--output", str(output), *TINY]
+    elif case.given == "train":
+        data = request.getfixturevalue("data")
+        output, main = data / "runs/doubled", train.main
+        output.mkdir(parents=True)
+        words = command(data, "doubled")
+    else:
+        output, main = tmp_path / "s.csv", evaluation.main
+        checkpoint = request.getfixturevalue("run") / "best.ckpt"
+        words = ["-input", str(talking), "-output", str(output), "--checkpoint", str(checkpoint)]
+    holder = Holder(started, output).process
+    assert main(words) == 4
+    assert f"{output}: locked by pid {holder.pid} on " in capsys.readouterr().err
+    assert not list(output.rglob("*.json*")) if output.is_dir() else not output.exists()
+    holder.kill()  # what was killed holds nothing
+    holder.wait()
+    with runs.holding(output):
+        pass
+    assert not [path for path in (*output.parent.iterdir(), *output.glob("*")) if path.name.endswith(runs.LOCK)]
+
+
+def test_a_lock_that_was_let_go_is_held_by_one_alone(tmp_path: Path, started):
+    """The file goes with its lock: who opened it before holds nothing and has to look again."""
+    with runs.holding(tmp_path):
+        pass
+    first = Holder(started, tmp_path)
+    with pytest.raises(runs.LockedError), runs.holding(tmp_path):
+        pass
+    first.process.communicate("")
+    with runs.holding(tmp_path):
+        assert (tmp_path / runs.LOCK).read_text().startswith(f"pid {os.getpid()} on ")
+
+
+def full_disk(folder: Path) -> str:
+    """A program that crops onto a disk with room for the manifest and half a bundle (ENOSPC from the system's own words)."""
+    program = folder / "full.py"
+    program.write_text(
+        "import errno, os, sys\n"
+        "from visavox import bundle\n"
+        "from visavox.commands import crop\n"
+        "def full(file, made):\n"
+        "    file.write(b'half a bundle')\n"
+        "    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
+        "bundle.schema._write_npz = full\n"
+        "if __name__ == '__main__': sys.exit(crop.main(sys.argv[1:]))\n"
+    )
+    return str(program)
+
+
+@held_by(
+    Case("R1", "the disk is full while crop writes", "exit code 5 at once, nothing half written; the next run goes on")
+)
+def test_a_full_disk_stops_crop(case: Case, talking: Path, tmp_path: Path, started):
+    words = ["--input", str(talking), "--output", str(tmp_path / "out"), "--workers", "1", *TINY]
+    said, _ = (running := started(full_disk(tmp_path), *words)).communicate(timeout=120)
+    assert running.returncode == 5, said
+    assert "No space left on device" in said and "free some space" in said and "Traceback" not in said
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name != "manifest.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir() or os.getuid() != 0, reason="mounts a small disk, which root may")
+@held_by(Case("R1", "a disk of 100 kB", "exit code 5, no bundle, no half file", marks=DURABILITY))
+def test_a_disk_that_is_full_indeed(case: Case, talking: Path, tmp_path: Path):
+    place = tmp_path / "small"
+    place.mkdir()
+    words = [
+        sys.executable,
+        "crop.py",
+        "--input",
+        str(talking),
+        "--output",
+        str(place / "out"),
+        "--workers",
+        "1",
+        *TINY,
+    ]
+    script = 'mount -t tmpfs -o size=100k none "$0" && "$@"; code=$?; find "$0" -type f; exit $code'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, str(place), *words],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 5, done.stderr
+    assert [Path(line).name for line in done.stdout.split()] in ([], ["manifest.jsonl"])
+
+
+@held_by(
+    Case("R9", "memory does not suffice for a batch", "it is halved until it does", 3),
+    Case("R9", "memory does not suffice for a single clip", "its row says OUT_OF_MEMORY, the others are scored", 0),
+)
+def test_a_batch_that_is_too_large(case: Case, make_bundle, tmp_path: Path):
+    sizes = []
+
+    class Small:
+        def score(self, bundles):
+            sizes.append(len(bundles))
+            if len(bundles) > max(1, case.given) or (not case.given and bundles[0].notes == "large"):
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return np.full(len(bundles), 0.25)
+
+    waiting = [
+        evaluation.Prepared(str(i), tmp_path, make_bundle(notes="large" if i == 2 else ""), "ok", "", [], {})
+        for i in range(8)
+    ]
+    rows = list(evaluation._score(Small(), waiting, 0.5))
+    if case.given:
+        assert [row.status for row in rows] == ["ok"] * 8 and sizes == [8, 4, 2, 2, 4, 2, 2]
+    else:
+        assert [row.code for row in rows] == ["", "", "OUT_OF_MEMORY", "", "", "", "", ""]
+
+
+def edited(data: Path, name: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> list[str]:
+    """Words to train on a changed split."""
+    change(pd.read_csv(data / "data/split.csv")).to_csv(data / f"data/{name}.csv", index=False)
+    words = command(data, name)
+    return ["--data-version", name, *words[2:]]
+
+
+def without(split: str, label: int | None = None, keep: int = 0) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def change(rows: pd.DataFrame) -> pd.DataFrame:
+        gone = (rows["split"] == split) & ((rows["label"] == label) if label is not None else True)
+        return rows.drop(rows.index[gone][keep:])
+
+    return change
+
+
+@held_by(
+    Case("R3", "no test split", "test_auc is null and says why", (without("test"), 0, "test split is empty")),
+    Case("R3", "a test split of one class", "test_auc is null and says why", (without("test", 1), 0, "one class only")),
+    Case("R3", "a validation split of one class", "refused before training", (without("val", 1), 2, "val")),
+    Case("R3", "a validation split of three clips", "trained", (lambda rows: three(rows), 0, "")),
+)
+def test_splits_that_lack_something(case: Case, data: Path, run: Path, capsys):
+    change, code, said = case.given
+    name = f"split-{abs(hash(case.title))}"
+    words = edited(data, name, change)
+    assert train.main([*words, "epoch=1"]) == code
+    out, err = capsys.readouterr()
+    assert said in (out if code == 0 else err)
+    if code:
+        assert not (data / "runs" / name).exists()
+
+
+def three(rows: pd.DataFrame) -> pd.DataFrame:
+    """Three clips of validation, of both classes."""
+    val = rows[rows["split"] == "val"]
+    kept = [*val.index[val["label"] == 1][:1], *val.index[val["label"] == 0][:2]]
+    return rows.drop(val.index.difference(kept))
+
+
+@held_by(Case("R3", "the loss is no number", "stopped with the step named; no checkpoint holds it"))
+def test_a_loss_that_is_no_number(case: Case, data: Path, run: Path, capsys, monkeypatch):
+    from visavox.detectors.base import Detector
+
+    step = Detector.training_step
+    calls = 0
+
+    def broken(self, batch, index):
+        nonlocal calls
+        calls += 1
+        loss = step(self, batch, index)
+        return loss * math.nan if calls == 3 else loss
+
+    monkeypatch.setattr(Detector, "training_step", broken)
+    assert train.main(command(data, "broken", "train_batch_size=1", "num_workers=0")) == 2
+    assert "the loss of step 3 (epoch 0) is no finite number" in capsys.readouterr().err
+    assert not list((data / "runs/broken").rglob("*.ckpt"))
+
+
+@held_by(
+    Case("R3", "resumed with another learning rate", "refused with both values", ["lr=0.5"]),
+    Case("R3", "resumed with more epochs", "refused with both values", ["epoch=5"]),
+    Case("R3", "resumed with fewer epochs", "refused with both values", ["epoch=2"]),
+    Case("R3", "resumed with another seed", "refused with both values", ["seed=1"]),
+)
+def test_resumed_with_something_else(case: Case, data: Path, run: Path, capsys):
+    before = (run / "best.ckpt").read_bytes()
+    assert train.main(command(data, "first", "--resume", *case.given)) == 2
+    name, value = case.given[0].split("=")
+    said = capsys.readouterr().err
+    assert f"{name}: " in said and f"{value} now" in said
+    assert (run / "best.ckpt").read_bytes() == before
+
+
+@held_by(Case("R3", "workers 0 and 2", "the same weights, bit for bit"))
+def test_the_number_of_workers_changes_nothing(case: Case, data: Path, run: Path):
+    assert train.main(command(data, "two-workers", "num_workers=2")) == 0
+    one, two = (
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for folder in (run, data / "runs/two-workers")
+    )
+    assert json.loads((run / "config.json").read_text())["num_workers"] == 0
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@held_by(Case("R3", "bundles moved to another root", "trained from there, as root_path says"))
+def test_bundles_that_were_moved(case: Case, data: Path, run: Path, tmp_path: Path):
+    shutil.copytree(data / "data", tmp_path / "elsewhere/data")
+    words = [*command(data, "moved"), f"root_path={tmp_path / 'elsewhere'}", f"runs_path={tmp_path / 'runs'}"]
+    assert train.main([word for word in words if word != f"root_path={data}"]) == 0
+    assert (tmp_path / "runs/moved/metrics.csv").read_text() == (run / "metrics.csv").read_text()
+
+
+@held_by(
+    Case("R4", "eval on an empty folder", "exit code 2: holds no video", ("empty", 2, "holds no video")),
+    Case("R4", "eval on a file that is not there", "exit code 2: no such file", ("gone", 2, "no such file or folder")),
+    Case("R4", "eval on one file", "one row", ("one", 0, "1 files: 1 scored")),
+    Case(
+        "R4",
+        "eval without a label for some",
+        "AUC over the others, said",
+        ("some", 0, "without a label"),
+    ),
+)
+def test_eval_on_little(case: Case, data: Path, run: Path, tmp_path: Path, capsys):
+    kind, code, said = case.given
+    bundles = sorted((data / "data/bundles").rglob("*.npz"))
+    (tmp_path / "in").mkdir()
+    source, more = tmp_path / "in", []
+    if kind == "gone":
+        source = tmp_path / "nowhere"
+    elif kind == "one":
+        source = bundles[0]
+    elif kind == "some":
+        for i, path in enumerate((bundles[0], bundles[-1], bundles[1])):
+            shutil.copy(path, source / f"{i}.npz")
+        (tmp_path / "labels.csv").write_text("filename,label\n0.npz,0\n1.npz,1\n")
+        more = ["--labels", str(tmp_path / "labels.csv")]
+    words = ["-input", str(source), "-output", str(tmp_path / "s.csv"), "--checkpoint", str(run / "best.ckpt"), *more]
+    assert evaluation.main(words) == code
+    assert said in "".join(capsys.readouterr())
+    assert (tmp_path / "s.csv").exists() == (code == 0)
+
+
+@held_by(
+    Case("R5", "a worker is killed", "its task alone is lost: WORKER_DIED", ("die", "WORKER_DIED")),
+    Case("R5", "a task hangs", "given up after the time-out: TIMED_OUT", ("hang", "TIMED_OUT")),
+)
+def test_a_worker_is_lost(case: Case):
+    task, code = case.given
+    results = dict(pool.run(["a", task, "b"], _seven, _work, workers=1, timeout=2.0))
+    assert results[task].code == code and results["a"] == results["b"] == 7
+
+
+def _seven() -> int:
+    return 7
+
+
+def _work(state: int, task: str) -> int:
+    if task == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == "hang":
+        time.sleep(60)
+    return state
+
+
+@held_by(
+    Case("R1", "an output folder that is a file", "exit code 2, with its name", "file"),
+    Case("R1", "an output below a file", "exit code 2, with its name", "below"),
+)
+def test_an_output_that_cannot_be(case: Case, talking: Path, tmp_path: Path, capsys):
+    (tmp_path / "taken").write_text("here already")
+    output = tmp_path / "taken" if case.given == "file" else tmp_path / "taken/out"
+    assert crop.main(["--input", str(talking), "--output", str(output), *TINY]) == 2
+    assert "taken" in capsys.readouterr().err and (tmp_path / "taken").read_text() == "here already"
