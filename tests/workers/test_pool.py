@@ -53,7 +53,7 @@ def test_a_worker_that_dies_costs_its_task_alone():
 
 def test_a_task_that_hangs_is_given_up():
     results = dict(pool.run(["hang", "a"], start_with_seven, work, workers=1, timeout=1.0))
-    assert results["hang"] == pool.Died("took longer than 1 s and was stopped")
+    assert results["hang"] == pool.Died("took longer than 1 s and was stopped", "TIMED_OUT")
     assert isinstance(results["a"], str)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visavox.files import replacing
+from visavox.logs import complain, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fuse_pair(["fuse", *words])
     arguments = _parse(words)
     try:
-        print(arguments.work(arguments))
+        say(arguments.work(arguments))
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox fuse: {error}", file=sys.stderr)
+        complain("visavox fuse", error)
         return 2
     return 0
 

@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 
 STARTS = 3
 """Workers in a row that may die before they have begun, say for want of memory."""
+START_SECONDS = 120.0
+"""Seconds that a worker may take to begin, where the time-out of a task is shorter: a busy machine is slow to import."""
 GUARD = 'a script that crops must do so below `if __name__ == "__main__":`, for its workers import it'
 
 
@@ -162,10 +164,12 @@ class _Worker:
             return value
         if not self.process.is_alive():
             return self._died()
-        if timeout is not None and time.monotonic() - self.began > timeout:
-            self.process.kill()
-            self.process.join()
-            return Died(f"took longer than {timeout:g} s and was stopped", "TIMED_OUT")
+        if timeout is not None:
+            allowed = timeout if self.ready else max(timeout, START_SECONDS)
+            if time.monotonic() - self.began > allowed:
+                self.process.kill()
+                self.process.join()
+                return Died(f"took longer than {allowed:g} s and was stopped", "TIMED_OUT")
         return None
 
     def stop(self) -> None:
