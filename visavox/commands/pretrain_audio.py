@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
 from visavox.files import replacing
+from visavox.logs import complain, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=arguments.seed,
         )
     except (ValueError, RuntimeError, OSError) as error:
-        print(f"visavox pretrain-audio: {error}", file=sys.stderr)
+        complain("visavox pretrain-audio", error)
         return 2
-    print(json.dumps(metrics, indent=2))
+    say(json.dumps(metrics, indent=2))
     return 0
 
 
