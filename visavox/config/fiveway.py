@@ -27,7 +27,7 @@ class FiveWayConfig(Settings):
     tiny_input: Literal["imagenet", "unit"] = "imagenet"
     """ImageNet's mean and deviation as published, or RGB / 255 alone as in the seed."""
     tiny_weights: str = "none"
-    """Where the branch starts from: a name of the registry, a path, or `none`."""
+    """Where the branch starts from: `tiny_ladeda_wildrf`, a path, or `none`."""
     tiny_epochs: int | None = Field(None, ge=0)
     """Epochs of the stage at most; null takes `epoch`, 0 leaves the stage out and the branch as it starts."""
     tiny_lr: float | None = Field(None, gt=0)

@@ -41,6 +41,10 @@ _TIMM = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.
 _MARLIN = "https://github.com/ControlNet/MARLIN/releases/download/model_v1"
 _2D3MF = "https://raw.githubusercontent.com/aiden200/2D3MF/d4fd8e8779005fa93453a84681e576bd4026fee2"
 _SPEECHBRAIN = "https://huggingface.co/speechbrain/spkrec-xvect-voxceleb/resolve/main"
+_LADEDA = (
+    "https://raw.githubusercontent.com/barcavia/RealTime-DeepfakeDetection-in-the-RealWorld/"
+    "e734562bbb6763f5bb2951099e9dc9a38df5e7dd/weights/Tiny_LaDeDa"
+)
 _OPENMMLAB = "https://download.openmmlab.com/mmaction"
 _TIMESFORMER = "timesformer_divST_8xb8-8x32x1-15e_kinetics400-rgb"
 
@@ -142,6 +146,41 @@ REGISTRY: dict[str, Entry] = {
             labels="none; 1000 classes of ImageNet",
             input="224x224, RGB, ImageNet mean and deviation",
             purpose="timm's mobilenetv2_100 (start of training of anomaly's audio stream)",
+        ),
+        # torchvision names a file by the first 8 digits of its sum.
+        Entry(
+            name="resnet18_imagenet",
+            file="resnet18-f37072fd.pth",
+            urls=("https://download.pytorch.org/models/resnet18-f37072fd.pth",),
+            sha256_prefix="f37072fd",
+            licence="BSD-3-Clause (pytorch/vision)",
+            labels="none; 1000 classes of ImageNet",
+            input="224x224, RGB, ImageNet mean and deviation",
+            purpose="torchvision's resnet18 (start of fiveway's branch visual)",
+        ),
+        Entry(
+            name="tiny_ladeda_wildrf",
+            file="WildRF_Tiny_LaDeDa.pth",
+            urls=(f"{_LADEDA}/WildRF_Tiny_LaDeDa.pth",),
+            size=11_654,
+            sha256="5e063100564d2ddfe9bf48074e351c8f2b38855552574a18a0738e7f2a764d80",
+            licence="software research licence (barcavia/RealTime-DeepfakeDetection-in-the-RealWorld)",
+            labels="one logit, 0 = real and 1 = fake",
+            fake_index=1,
+            input="any size, RGB, ImageNet mean and deviation",
+            purpose="Tiny-LaDeDa trained on WildRF, photographs of social networks (start of fiveway's branch tiny)",
+        ),
+        Entry(
+            name="tiny_ladeda_forensynth",
+            file="ForenSynth_Tiny_LaDeDa.pth",
+            urls=(f"{_LADEDA}/ForenSynth_Tiny_LaDeDa.pth",),
+            size=12_405,
+            sha256="4624258c70489cbff2778153ce6fc7f5ed16170b59a541a06dc3d4c759fd68a6",
+            licence="software research licence (barcavia/RealTime-DeepfakeDetection-in-the-RealWorld)",
+            labels="one logit, 0 = real and 1 = fake",
+            fake_index=1,
+            input="any size, RGB, ImageNet mean and deviation",
+            purpose="Tiny-LaDeDa trained on ForenSynths, pictures of ProGAN (start of fiveway's branch tiny)",
         ),
         # The sums are those of the repository's Git LFS pointers. The two files were trained with opposite labels: the data set
         # of the audio notebook gives RealVideo-RealAudio label 0, that of the video notebook class 0 to fakes; the multimodal
