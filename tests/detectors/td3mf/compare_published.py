@@ -120,10 +120,10 @@ def published_2d3mf(upstream: Path) -> types.ModuleType:
 
 def finetuned(upstream: Path) -> dict[str, tuple[Tensor, Tensor]]:
     """The fusion network with a MARLIN encoder that is trained along: frames to logits."""
-    from fusion_cases import AUDIO
+    from fusion_cases import finetuned_inputs, our_finetuned
 
     from visavox.detectors.td3mf.backbones import marlin
-    from visavox.detectors.td3mf.network import FusionNetwork, load_published
+    from visavox.detectors.td3mf.network import load_published
 
     classifier = published_2d3mf(upstream)
     encoder = published_marlin(upstream, marlin.SIZES["marlin_vit_tiny"])
@@ -133,20 +133,10 @@ def finetuned(upstream: Path) -> dict[str, tuple[Tensor, Tensor]]:
     )
     theirs.task = "none"
     randomise(theirs)
-    ours = FusionNetwork(
-        video_dim=24,
-        audio=AUDIO["resnet"],
-        hidden=8,
-        heads=1,
-        steps=7,
-        fusion="lf",
-        audio_positional_encoding=True,
-        encoder=marlin.MarlinEncoder(marlin.SIZES["marlin_vit_tiny"]),
-    )
-    ours.audio_pe = type(ours.audio_pe)(512, 7)
+    ours = our_finetuned()
     load_published(ours, theirs.state_dict())
-    frames, sound = drawn("frames", 2, 7, 16, 3, 32, 32), drawn("resnet", 2, 7, 512)
-    return {"finetune": (theirs(frames, sound), ours.eval()(frames, sound))}
+    inputs = finetuned_inputs()
+    return {"finetune": (theirs(*inputs), ours.eval()(*inputs))}
 
 
 def marlin_encoders(upstream: Path) -> dict[str, tuple[Tensor, Tensor]]:

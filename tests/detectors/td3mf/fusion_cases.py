@@ -6,6 +6,7 @@ from typing import get_args
 from td3mf_values import drawn
 from torch import Tensor
 
+from visavox.detectors.td3mf.backbones import marlin
 from visavox.detectors.td3mf.network import AudioInput, FusionNetwork, FusionType
 
 AUDIO = {
@@ -62,6 +63,25 @@ def our_fusion(case: FusionCase) -> FusionNetwork:
         probe=case.probe,
         classes=case.classes,
     )
+
+
+def our_finetuned() -> FusionNetwork:
+    """The fusion with a tiny MARLIN encoder inside, of seven steps."""
+    return FusionNetwork(
+        video_dim=24,
+        audio=AudioInput("vectors", 512, 7),
+        hidden=8,
+        heads=1,
+        steps=7,
+        fusion="lf",
+        audio_positional_encoding=True,
+        encoder=marlin.MarlinEncoder(marlin.SIZES["marlin_vit_tiny"]),
+    )
+
+
+def finetuned_inputs() -> tuple[Tensor, Tensor]:
+    """Two clips: frames (2, 7, 16, 3, 32, 32) and features of sound (2, 7, 512)."""
+    return drawn("frames", 2, 7, 16, 3, 32, 32), drawn("resnet", 2, 7, 512)
 
 
 def fusion_inputs(case: FusionCase) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
+from fusion_cases import FUSION_CASES
 from td3mf_values import drawn, randomise, summary
 from torch import Tensor
 
@@ -38,6 +39,7 @@ PUBLISHED: dict[str, Callable[[], Tensor]] = {
     "xvectors filterbank": lambda: xvector.filterbank(0.1 * drawn("sound", 2, 16000)),
     "kaldi fbank": lambda: eat.fbank(0.1 * drawn("sound", 16000)),
 }
+PUBLISHED["efficientface of 2D3MF"] = PUBLISHED["efficientface"]
 ATTENTION = ("marlin", "eat", "emotion2vec")
 
 
@@ -49,6 +51,10 @@ def video_encoder(name: str) -> torch.nn.Module:
 @torch.no_grad()
 def test_equals_the_published_network(name: str) -> None:
     assert summary(PUBLISHED[name]()) == pytest.approx(GOLDENS[name], abs=1e-4 if name.startswith(ATTENTION) else 1e-5)
+
+
+def test_every_golden_number_is_read() -> None:
+    assert GOLDENS.keys() == {*PUBLISHED, "finetune", *(case.name for case in FUSION_CASES)}
 
 
 @pytest.mark.parametrize(

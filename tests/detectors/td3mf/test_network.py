@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 import torch
-from fusion_cases import FUSION_CASES, FusionCase, fusion_inputs, our_fusion
+from fusion_cases import FUSION_CASES, FusionCase, finetuned_inputs, fusion_inputs, our_finetuned, our_fusion
 from td3mf_values import randomise, summary
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -44,6 +44,12 @@ def clips(audio: str, count: int = 4) -> tuple[Tensor, Tensor]:
 def test_equals_the_published_network(case: FusionCase) -> None:
     found = summary(randomise(our_fusion(case))(*fusion_inputs(case)))
     assert found == pytest.approx(GOLDENS[case.name], abs=1e-4 if case.probe == "none" else 1e-5)
+
+
+@torch.no_grad()
+def test_equals_the_published_network_with_its_encoder() -> None:
+    found = summary(randomise(our_finetuned())(*finetuned_inputs()))
+    assert found == pytest.approx(GOLDENS["finetune"], abs=1e-4)
 
 
 @pytest.mark.parametrize("fusion_type, fusion, audio", COMBINATIONS)
