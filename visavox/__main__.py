@@ -42,6 +42,7 @@ COMMANDS = {
     "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),
     "features": Command("visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF"),
     "probes": Command("visavox.commands.probes", "linear probes on frozen features beside 2D3MF's fusion, as a table"),
+    "search": Command("visavox.commands.search", "search settings of a detector, resumable, several processes at once"),
     "synthetic": Command("visavox.synthetic.__main__", "draw talking faces, genuine and forged, for tests and demos"),
     "weights": Command("visavox.weights.__main__", "list, fetch and verify trained weights of other people"),
     "doctor": Command("visavox.doctor", "say what is right and wrong with this installation"),

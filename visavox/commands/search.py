@@ -1,0 +1,301 @@
+"""Search settings of a detector: a training for each choice, on the validation split.
+
+    visavox search --config td3mf --space configs/search/td3mf.json --data-version SPLIT --study runs/search --average-over 3
+    visavox search --config tiny --space space.json --data-version SPLIT --study runs/search --trials 40
+
+SPACE is a JSON object: a key of the configuration, dots for groups, to a list of values or to
+{"low": 1e-5, "high": 1e-2, "log": true}. Where every key has a list the whole grid is tried, else Optuna's TPE draws --trials
+choices. STUDY holds the journal of the study, the runs, trials.csv (best first, with the interval of the mean over seeds) and
+search.png. The same command continues a search that was killed, and may run several times at once. A choice is given up between
+its seeds where it is below the median of the others.
+Needs the extra `search` (Optuna). Exit codes: 0 searched; 2 wrong arguments, settings, data; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import itertools
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visavox import config as configuration
+from visavox.config import Config, ConfigError
+from visavox.files import is_alive, replacing
+from visavox.logs import complain, say
+
+if TYPE_CHECKING:
+    import optuna
+
+JOURNAL, TABLE, FIGURE = "study.journal", "trials.csv", "search.png"
+T_95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t for a two-sided 95 % interval, by degrees of freedom; 1.96 beyond."""
+
+UNCLAIMED = 60.0
+"""Seconds after which a choice that was begun without saying by whom counts as killed."""
+
+Space = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = _parse(argv)
+    try:
+        config = configuration.load(words.config, words.overrides)
+        space = read_space(words.space)
+        from visavox.logs import set_up_logging
+
+        set_up_logging()
+        rows = search(
+            config,
+            space,
+            data_version=words.data_version,
+            study_folder=words.study,
+            trials=words.trials,
+            average_over=words.average_over,
+            allow_leaks=words.allow_leaks,
+        )
+    except KeyboardInterrupt:
+        say("interrupted; run the same command again to continue", error=True)
+        return 130
+    except (ConfigError, ValueError, RuntimeError, OSError, ImportError) as error:
+        complain("visavox search", error)
+        return 2
+    for row in rows[:5]:
+        say(f"val/auc {row['auc']:.4f} [{row['low']:.4f}, {row['high']:.4f}]  {row['settings']}")
+    say(f"{len(rows)} choices; {words.study / TABLE}")
+    return 0
+
+
+def read_space(path: Path) -> Space:
+    """Read what is searched.
+
+    Raises:
+        ConfigError: not a JSON object of lists and ranges; the message names the key.
+    """
+    try:
+        space = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: no readable space of settings ({error})") from None
+    if not isinstance(space, dict) or not space:
+        raise ConfigError(f"{path}: expected an object of settings, found {type(space).__name__}")
+    for key, values in space.items():
+        ranged = isinstance(values, dict) and {"low", "high"} <= values.keys() <= {"low", "high", "log"}
+        if not ranged and not (isinstance(values, list) and values):
+            raise ConfigError(
+                f'{path}: {key} is {values!r}, expected a list of values or {{"low": .., "high": .., "log": ..}}'
+            )
+    return space
+
+
+def search(
+    config: Config,
+    space: Space,
+    *,
+    data_version: str,
+    study_folder: Path,
+    trials: int | None = None,
+    average_over: int = 1,
+    allow_leaks: bool = False,
+) -> list[dict[str, Any]]:
+    """Try what has not been tried yet; return the rows of the table, best first.
+
+    Args:
+        trials: choices in all where a key has a range; a grid is tried as a whole.
+        average_over: seeds of each choice, beginning with the configuration's; the value is the mean of their best val/auc.
+    """
+    grid = all(isinstance(values, list) for values in space.values())
+    if not grid and trials is None:
+        raise ConfigError("--trials says how many choices are drawn from ranges")
+    study = _study(study_folder, space, config, grid)
+    while (trial := _next(study, space, None if grid else trials)) is not None:
+        _try(study, trial, config, study_folder, data_version, average_over, allow_leaks)
+    return _write(study, study_folder)
+
+
+def _study(folder: Path, space: Space, config: Config, grid: bool) -> optuna.Study:
+    """Open the study, or make it; choices that a killed process had begun are put back."""
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    except ImportError:
+        raise ImportError("visavox search needs Optuna: pip install 'visavox[search]'") from None
+    import filelock
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = str(folder / JOURNAL)
+    storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    what = json.dumps({"space": space, "config": config.model_dump(mode="json")}, sort_keys=True)
+    with filelock.FileLock(folder / ".begin.lock"):
+        study = optuna.create_study(
+            storage=storage,
+            study_name="visavox",
+            direction="maximize",
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=config.seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+        )
+        held = study.user_attrs.get("what")
+        if held is None:
+            for values in itertools.product(*space.values()) if grid else ():
+                study.enqueue_trial(dict(zip(space, values)))
+            study.set_user_attr("what", what)
+        elif held != what:
+            raise ConfigError(f"{folder} holds a search of other settings or another space; give another --study")
+        _put_back(study)
+    return study
+
+
+def _put_back(study: optuna.Study) -> None:
+    """Choices that were begun by processes of this machine that are gone are begun again."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        host, process = trial.user_attrs.get("process", (None, None))
+        begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+        nobody = process is None and time.time() - begun > UNCLAIMED  # killed between asking and saying who asks
+        if nobody or (host == socket.gethostname() and not is_alive(process)):
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params)
+
+
+def _next(study: optuna.Study, space: Space, trials: int | None) -> optuna.Trial | None:
+    """Ask for the next choice; None when all have been tried or are being tried by others."""
+    from optuna.trial import TrialState
+
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    begun = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
+    if not waiting and (trials is None or len(begun) >= trials):
+        return None
+    trial = study.ask()
+    trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
+    for key, values in space.items():
+        if isinstance(values, list):
+            trial.suggest_categorical(key, values)
+        elif all(isinstance(values[end], int) for end in ("low", "high")):
+            trial.suggest_int(key, values["low"], values["high"], log=values.get("log", False))
+        else:
+            trial.suggest_float(key, values["low"], values["high"], log=values.get("log", False))
+    return trial
+
+
+def _try(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    config: Config,
+    folder: Path,
+    data_version: str,
+    seeds: int,
+    allow_leaks: bool,
+) -> None:
+    """Train a choice with each seed; its run folders are named by what is chosen, so that a begun one is continued."""
+    from optuna.trial import TrialState
+
+    from visavox.commands.train import train
+
+    name = hashlib.sha256(json.dumps(trial.params, sort_keys=True).encode()).hexdigest()[:12]
+    aucs = []
+    for seed in range(config.seed, config.seed + seeds):
+        words = [f"{key}={json.dumps(value)}" for key, value in trial.params.items()]
+        words += [f"seed={seed}", f"runs_path={json.dumps(str(folder))}"]
+        plain = [f"{key}={json.dumps(value)}" for key, value in config.model_dump(mode="json").items()]
+        chosen = configuration.load(None, [*plain, *words])
+        run = f"{name}/seed{seed}"
+        done = folder / run / "test.json"
+        if done.is_file():
+            metrics = json.loads(done.read_text(encoding="utf-8"))
+        else:
+            begun = (folder / run / "config.json").is_file()
+            metrics = train(chosen, data_version=data_version, code_version=run, resume=begun, allow_leaks=allow_leaks)
+        aucs.append(metrics["best_val_auc"])
+        trial.set_user_attr("aucs", aucs)
+        trial.report(sum(aucs) / len(aucs), step=len(aucs))
+        if len(aucs) < seeds and trial.should_prune():
+            study.tell(trial, state=TrialState.PRUNED)
+            return
+    study.tell(trial, sum(aucs) / len(aucs))
+
+
+def _write(study: optuna.Study, folder: Path) -> list[dict[str, Any]]:
+    """Write the table and the figure; return the rows, best first."""
+    from optuna.trial import TrialState
+
+    rows = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
+        aucs = trial.user_attrs["aucs"]
+        mean, half = sum(aucs) / len(aucs), _half_width(aucs)
+        rows.append(
+            {
+                "auc": mean,
+                "low": mean - half,
+                "high": mean + half,
+                "seeds": len(aucs),
+                "state": trial.state.name.lower(),
+                "settings": " ".join(f"{key}={json.dumps(value)}" for key, value in trial.params.items()),
+            }
+        )
+    rows.sort(key=lambda row: (-row["auc"], row["settings"]))
+    with replacing(folder / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["auc", "low", "high", "seeds", "state", "settings"])
+        writer.writeheader()
+        writer.writerows(rows)
+    if rows:
+        _draw(rows, folder / FIGURE)
+    return rows
+
+
+def _half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of a mean, by Student's t; NaN for a single value."""
+    n = len(values)
+    if n < 2:
+        return math.nan
+    mean = sum(values) / n
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    return (T_95[n - 1] if n <= len(T_95) else 1.96) * deviation / math.sqrt(n)
+
+
+def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """A figure of the choices, best at the top, each with its interval."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = list(rows[:40])[::-1]
+    figure = Figure(figsize=(9, 1.2 + 0.25 * len(shown)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    halves = [0.0 if math.isnan(row["low"]) else row["auc"] - row["low"] for row in shown]
+    axes.errorbar([row["auc"] for row in shown], range(len(shown)), xerr=halves, fmt="o")
+    axes.set_yticks(range(len(shown)), [row["settings"] for row in shown], fontsize=7)
+    axes.set_xlabel("val/auc, mean over seeds and its 95 % interval")
+    with replacing(path, ".png") as beside:
+        figure.savefig(beside, dpi=120)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="visavox search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, help="a JSON file or the name of a shipped configuration")
+    parser.add_argument("--space", type=Path, required=True, help="JSON of what is searched")
+    parser.add_argument(
+        "--data-version", default="train_dev_test", help="ROOT_PATH/data/NAME.csv (default train_dev_test)"
+    )
+    parser.add_argument("--study", type=Path, required=True, help="folder of the search")
+    parser.add_argument("--trials", type=int, help="choices in all, where a key has a range")
+    parser.add_argument("--average-over", type=int, default=1, metavar="SEEDS", help="seeds of each choice (default 1)")
+    parser.add_argument("--allow-leaks", action="store_true", help="train although somebody stands in two splits")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
+    )
+    words = parser.parse_intermixed_args(argv)
+    if words.average_over < 1 or (words.trials is not None and words.trials < 1):
+        parser.error("--trials and --average-over are at least 1")
+    return words
