@@ -224,16 +224,34 @@ def test_a_full_disk_costs_the_file_and_leaves_nothing_behind(talking: Path, tmp
 
 
 def test_killed_and_resumed_gives_the_same_bundles(talking: Path, cropped: Path, tmp_path: Path):
-    words = [sys.executable, "crop.py", "--input", str(talking), "--output", str(tmp_path), "--workers", "2", *TINY]
-    total = len(list(cropped.rglob("*.npz")))
-    running = subprocess.Popen(words, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+    output, there, program = tmp_path / "out", tmp_path / "there", tmp_path / "held.py"
+    program.write_text(  # a worker that finds three bundles waits in the middle of writing the next one
+        "import sys, time, crop\n"
+        "from pathlib import Path\n"
+        "from visavox import bundle\n"
+        "write = bundle.schema._write_npz\n"
+        "def held(file, made):\n"
+        f"    if len(list(Path({str(output)!r}).rglob('*.npz'))) >= 3:\n"
+        f"        file.write(b'half a bundle'); file.flush(); Path({str(there)!r}).touch(); time.sleep(600)\n"
+        "    write(file, made)\n"
+        "bundle.schema._write_npz = held\n"
+        "if __name__ == '__main__': sys.exit(crop.main(sys.argv[1:]))\n"
+    )
+    words = ["--input", str(talking), "--output", str(output), "--workers", "2", *TINY]
+    running = subprocess.Popen(
+        [sys.executable, str(program), *words],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.rglob("*.npz")) and time.monotonic() < deadline:
+    while not there.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()
-    assert 1 <= len(list(tmp_path.rglob("*.npz"))) < total
-    (tmp_path / f"stale.npz.{running.pid}.part").write_bytes(b"half a bundle")
+    assert 3 <= len(list(output.rglob("*.npz"))) <= 4 and list(output.rglob("*.part"))
+    tmp_path, words = output, [sys.executable, "crop.py", *words]
     assert subprocess.run(words, cwd=ROOT, capture_output=True).returncode == 0
     for path in cropped.rglob("*.npz"):
         assert (tmp_path / path.relative_to(cropped)).read_bytes() == path.read_bytes()

@@ -66,15 +66,26 @@ def test_resuming_needs_the_same_settings_and_starting_a_new_name(run: Path, dat
 
 
 def test_killed_and_resumed_ends_with_the_same_weights_bit_for_bit(run: Path, data: Path):
-    words = [sys.executable, "train.py", *command(data, "killed", "num_workers=2")]
+    last, there = data / "runs/killed/checkpoints/last.ckpt", data / "killed.there"
+    program = (
+        "import sys, time, train\n"
+        "from pathlib import Path\n"
+        "from visavox.training.callbacks import History\n"
+        "write = History.on_train_epoch_end\n"
+        "def held(self, trainer, module):\n"
+        "    if trainer.current_epoch == 1: Path(sys.argv[1]).touch(); time.sleep(600)\n"
+        "    write(self, trainer, module)\n"
+        "History.on_train_epoch_end = held\n"
+        "sys.exit(train.main(sys.argv[2:]))\n"
+    )
+    words = [sys.executable, "-c", program, str(there), *command(data, "killed", "num_workers=2")]
     running = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    last = data / "runs/killed/checkpoints/last.ckpt"
     deadline = time.monotonic() + 200
-    while not last.is_file() and running.poll() is None and time.monotonic() < deadline:
+    while not there.is_file() and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
+    running.send_signal(signal.SIGKILL)  # at the end of the second epoch, before anything of it is written
     running.wait()
-    assert torch.load(last, weights_only=True)["epoch"] < 2
+    assert torch.load(last, weights_only=True)["epoch"] == 0
     assert train.main(command(data, "killed", "num_workers=2", "--resume")) == 0
     assert torch.load(last, weights_only=True)["epoch"] == 2
     undisturbed, resumed = weights_of(run), weights_of(data / "runs/killed")

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -67,20 +68,21 @@ def test_workers_that_die_before_they_begin_are_an_error_and_cost_no_task():
         list(pool.run(["a", "b"], start_that_dies, work, workers=2))
 
 
-def counted(seen: list[str]) -> Iterator[str]:
-    """A thousand tasks; `seen` says how far they were taken."""
+def counted(seen: list[str], fifth: threading.Event | None = None) -> Iterator[str]:
+    """A thousand tasks; `seen` says how far they were taken, `fifth` that five were."""
     for number in range(1000):
         seen.append(str(number))
+        if fifth and len(seen) == 5:
+            fifth.set()
         yield seen[-1]
 
 
 def test_workers_go_on_while_the_caller_is_busy():
     seen: list[str] = []
-    results = pool.ahead(lambda stop: pool.run(counted(seen), start_with_seven, work, workers=1, stop=stop), 3)
+    fifth = threading.Event()
+    results = pool.ahead(lambda stop: pool.run(counted(seen, fifth), start_with_seven, work, workers=1, stop=stop), 3)
     next(results)
-    deadline = time.monotonic() + 30
-    while len(seen) < 5 and time.monotonic() < deadline:  # the caller asks for nothing meanwhile
-        time.sleep(0.01)
+    fifth.wait()  # the caller asks for nothing meanwhile
     results.close()
     assert 5 <= len(seen) < 10  # one wanted, three that wait, one that finds no room
 

@@ -321,6 +321,8 @@ def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, o
 def _check_directory(archive: zipfile.ZipFile) -> None:
     """Every member is there, and plain: bundles are never compressed, so nothing unpacks to more than the file holds."""
     names = {info.filename.removesuffix(".npy") for info in archive.infolist()}
+    if len(names) < len(archive.infolist()):
+        raise BundleError("holds two members of one name")
     missing = [name for name in (*ARRAYS, *TEXTS, "schema_version") if name not in names]
     if missing:
         raise BundleError(f"lacks {', '.join(missing)}")
