@@ -10,15 +10,16 @@
         path = make(tmp_path, rate=case.given)
 
 `pytest -k M16` runs one number's cases. `python -m tests.cases.cases` prints all cases as a table (Markdown): number, case,
-what happens, test; `python -m tests.cases.cases > docs/reliability.md` is how that page is made.
+what happens, test; `python -m tests.cases.cases --output docs/reliability.md` is how that page is made.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ def held_by(*cases: Case) -> Callable[[Callable], Callable]:
 
 def all_cases() -> Iterator[tuple[Case, str]]:
     """Each case of each test file in this folder with the test that holds it, such as `test_media.py::test_sound`."""
+    if str(FOLDER.parent) not in sys.path:  # where the tests find their conftest
+        sys.path.append(str(FOLDER.parent))
     for path in sorted(FOLDER.glob("test_*.py")):
         module = importlib.import_module(f"{__package__}.{path.stem}")
         for name, test in vars(module).items():
@@ -93,7 +96,11 @@ def all_cases() -> Iterator[tuple[Case, str]]:
 def table() -> str:
     """All cases as Markdown, one table for each group, in the order of their numbers."""
     found = sorted(all_cases(), key=lambda row: (list(GROUPS).index(row[0].number[0]), int(row[0].number[1:])))
-    lines = ["# What is met and what happens", "", "Made by `python -m tests.cases.cases > docs/reliability.md`."]
+    lines = [
+        "# What is met and what happens",
+        "",
+        "Made by `python -m tests.cases.cases --output docs/reliability.md`.",
+    ]
     for letter, group in GROUPS.items():
         rows = [(case, test) for case, test in found if case.number[0] == letter]
         if rows:
@@ -106,5 +113,17 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table, or write it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cases.cases", description="The cases as a table (Markdown).")
+    parser.add_argument("--output", type=Path, help="a file to write it to, such as docs/reliability.md")
+    output = parser.parse_args(argv).output
+    if output:
+        output.write_text(table(), encoding="utf-8")
+    else:
+        sys.stdout.write(table())
+    return 0
+
+
 if __name__ == "__main__":
-    sys.stdout.write(table())
+    sys.exit(main())
