@@ -51,5 +51,8 @@ def inference(scorer: Scorer) -> Iterator[Scorer]:
     from visavox.compute import scoring_context, scoring_dtype
 
     dtype = scoring_dtype(scorer.config.score_precision, scorer.device)
-    with scoring_context(dtype, scorer.device):
-        yield scorer.for_inference(dtype)
+    ready = scorer.for_inference(
+        dtype
+    )  # outside the context: autocast would multiply the matrices that are merged in bf16
+    with scoring_context(dtype, ready.device):
+        yield ready

@@ -7,6 +7,7 @@ import torch
 
 from tests.detectors.timesformer.test_model import CONFIG, bundle, clips, fitted, small
 from visavox.detectors import build
+from visavox.detectors.scorer import inference as inference_of
 from visavox.detectors.timesformer import inference
 from visavox.detectors.timesformer.inference import FoldedTimeSformer
 
@@ -63,3 +64,14 @@ def test_other_attention_types_stay_as_they_are(kind):
     before = detector.timesformer
     detector = detector.for_inference(torch.bfloat16)
     assert detector.timesformer is before
+
+
+def test_weights_are_merged_in_their_own_precision_whoever_scores():
+    """Under the autocast of scoring the merged matrices would be products of bfloat16, and scores others."""
+    detector = fitted()
+    config = detector.config.model_copy(update={"score_precision": "bf16"})
+    detector.config = config
+    expected = copy.deepcopy(detector).for_inference(torch.bfloat16).timesformer.state_dict()
+    with inference_of(detector) as ready:
+        found = ready.timesformer.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
