@@ -256,13 +256,14 @@ def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> I
 
     A GPU that runs out of memory over a batch thus gets a smaller one.
     """
+    from visavox.detectors.scorer import score_in_detail
     from visavox.preprocessing.pipeline import explain
 
     watch = Stopwatch()
     try:
-        scores = [float(score) for score in scorer.score([prepared.bundle for prepared in waiting])]
-        if len(scores) != len(waiting):
-            raise RuntimeError(f"the network gave {len(scores)} scores for {len(waiting)} clips")
+        found = score_in_detail(scorer, [prepared.bundle for prepared in waiting])
+        if len(found) != len(waiting):
+            raise RuntimeError(f"the network gave {len(found)} scores for {len(waiting)} clips")
     except Exception as error:  # a library's own classes too: nothing that a clip raises may stop the others
         half = len(waiting) // 2
         if half:
@@ -272,11 +273,13 @@ def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> I
         lost = waiting[0]._replace(status="failed", reason=explain(error)[1], code=code_of(error))
         yield _row(lost, prior, 0.0)
         return
-    for prepared, score in zip(waiting, scores, strict=True):
-        if math.isfinite(score):
-            yield _row(prepared, score, watch.total() / len(waiting))
+    for prepared, one in zip(waiting, found, strict=True):
+        if math.isfinite(one.probability):
+            parts = {f"score_{part}": spent for part, spent in one.seconds.items()}
+            told = prepared._replace(notes=[*prepared.notes, *one.notes], seconds=prepared.seconds | parts)
+            yield _row(told, one.probability, watch.total() / len(waiting))
         else:
-            reason = f"the network gave {score}; score again with score_precision=fp32"
+            reason = f"the network gave {one.probability}; score again with score_precision=fp32"
             yield _row(prepared._replace(status="failed", reason=reason, code="BAD_SCORE"), prior, 0.0)
 
 

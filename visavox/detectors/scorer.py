@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, Self
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,33 @@ class Scorer(Protocol):
 
     def for_inference(self, dtype: torch.dtype) -> Scorer:
         """Return a form for scoring alone, in `dtype` where that is faster; this one must not be trained or saved after."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score of one clip, and what its details should say beside it."""
+
+    probability: float
+    """P(fake)."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about the verdict, such as a branch that failed."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Part of the detector -> seconds it took for this clip."""
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A scorer of several parts that says of each clip which of them ran, how long, and what failed."""
+
+    def score_in_detail(self, bundles: Sequence[Bundle]) -> list[Scored]:
+        """Return the probabilities of `score` with their details."""
+
+
+def score_in_detail(scorer: Scorer, bundles: Sequence[Bundle]) -> list[Scored]:
+    """Return the scores of bundles, with details where the scorer has any."""
+    if isinstance(scorer, Detailed):
+        return scorer.score_in_detail(bundles)
+    return [Scored(float(score)) for score in scorer.score(bundles)]
 
 
 @contextmanager

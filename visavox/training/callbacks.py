@@ -45,7 +45,7 @@ class FiniteLoss(Callback):
         self.first: torch.Tensor | None = None  # () int64 on the device; the largest integer: none
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *batch: Any) -> None:
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs  # a step may be left out
         if loss is None:
             return
         never = torch.iinfo(torch.int64).max

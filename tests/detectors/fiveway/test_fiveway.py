@@ -357,3 +357,34 @@ def test_distillation_trains_tiny_without_labels(data, tmp_path):
     assert not any(
         "teacher" in name for name in torch.load(data / "runs/taught/best.ckpt", weights_only=True)["state_dict"]
     )
+
+
+def test_odd_clips_get_a_row_each_and_the_head_is_named(trained, talking, tmp_path):
+    """Without sound, without a face, a second long, and a plain one: through eval, as a submission would be."""
+    from visavox import media
+    from visavox.commands import evaluate
+    from visavox.evaluation.rows import read_details
+
+    with media.open_video(next((talking / "real").rglob("*.mp4")), sample_rate=16000) as video:
+        frames = np.stack(list(video.frames()))
+        sound = video.audio()
+    assert len(frames) > 25
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    media.write_video(folder / "plain.mp4", frames, sound, fps=25, sample_rate=16000)
+    media.write_video(folder / "second.mp4", frames[:25], sound[:16000], fps=25, sample_rate=16000)
+    media.write_video(folder / "silent.mp4", frames, None, fps=25, sample_rate=16000)
+    media.write_video(folder / "faceless.mp4", np.zeros_like(frames), sound, fps=25, sample_rate=16000)
+    words = ["-input", str(folder), "-output", str(tmp_path / "submission.csv"), "--workers", "1", "device=cpu"]
+    words += ["--checkpoint", str(trained / "best.ckpt"), "detector.early_exit=false"]
+    assert evaluate.main(words) == 0
+    rows = {row.filename: row for row in read_details(tmp_path / "submission.csv")}
+    assert {name: row.status for name, row in rows.items()} == {
+        "plain.mp4": "ok",
+        "second.mp4": "ok",
+        "silent.mp4": "no_audio",
+        "faceless.mp4": "no_face",
+    }
+    assert set(rows["plain.mp4"].seconds) >= {f"score_{b}" for b in ("tiny", "visual", "temporal", "audio", "sync")}
+    assert "judged by the head tiny+visual+temporal" in rows["silent.mp4"].notes
+    assert "score_audio" not in rows["silent.mp4"].seconds and rows["faceless.mp4"].probability == 0.5

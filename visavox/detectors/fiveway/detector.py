@@ -32,6 +32,7 @@ from visavox.detectors.fiveway.state import Verdicts
 from visavox.detectors.fiveway.temporal import TemporalNet, fixed_length
 from visavox.detectors.fiveway.tiny import LaDeDa9, TinyLaDeDa, cut_patches, distillation_loss
 from visavox.detectors.fiveway.visual import FrameNet, normalised
+from visavox.detectors.scorer import Scored
 from visavox.training import checkpoint as checkpoints
 from visavox.training.batch import Example
 from visavox.weights import WeightsError, parameters
@@ -410,13 +411,20 @@ class FiveWayDetector(Detector):
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
         """Return P(fake) of bundles, (N,) float64, each judged by itself."""
-        logits = [self.examine(bundle).logit for bundle in bundles]
-        if np.isnan(logits).any():
+        return np.array([one.probability for one in self.score_in_detail(bundles)], np.float64)
+
+    def score_in_detail(self, bundles: Sequence[Bundle]) -> list[Scored]:
+        """Return the scores with each branch's seconds, and notes: what failed, what is missing, which head was used."""
+        judged = [self.examine(bundle) for bundle in bundles]
+        if any(np.isnan(one.logit) for one in judged):
             raise RuntimeError(
                 "this detector has no fusion yet: it is the checkpoint of an early stage, or fresh. Train it with "
                 "`python train.py --config configs/fiveway.json`, and score with RUN/best.ckpt"
             )
-        return torch.sigmoid(torch.tensor(logits, dtype=torch.float64)).numpy()
+        return [
+            Scored(torch.sigmoid(torch.tensor(one.logit, dtype=torch.float64)).item(), tuple(one.notes), one.seconds)
+            for one in judged
+        ]
 
     def examine(self, bundle: Bundle, *, early_exit: bool | None = None) -> Judged:
         """Judge one bundle and keep what was found on the way.
