@@ -21,7 +21,6 @@ import json
 import math
 import os
 import socket
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,12 +33,9 @@ from visavox.logs import complain, say
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL, TABLE, FIGURE = "study.journal", "trials.csv", "search.png"
+JOURNAL, TABLE, FIGURE, LOCK = "study.journal", "trials.csv", "search.png", ".begin.lock"
 T_95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for a two-sided 95 % interval, by degrees of freedom; 1.96 beyond."""
-
-UNCLAIMED = 60.0
-"""Seconds after which a choice that was begun without saying by whom counts as killed."""
 
 Space = dict[str, Any]
 
@@ -114,7 +110,7 @@ def search(
     if not grid and trials is None:
         raise ConfigError("--trials says how many choices are drawn from ranges")
     study = _study(study_folder, space, config, grid)
-    while (trial := _next(study, space, None if grid else trials)) is not None:
+    while (trial := _next(study, space, None if grid else trials, study_folder)) is not None:
         _try(study, trial, config, study_folder, data_version, average_over, allow_leaks)
     return _write(study, study_folder)
 
@@ -134,7 +130,7 @@ def _study(folder: Path, space: Space, config: Config, grid: bool) -> optuna.Stu
     path = str(folder / JOURNAL)
     storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
     what = json.dumps({"space": space, "config": config.model_dump(mode="json")}, sort_keys=True)
-    with filelock.FileLock(folder / ".begin.lock"):
+    with filelock.FileLock(folder / LOCK):
         study = optuna.create_study(
             storage=storage,
             study_name="visavox",
@@ -150,25 +146,34 @@ def _study(folder: Path, space: Space, config: Config, grid: bool) -> optuna.Stu
             study.set_user_attr("what", what)
         elif held != what:
             raise ConfigError(f"{folder} holds a search of other settings or another space; give another --study")
-        _put_back(study)
     return study
 
 
 def _put_back(study: optuna.Study) -> None:
-    """Choices that were begun by processes of this machine that are gone are begun again."""
+    """Choices that were begun by processes of this machine that are gone are begun again.
+
+    To be called under the lock: whoever holds it says who begins a choice before letting it go, so that a choice that
+    nobody claims was begun by a process that was killed just then.
+    """
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         host, process = trial.user_attrs.get("process", (None, None))
-        begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-        nobody = process is None and time.time() - begun > UNCLAIMED  # killed between asking and saying who asks
-        if nobody or (host == socket.gethostname() and not is_alive(process)):
+        if process is None or (host == socket.gethostname() and not is_alive(process)):
             study.tell(trial.number, state=TrialState.FAIL)
             study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params)
 
 
-def _next(study: optuna.Study, space: Space, trials: int | None) -> optuna.Trial | None:
-    """Ask for the next choice; None when all have been tried or are being tried by others."""
+def _next(study: optuna.Study, space: Space, trials: int | None, folder: Path) -> optuna.Trial | None:
+    """Ask for the next choice and claim it; None when all have been tried or are being tried by others."""
+    import filelock
+
+    with filelock.FileLock(folder / LOCK):  # else two processes may both see the last one that waits
+        _put_back(study)
+        return _claim(study, space, trials)
+
+
+def _claim(study: optuna.Study, space: Space, trials: int | None) -> optuna.Trial | None:
     from optuna.trial import TrialState
 
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
