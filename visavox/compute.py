@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import torch
 
 log = logging.getLogger(__name__)
+
+TrainerPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["auto"] | TrainerPrecision
 
 
 class DeviceError(RuntimeError):
@@ -27,7 +31,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
+def resolve_precision(name: Precision, device: torch.device) -> TrainerPrecision:
     """Lightning precision: `auto` is bf16-mixed on a GPU that has bf16, else full fp32."""
     if name != "auto":
         return name

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 from visavox import weights
 from visavox.files import CHECKOUT, shown
@@ -267,7 +268,7 @@ def check_media_limits() -> Iterator[Finding]:
         yield ok(f"limit: {name}", value)
 
 
-def _codec(av: object, name: str, mode: str) -> bool:
+def _codec(av: ModuleType, name: str, mode: str) -> bool:
     try:
         av.codec.Codec(name, mode)
     except ValueError:  # av.codec.codec.UnknownCodecError
@@ -278,8 +279,9 @@ def _codec(av: object, name: str, mode: str) -> bool:
 def check_cascades() -> Iterator[Finding]:
     """The face cascades that OpenCV 4 bundles (5 dropped them)."""
     import cv2
+    from cv2.data import haarcascades
 
-    cascade = Path(cv2.data.haarcascades) / "haarcascade_frontalface_default.xml"
+    cascade = Path(haarcascades) / "haarcascade_frontalface_default.xml"
     cure = "pip install --force-reinstall 'opencv-python-headless>=4.10,<5'"
     if not cascade.is_file() or cv2.CascadeClassifier(str(cascade)).empty():
         yield bad("Haar cascades", f"OpenCV {cv2.__version__} lacks {cascade}", cure)
@@ -328,7 +330,7 @@ def check_folders() -> Iterator[Finding]:
 
 def check_limits() -> Iterator[Finding]:
     """Processors and memory as this process may use them: the container's limits, not the machine's figures."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores: float = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup("cpu.max", "cpu/cpu.cfs_quota_us").split()
     if quota and quota[0].isdigit():
         period = quota[1] if len(quota) > 1 else _cgroup("cpu.max", "cpu/cpu.cfs_period_us") or "100000"

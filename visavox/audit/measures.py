@@ -10,6 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
+    from visavox.bundle.trim import Ends
 
 
 LIMIT = 0.6
@@ -47,7 +48,7 @@ def audit_split(
     root: Path,
     *,
     videos: Path | None = None,
-    trim: str = "none",
+    trim: Ends = "none",
     split: str = "all",
     limit: float = LIMIT,
     probes: bool = True,
@@ -98,7 +99,7 @@ def of_bundle(bundle: Bundle) -> dict[str, float | None]:
     """What a bundle tells; None where it does not."""
     from visavox.bundle.trim import silence
 
-    rate, sound = bundle.sample_rate, bundle.audio
+    rate, sound = bundle.sample_rate, bundle.sound
     values: dict[str, float | None] = {
         "has_audio": float(len(sound) > 0),
         "duration": bundle.track_frames / float(bundle.fps),
@@ -207,10 +208,14 @@ def _finding(
     enough = min((labels == 0).sum(), (labels == 1).sum()) >= LEAST_CLIPS
     above = auc.value >= limit and auc.low > 0.5
     below = auc.value <= 1 - limit and auc.high < 0.5 and either_way and not fitted
+    real, fake = (_typical([value for value, of in zip(values, labels) if of == label]) for label in (0, 1))
     return Finding(
         name,
-        *auc,
-        *(_typical([value for value, of in zip(values, labels) if of == label]) for label in (0, 1)),
+        auc.value,
+        auc.low,
+        auc.high,
+        real,
+        fake,
         int((labels == 0).sum()),
         int((labels == 1).sum()),
         bool(enough and (above or below)),

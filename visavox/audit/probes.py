@@ -38,10 +38,10 @@ class Probes:
         import torch
 
         mel = torch.from_numpy(bundle.mel_3cs[:1].astype(np.float32) / 40 + 1)[None]  # (1, 1, F, M) about [-1, 2]
-        faces = np.stack(
+        small = np.stack(
             [cv2.resize(face, (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_AREA) for face in bundle.faces]
         )
-        faces = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 127.5 - 1  # (K, 3, side, side)
+        faces = torch.from_numpy(small).permute(0, 3, 1, 2).float() / 127.5 - 1  # (K, 3, side, side)
         with torch.inference_mode():
             whole = pooled(self.audio(mel))
             head = pooled(self.audio(mel[..., :HEAD]))
@@ -100,6 +100,7 @@ def _encoder(channels: int, seed: int) -> torch.nn.Module:
     for width in WIDTHS:
         convolution = nn.Conv2d(channels, width, 3, 2, 1)
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu", generator=generator)
+        assert convolution.bias is not None
         nn.init.zeros_(convolution.bias)
         layers += [convolution, nn.ReLU()]
         channels = width

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -120,6 +120,28 @@ class Bundle:
         return self.status != "no_audio"
 
     @property
+    def sound(self) -> np.ndarray:
+        """(N,) int16: `audio`, empty where the video has none.
+
+        Raises:
+            BundleError: the bundle was loaded without it.
+        """
+        if self.audio is None:
+            raise BundleError("this bundle was loaded without its audio; load it with full=True")
+        return self.audio
+
+    @property
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """`track` and `track_offsets`.
+
+        Raises:
+            BundleError: the images were not stored, or not loaded.
+        """
+        if not self.has_track or self.track is None or self.track_offsets is None:
+            raise BundleError("this bundle holds no track; crop with store_track=true and load it with full=True")
+        return self.track, self.track_offsets
+
+    @property
     def has_track(self) -> bool:
         """Whether the images of the track are here: stored, and loaded."""
         return self.track is not None and len(self.track) > 0
@@ -138,9 +160,8 @@ class Bundle:
         """Image t of the track, (S, S, 3) uint8 RGB."""
         import cv2
 
-        if not self.has_track:
-            raise BundleError("this bundle holds no track; crop with store_track=true and load it with full=True")
-        jpeg = self.track[self.track_offsets[t] : self.track_offsets[t + 1]]
+        track, offsets = self.images
+        jpeg = track[offsets[t] : offsets[t + 1]]
         image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
         if image is None:
             raise BundleError(f"image {t} of the track is damaged; crop the video again")
@@ -164,8 +185,8 @@ class Bundle:
             raise BundleError("a part of a clip needs its audio; load the bundle with full=True")
         if self.has_sound:
             samples = self.sample_rate / float(self.fps)
-            sound = self.audio[round(first * samples) : round(last * samples)]
-            changes = {"audio": sound, "mel_3cs": audio.mel_3cs(sound, self.sample_rate, F)}
+            sound = self.sound[round(first * samples) : round(last * samples)]
+            changes: dict[str, Any] = {"audio": sound, "mel_3cs": audio.mel_3cs(sound, self.sample_rate, F)}
         else:
             changes = {"mel_3cs": audio.mel_floor(F, (last - first) / float(self.fps), self.sample_rate)}
         low, high = first * K / T, last * K / T
@@ -175,7 +196,7 @@ class Bundle:
             **{name: getattr(self, name)[first:last] for name in ("boxes", "landmarks", "det_score", "times")},
         }
         offsets = self.track_offsets
-        if self.has_track and offsets is not None:
+        if self.has_track and self.track is not None and offsets is not None:
             changes["track"] = self.track[offsets[first] : offsets[last]]
         if offsets is not None:
             changes["track_offsets"] = offsets[first : last + 1] - offsets[first]
@@ -194,7 +215,7 @@ class Bundle:
             mdist=np.full(V, np.nan, np.float32),
             latency=np.asarray(np.float32(np.nan)),
             conf=np.asarray(np.float32(np.nan)),
-            boxes=np.tile(np.float32([0, 0, S, S]), (T, 1)),
+            boxes=np.tile(np.array([0, 0, S, S], np.float32), (T, 1)),
             landmarks=np.zeros((T, 5, 2), np.float32),
             det_score=np.full(T, np.nan, np.float32),
             times=(np.arange(T) / SYNC_FPS).astype(np.float32),
@@ -301,9 +322,9 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
         raise BundleError(f"{path}: {error}; crop the video again") from None
 
 
-def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, object]:
+def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, Any]:
     _check_directory(archive)
-    values: dict[str, object] = {
+    values: dict[str, Any] = {
         name: None if name in HEAVY and not full else _read_array(archive, name) for name in ARRAYS if name != "faces"
     }
     values["faces"] = _map_array(archive, "faces") if mapped else _read_array(archive, "faces")
@@ -359,6 +380,7 @@ def _map_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     if not math.prod(shape):
         return np.zeros(shape, dtype)
     info = archive.getinfo(f"{name}.npy")
+    assert archive.filename is not None  # opened by path, in `_opened`
     with open(archive.filename, "rb") as file:  # the member's own header may be longer than the directory's
         file.seek(info.header_offset + 26)
         name_length, extra_length = struct.unpack("<HH", file.read(4))
@@ -451,10 +473,10 @@ def _face_fault(shape: tuple[int, ...]) -> str | None:
 
 
 def _track_fault(bundle: Bundle) -> str | None:
-    if not bundle.has_track:
+    track, offsets = bundle.track, bundle.track_offsets
+    if track is None or not len(track):
         return None
-    offsets = bundle.track_offsets
-    if offsets is None or offsets[0] != 0 or offsets[-1] != len(bundle.track) or (np.diff(offsets) <= 0).any():
+    if offsets is None or offsets[0] != 0 or offsets[-1] != len(track) or (np.diff(offsets) <= 0).any():
         return "track_offsets does not fit the track"
     return None
 

@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from visavox import config as configuration
 from visavox import runs
@@ -96,11 +96,11 @@ def crop_folder(
         start = partial(build, config, threads=threads, server=server)
         try:
             with closing(pool.run(open_tasks, start, crop_task, workers=workers, timeout=timeout)) as results:
-                for task, row in results:
-                    if isinstance(row, pool.Died):
-                        row = task.row("failed", row.reason, {}, code=row.code)
-                    elif row.kept:
-                        row = manifest.with_frames(row)
+                for task, done in results:
+                    if isinstance(done, pool.Died):
+                        row = task.row("failed", done.reason, {}, code=done.code)
+                    else:
+                        row = manifest.with_frames(done) if done.kept else done
                     if row.code == "NO_SPACE":  # every other video would fare the same
                         raise OSError(errno.ENOSPC, row.reason)
                     rows.append(row)
@@ -177,7 +177,7 @@ def crop_task(preprocess: Preprocessor, task: Task) -> ManifestRow:
     return task.row(bundle.status, "", seconds, source_sha256=source, notes=notes, **frames)
 
 
-def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> str | None:
+def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> Status | None:
     """The status of a bundle that was made of this video with these settings, or None."""
     from visavox.bundle import BundleError, read_stamp
 
@@ -187,7 +187,8 @@ def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> str | N
         stamp = read_stamp(bundle)
     except BundleError:
         return None
-    return stamp.status if (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256) else None
+    fits = (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256)
+    return cast(Status, stamp.status) if fits else None
 
 
 def _report(rows: Sequence[ManifestRow], output: Path) -> int:

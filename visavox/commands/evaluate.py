@@ -261,7 +261,7 @@ def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> I
 
     watch = Stopwatch()
     try:
-        found = score_in_detail(scorer, [prepared.bundle for prepared in waiting])
+        found = score_in_detail(scorer, [prepared.bundle for prepared in waiting if prepared.bundle])
         if len(found) != len(waiting):
             raise RuntimeError(f"the network gave {len(found)} scores for {len(waiting)} clips")
     except Exception as error:  # a library's own classes too: nothing that a clip raises may stop the others

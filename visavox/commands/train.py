@@ -35,6 +35,7 @@ from visavox.logs import complain, say
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+    from visavox.compute import TrainerPrecision
     from visavox.detectors.base import Detector
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,12 @@ def _held(run: Path) -> Iterator[None]:
 
 
 def _trainer(
-    config: Config, run: Path, accelerator: str, precision: str, detector: Detector, val_labels: Sequence[int]
+    config: Config,
+    run: Path,
+    accelerator: str,
+    precision: TrainerPrecision,
+    detector: Detector,
+    val_labels: Sequence[int],
 ) -> pl.Trainer:
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
@@ -276,14 +282,17 @@ def _start_from(detector: Detector, pret_version: str, fake_index: int | None) -
 
 def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
     """Score the test split with the best checkpoint; AUC is null, with the reason, where it is not defined."""
+    from pytorch_lightning import LightningModule
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
     from visavox.detectors import build
 
     best = run / "best.ckpt"
+    keeper = trainer.checkpoint_callback
+    assert isinstance(keeper, ModelCheckpoint) and keeper.monitor and keeper.best_model_score is not None
     metrics: dict[str, Any] = {
         "best_checkpoint": str(best),
-        f"best_{trainer.checkpoint_callback.monitor.replace('/', '_')}": float(
-            trainer.checkpoint_callback.best_model_score
-        ),
+        f"best_{keeper.monitor.replace('/', '_')}": float(keeper.best_model_score),
         "epochs": trainer.current_epoch,
     }
     protocols = sorted(set(data.rows["protocol"]) - {""}) if "protocol" in data.rows else []
@@ -294,6 +303,7 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
         metrics |= {"test_auc": None, "test_note": f"AUC is not defined: {reason}"}
     else:
         detector = build.load(best)
+        assert isinstance(detector, LightningModule)
         tested = trainer.test(detector, datamodule=data, verbose=False)[0]
         metrics |= {"test_auc": tested["test/auc"], "test_loss": tested["test/loss"], "n_test": len(labels)}
         if data.config.eval_datasets:

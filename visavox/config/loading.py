@@ -81,7 +81,7 @@ def help_text(model: type[Settings] = Config, prefix: str = "", width: int = 110
             lines.append(f"  {prefix}{name}: {field.description}")
         for group in groups:
             if len(groups) > 1:
-                lines.append(f"  {prefix}{name}.name={json.dumps(group().name)}: {group.__doc__}")
+                lines.append(f"  {prefix}{name}.name={json.dumps(_tag(group))}: {group.__doc__}")
             lines.append(help_text(group, f"{prefix}{name}.", width))
         if groups:
             continue
@@ -138,9 +138,15 @@ def _groups(field: Any) -> list[type[Settings]]:
     return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Settings)]
 
 
+def _tag(group: type[Settings]) -> str:
+    """Return the name that tells a group of a union from its siblings."""
+    return group.model_fields["name"].default
+
+
 def _settings_path(loc: Sequence[Any]) -> list[str]:
     """pydantic's path to a fault without the union's tag: (detector, xception_video, size) -> detector.size."""
-    path, model = [], Config
+    path: list[str] = []
+    model: type[Settings] = Config
     parts = [str(part) for part in loc]
     while parts:
         path.append(parts.pop(0))
@@ -148,7 +154,7 @@ def _settings_path(loc: Sequence[Any]) -> list[str]:
         groups = _groups(field) if field else []
         if len(groups) > 1 and parts:
             tag = parts.pop(0)
-            groups = [group for group in groups if group().name == tag]
+            groups = [group for group in groups if _tag(group) == tag]
         if not groups:
             return path + parts
         model = groups[0]
@@ -162,5 +168,5 @@ def _names_beside(loc: Sequence[Any]) -> list[str]:
     while parts:
         groups = _groups(model.model_fields[parts.pop(0)])
         tag = parts.pop(0) if len(groups) > 1 else None
-        model = next(group for group in groups if tag in (None, group().name))
+        model = next(group for group in groups if tag in (None, _tag(group)))
     return list(model.model_fields)

@@ -172,11 +172,9 @@ class Config(Settings):
             faults.append(
                 f"bundle_faces={self.bundle_faces} is smaller than frame_num={self.frame_num}; raise bundle_faces"
             )
-        reference = isinstance(self.detector, TimeSformerSyncNetConfig)
-        if reference and self.frame_size % self.detector.patch_size:
-            faults.append(
-                f"detector.patch_size={self.detector.patch_size} does not divide frame_size={self.frame_size}"
-            )
+        reference = self.detector if isinstance(self.detector, TimeSformerSyncNetConfig) else None
+        if reference and self.frame_size % reference.patch_size:
+            faults.append(f"detector.patch_size={reference.patch_size} does not divide frame_size={self.frame_size}")
         if self.sync == "syncnet" and self.resample_rate != 16000:
             faults.append(
                 f"sync=syncnet needs resample_rate=16000, found {self.resample_rate}; or set sync=correlation"

@@ -152,6 +152,7 @@ def _write(rows: pd.DataFrame, arguments: argparse.Namespace, bundles: Path | No
 
     said = splits.describe(rows)
     if arguments.output:
+        assert bundles is not None  # the parser asks for it where there is an output
         base = arguments.relative_to or default_base(arguments.output)
         table = rows.assign(filepath=[_below(Path(bundles, bundle), base) for bundle in rows["bundle"]])
         splits.write_split(table[[*splits.COLUMNS, *FACTS]], arguments.output, base, part=True)

@@ -6,7 +6,7 @@ The rule: `python crop.py --input ROOT --output BUNDLES` with the root that the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class Disk:
         return sorted(folder.rglob(pattern)) if folder else []
 
 
-def videos_stem(name: str, videos: Sequence[str]) -> str:
+def videos_stem(name: str, videos: Container[str]) -> str:
     """Path without suffix of a bundle's video: a.mp4.npz stands beside an a.avi, its name keeps the suffix."""
     return _stem(name) if name in videos else name
 

@@ -30,7 +30,7 @@ def read(disk: Disk) -> Corpus:
         raise SplitError(
             f"{disk.root}: no {REAL}_training_메타데이터.csv or the like below it; unpack the metadata archives"
         )
-    listed = []
+    listed: list[tuple[Clip, Line]] = []
     for path, name in tables:
         if not name.startswith((REAL, FAKE)):
             raise SplitError(f"{path}: its name starts with neither {REAL} (real) nor {FAKE} (fake)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ class Json:
             raise SplitError(f"{self.path}:1: expected a JSON {kind.__name__}{inner}; is it another corpus's file?")
         return self.value
 
-    def cell(self, entry: dict[str, Any], name: str, entry_name: str, known: dict[str, Any] | None = None) -> Any:
+    def cell(self, entry: dict[str, Any], name: str, entry_name: str, known: Mapping[Any, Any] | None = None) -> Any:
         """`entry[name]`, or what it stands for in `known`."""
         if name not in entry:
             raise SplitError(f"{self.where(entry_name)}: {entry_name} lacks {name!r}; it has {', '.join(entry)}")

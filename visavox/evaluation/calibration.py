@@ -212,7 +212,9 @@ def sigmoid(z: np.ndarray) -> np.ndarray:
 
 def apply_to_rows(rows: Sequence[ScoredRow], calibration: Calibration) -> list[ScoredRow]:
     """Return the rows with calibrated probabilities and the raw ones as `raw`; rows at the failure prior stay."""
-    calibrated = calibration(np.array([row.probability for row in rows], np.float64)) if rows else []
+    if not rows:
+        return []
+    calibrated = calibration(np.array([row.probability for row in rows], np.float64))
     return [
         replace(row, probability=float(p), raw=row.probability) if row.scored else row
         for row, p in zip(rows, calibrated)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from cv2.data import haarcascades
 
 from visavox.faces.detection import FAINT, Detections
 
@@ -38,7 +39,7 @@ class HaarDetector:
 
     def __init__(self, *, max_size: int = 480, threshold: float = 0.9):
         self.max_size, self.threshold = max_size, threshold
-        self.cascade = cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
+        self.cascade = cv2.CascadeClassifier(haarcascades + CASCADE)
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
         """Return the faces of each frame (H, W, 3) uint8 RGB."""

@@ -66,7 +66,7 @@ def correlation_sync(
     mdist is 1.0 throughout, latency 0 and conf 0.
     """
     frames = 0 if audio is None else min(len(crops), int(len(audio) * fps / rate))
-    if frames < 2 * vshift + 2:
+    if audio is None or frames < 2 * vshift + 2:
         return summarise(np.ones(2 * vshift + 1))
     opening = np.diff([mouth_opening(crops[i], landmarks[i]) for i in range(frames)])  # (T - 1,)
     rising = np.diff(voice_envelope(audio, rate, frames, fps))  # (T - 1,)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -176,9 +176,9 @@ class FoldedSyncNet(nn.Module):
     def __init__(self, model: SyncNet, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.dtype = dtype
-        self.netcnnaud = _folded(model.netcnnaud).to(dtype, memory_format=torch.channels_last)
+        self.netcnnaud = _folded(model.netcnnaud).to(dtype).to(memory_format=torch.channels_last)
         self.netfcaud = _folded(model.netfcaud).to(dtype)
-        self.netcnnlip = _folded(model.netcnnlip).to(dtype, memory_format=torch.channels_last)
+        self.netcnnlip = _folded(model.netcnnlip).to(dtype).to(memory_format=torch.channels_last)
         self.netfclip = _folded(model.netfclip).to(dtype)
         self.eval().requires_grad_(False)
 
@@ -230,9 +230,14 @@ def _audio_windows(audio: np.ndarray, count: int) -> Tensor:
     return cepstra.unfold(1, 4 * WINDOW, 4)[:, :count].transpose(0, 1)[:, None]
 
 
-def _block(layer: nn.Module) -> list[nn.Module]:
+def _block(layer: nn.Linear | nn.Conv2d | nn.Conv3d) -> list[nn.Module]:
     """A layer, its batch norm, ReLU."""
-    norm = {nn.Linear: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d}[type(layer)]
+    norms: dict[type[nn.Module], type[nn.Module]] = {
+        nn.Linear: nn.BatchNorm1d,
+        nn.Conv2d: nn.BatchNorm2d,
+        nn.Conv3d: nn.BatchNorm3d,
+    }
+    norm = norms[type(layer)]
     return [layer, norm(len(layer.weight)), nn.ReLU()]
 
 
@@ -242,9 +247,9 @@ def _folded(layers: nn.Sequential) -> nn.Sequential:
     for layer in copy.deepcopy(layers).eval():
         match layer:
             case nn.BatchNorm1d():
-                folded[-1] = fuse_linear_bn_eval(folded[-1], layer)
+                folded[-1] = fuse_linear_bn_eval(cast(nn.Linear, folded[-1]), layer)
             case nn.BatchNorm2d() | nn.BatchNorm3d():
-                folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
+                folded[-1] = fuse_conv_bn_eval(cast(nn.Conv3d, folded[-1]), layer)  # or a Conv2d
             case nn.Identity():
                 pass
             case _:
@@ -252,14 +257,21 @@ def _folded(layers: nn.Sequential) -> nn.Sequential:
     return nn.Sequential(*map(_flat, folded))
 
 
+def _plane(sizes: object) -> tuple[int, int]:
+    """Return height and width of a layer's (time, height, width)."""
+    return cast(tuple[int, int, int], sizes)[1:]
+
+
 def _flat(layer: nn.Module) -> nn.Module:
     """A 3-D layer that leaves one time step, as a 2-D layer."""
     if isinstance(layer, nn.MaxPool3d):
-        kernel, stride, padding = layer.kernel_size, layer.stride, layer.padding
-        return nn.MaxPool2d(kernel[1:], stride[1:], padding[1:] if padding else 0)
+        padding = _plane(layer.padding) if layer.padding else 0
+        return nn.MaxPool2d(_plane(layer.kernel_size), _plane(layer.stride), padding)
     if isinstance(layer, nn.Conv3d):
         weight = layer.weight.detach().transpose(1, 2).flatten(1, 2)  # (out, time * in, h, w)
-        flat = nn.Conv2d(weight.shape[1], len(weight), weight.shape[2:], layer.stride[1:], layer.padding[1:])
+        kernel, stride, padding = map(_plane, (layer.kernel_size, layer.stride, layer.padding))
+        flat = nn.Conv2d(weight.shape[1], len(weight), kernel, stride, padding)
+        assert layer.bias is not None
         flat.load_state_dict({"weight": weight, "bias": layer.bias.detach()})
         return flat
     return layer

@@ -187,7 +187,9 @@ class Planner:
         if config.sync == "off":
             return
         frames = 2 * config.vshift + 10
-        points = np.float32([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]]) * config.frame_size
+        points = (
+            np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.4, 0.7], [0.6, 0.7]], np.float32) * config.frame_size
+        )
         crops = np.random.default_rng(0).integers(0, 256, (frames, config.frame_size, config.frame_size, 3), np.uint8)
         track = SimpleNamespace(crops=crops, landmarks=np.tile(points, (frames, 1, 1)))
         sound = np.zeros(round(frames / SYNC_FPS * config.resample_rate), np.int16)

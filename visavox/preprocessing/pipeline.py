@@ -15,6 +15,7 @@ from visavox.errors import OF_STATUS
 from visavox.files import sha256_of, utf8_name
 from visavox.preprocessing.notes import track_notes
 from visavox.progress import Stopwatch
+from visavox.status import Status
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class CropError(ValueError):
     """The video was read, but gives no bundle."""
 
-    def __init__(self, status: str, message: str):
+    def __init__(self, status: Status, message: str):
         super().__init__(message)
         self.status = status
         self.code = OF_STATUS[status]
@@ -116,11 +117,13 @@ class Preprocessor:
                 mel = audio.mel_floor(config.freq_num, T / fps, rate)  # (3, F, M)
             else:
                 mel = audio.mel_3cs(sound, rate, config.freq_num)  # (3, F, M)
-        mdist, latency, conf = np.full(2 * config.vshift + 1, np.nan), np.nan, np.nan
+        mdist, latency, conf = np.full(2 * config.vshift + 1, np.nan), np.float32(np.nan), np.float32(np.nan)
         with watch("sync"):
             if sound is not None and config.sync != "off":
                 how = {"stride": self.plan.stride(T)} if self.plan else {}
-                mdist, latency, conf = self.sync(track, sound, **how)
+                measured = self.sync(track, sound, **how)
+                assert measured is not None  # only sync=off measures nothing
+                mdist, latency, conf = measured
         with watch("encode"):
             images, offsets = np.zeros(0, np.uint8), np.zeros(T + 1, np.int64)
             if config.store_track:
@@ -133,13 +136,13 @@ class Preprocessor:
             faces=faces_kept,
             mel_3cs=mel,
             mdist=np.asarray(mdist, np.float32),
-            latency=np.float32(latency),
-            conf=np.float32(conf),
+            latency=np.asarray(latency, np.float32),
+            conf=np.asarray(conf, np.float32),
             boxes=track.boxes,
             landmarks=track.landmarks,
             det_score=track.det_score,
             times=(track.frame_index / fps).astype(np.float32),
-            fps=np.float32(fps),
+            fps=np.asarray(fps, np.float32),
             audio=np.zeros(0, np.int16) if sound is None else sound,
             track=images,
             track_offsets=offsets,
@@ -184,7 +187,7 @@ class Preprocessor:
             return tracks, video.audio(), list(video.notes)
 
 
-def explain(error: Exception) -> tuple[str, str]:
+def explain(error: Exception) -> tuple[Status, str]:
     """Status and reason of a video that gave no bundle."""
     from visavox.features.sync import TooShort
 

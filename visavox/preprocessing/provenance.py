@@ -11,7 +11,7 @@ from visavox.config import Config
 
 def weights_of(config: Config) -> list[str]:
     """Registry names of the weights that cropping with these settings uses."""
-    used = [] if config.face_detector == "haar" else [config.face_detector]
+    used: list[str] = [] if config.face_detector == "haar" else [config.face_detector]
     return used + (["syncnet_v2"] if config.sync == "syncnet" else [])
 
 
@@ -23,9 +23,8 @@ def prep_hash(config: Config) -> str:
     """16 hex digits over PREP_VERSION, every setting that crop.py reads, and the sha256 of the weights it uses."""
     from visavox import weights
 
-    used = [] if config.face_detector == "haar" else [config.face_detector]
-    used += ["syncnet_v2"] if config.sync == "syncnet" else []
-    facts = {"version": PREP_VERSION, **config.prep(), "weights": {name: weights.fingerprint(name) for name in used}}
+    used = {name: weights.fingerprint(name) for name in weights_of(config)}
+    facts = {"version": PREP_VERSION, **config.prep(), "weights": used}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from visavox.config import Config
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
     from visavox.faces import FaceDetector
+    from visavox.faces.retinaface.network import NetworkName
     from visavox.features import syncnet
     from visavox.features.sync import Sync
     from visavox.workers.gpu_server import Address, Link
@@ -100,7 +101,7 @@ def build_faces(config: Config, device: Any, link: Link | None = None) -> FaceDe
         return HaarDetector(max_size=config.face_max_size, threshold=config.face_threshold)
     from visavox.faces.retinaface.detector import PUBLISHED_PREPROCESSING, RetinaFaceDetector, fitted
 
-    network = config.face_detector.removeprefix("retinaface_")
+    network = cast("NetworkName", config.face_detector.removeprefix("retinaface_"))
     if link:
         from visavox.workers.gpu_server import RemoteFaces
 

@@ -14,19 +14,21 @@ from visavox.bundle import Bundle, BundleError
 
 def moved(bundle: Bundle, frames: int) -> Bundle:
     """The clip with its sound moved by so many frames, + = late; what then lacks sound or picture is cut off."""
-    T, per_frame = bundle.track_frames, len(_sound(bundle)) / bundle.track_frames
+    heard = _sound(bundle)
+    T, per_frame = bundle.track_frames, len(heard) / bundle.track_frames
     gone, samples = abs(frames), round(abs(frames) * per_frame)
     if gone >= T:
         raise BundleError(f"a clip of {T} frames cannot have its sound moved by {frames}")
     if not frames:
         return bundle
     first, last = (gone, T) if frames > 0 else (0, T - gone)
-    sound = bundle.audio[:-samples] if frames > 0 else bundle.audio[samples:]
-    offsets = bundle.track_offsets
+    sound = heard[:-samples] if frames > 0 else heard[samples:]
+    track, offsets = bundle.track, bundle.track_offsets
+    assert track is not None and offsets is not None  # they are loaded with the sound, or all three are not
     return replace(
         bundle,
         audio=sound,
-        track=bundle.track[offsets[first] : offsets[last]],
+        track=track[offsets[first] : offsets[last]],
         track_offsets=offsets[first : last + 1] - offsets[first],
         **{name: getattr(bundle, name)[first:last] for name in ("boxes", "landmarks", "det_score", "times")},
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -91,13 +91,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "decimals": lambda value, places=3: f"{value:.{places}f}",
         "thousands": lambda value: f"{value:,}",
         "inline": lambda png: f"data:image/png;base64,{base64.b64encode(png).decode()}",
         "indented": lambda value: json.dumps(value, indent=1),
         "breakable": _breakable,
     }
+    environment.filters |= filters
     return environment
 
 

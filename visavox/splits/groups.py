@@ -95,9 +95,8 @@ def find_leak(rows: pd.DataFrame) -> Leak | None:
     )
     identity = next(name for name, places in crossing.items() if pair[0] in places and pair[1] in places)
     tests = [any(name in crossing for name in names) for names, split in zip(who, rows["split"]) if split == "test"]
-    return Leak(
-        identity, tuple(crossing[identity][split] for split in pair), pair, sum(tests), len(tests), len(crossing)
-    )
+    clips = crossing[identity][pair[0]], crossing[identity][pair[1]]
+    return Leak(identity, clips, pair, sum(tests), len(tests), len(crossing))
 
 
 def picture_faked(rows: pd.DataFrame) -> pd.Series:

@@ -162,7 +162,7 @@ def _draw_sources(rows: pd.DataFrame, *, val: float, test: float, seed: int) -> 
     strata: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for source, race, gender in zip(rows["source"], rows["race"], rows["gender"]):
         strata[race, gender][source] = None
-    chosen = {}
+    chosen: dict[str, str] = {}
     for stratum in sorted(strata):
         people = sorted(strata[stratum].keys() - chosen.keys())
         random.Random(f"{seed} {stratum}").shuffle(people)

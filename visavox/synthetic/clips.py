@@ -55,7 +55,7 @@ def render(
 def at_level(sound: np.ndarray, rms: float) -> np.ndarray:
     """Sound (N,) scaled to this RMS of full scale, as int16."""
     gain = rms / (np.sqrt(np.mean(np.square(sound, dtype=np.float64))) + 1e-12)
-    return np.int16(np.clip(np.round(sound * gain * 32768), -32768, 32767))
+    return np.clip(np.round(sound * gain * 32768), -32768, 32767).astype(np.int16)
 
 
 def _utterance(identity: int, seed: int, frames: int, spare: int) -> Articulation:

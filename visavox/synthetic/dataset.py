@@ -140,7 +140,7 @@ def _make(_: None, job: Job, *, root: str, size: int) -> int | str:
         if job.kind == REAL:
             clip, shift = render(job.person, job.seed, job.seconds, size), 0
         else:
-            clip, shift, _ = forge(job.kind, job.person, job.seed, job.seconds, size, donor=job.donor)
+            clip, shift, _donors = forge(job.kind, job.person, job.seed, job.seconds, size, donor=job.donor)
         write_video(Path(root) / job.filename, clip.frames, clip.audio, fps=FPS, sample_rate=RATE, crf=CRF)
     except (OSError, ValueError, MemoryError) as error:
         return f"{type(error).__name__}: {error}"

@@ -116,7 +116,7 @@ def film(look: Look, track: Articulation, frames: int, size: int, rng: np.random
         picture = cv2.warpAffine(picture, motion[n], (size, size), flags=cv2.INTER_LINEAR)
         picture = _over(picture, behind).astype(np.int16) + np.roll(grain[n % 4], int(rng.integers(size)), 1)
         out[n] = np.clip(picture, 0, 255)
-    poses = motion[:, :, :2] @ np.float32([[scale, 0, centre[0]], [0, scale, centre[1]]])
+    poses = motion[:, :, :2] @ np.array([[scale, 0, centre[0]], [0, scale, centre[1]]], np.float32)
     poses[:, :, 2] += motion[:, :, 2]
     return Scene(out, _landmarks(look, poses, width), poses.astype(np.float32))
 
@@ -170,7 +170,7 @@ def _paint(look: Look, plane: _Plane, rng: np.random.Generator) -> tuple[np.ndar
     picture = _eyes(look, plane, picture)
     picture = _brows(look, plane, picture)
     head = np.dstack([np.clip(picture, 0, 1) * alpha[..., None], alpha])
-    return np.uint8(head * 255 + 0.5), _behind(look, plane, rng)
+    return (head * 255 + 0.5).astype(np.uint8), _behind(look, plane, rng)
 
 
 def _outline(look: Look, plane: _Plane) -> np.ndarray:
@@ -262,7 +262,7 @@ def _behind(look: Look, plane: _Plane, rng: np.random.Generator) -> np.ndarray:
     shoulders = 1.75 + 0.22 * np.abs(x) ** 1.5 + 0.25 * np.exp(-((x / 0.35) ** 2)) - y
     folds = 1 + 0.12 * np.sin(3 * x + rng.uniform(0, 6)) * np.sin(2 * y)
     picture = _mix(picture, look.cloth * folds[..., None], _inside(shoulders, 0.05))
-    return np.uint8(np.clip(picture, 0, 1) * 255 + 0.5)
+    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _window(plane: _Plane, left: float, top: float, right: float, bottom: float) -> tuple[slice, slice]:
@@ -307,7 +307,8 @@ def _mouths(look: Look, plane: _Plane, opening: np.ndarray, width: np.ndarray) -
     inside = _mix(inside, np.array([0.82, 0.80, 0.74], np.float32), teeth)
     colour = _mix(colour, inside, mouth)
     alpha = lips.astype(np.float32)[..., None]
-    return _Patches(np.uint8(np.clip(np.concatenate([colour * alpha, alpha], -1), 0, 1) * 255 + 0.5), corner)
+    patches = np.clip(np.concatenate([colour * alpha, alpha], -1), 0, 1) * 255 + 0.5
+    return _Patches(patches.astype(np.uint8), corner)
 
 
 def _jaw_drop(plane: _Plane) -> np.ndarray:

@@ -26,7 +26,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 COLD = np.array([-1.0, 0.3, 0.6])  # RGB
 # what a face swap replaces, face units: brows, cheeks, and round below the mouth
 RIGHT_HALF = [(0.66, -0.36), (0.78, 0.2), (0.66, 0.75), (0.38, 1.12)]
-INNER_FACE = np.float32([(0, -0.44), *RIGHT_HALF, (0, 1.22), *((-x, y) for x, y in reversed(RIGHT_HALF))])
+INNER_FACE = np.array([(0, -0.44), *RIGHT_HALF, (0, 1.22), *((-x, y) for x, y in reversed(RIGHT_HALF))], np.float32)
 
 
 class Forgery(NamedTuple):
@@ -82,11 +82,12 @@ def blend_face(frames: np.ndarray, poses: np.ndarray, rng: np.random.Generator) 
         part = frame[rows, columns].astype(np.float32)
         mask = np.zeros(part.shape[:2], np.float32)
         corner = [columns.start, rows.start]
-        cv2.fillPoly(mask, [np.int32((_rounded(edge) - corner) * 16)], 1.0, cv2.LINE_AA, shift=4)
+        cv2.fillPoly(mask, [((_rounded(edge) - corner) * 16).astype(np.int32)], 1.0, cv2.LINE_AA, shift=4)
         mask = cv2.GaussianBlur(mask, (0, 0), feather)[..., None]
 
         middle = edge.mean(0) - corner
-        move = np.float32([[zoom, 0, aside[0] + (1 - zoom) * middle[0]], [0, zoom, aside[1] + (1 - zoom) * middle[1]]])
+        to = aside + (1 - zoom) * middle
+        move = np.array([[zoom, 0, to[0]], [0, zoom, to[1]]], np.float32)
         copy = cv2.warpAffine(part, move, part.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
         small = cv2.resize(copy, None, fx=detail, fy=detail, interpolation=cv2.INTER_AREA)
         copy = cv2.resize(small, part.shape[1::-1], interpolation=cv2.INTER_LINEAR)

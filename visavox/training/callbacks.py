@@ -28,7 +28,7 @@ def checkpoints(run: Path, monitor: str = "val/auc", mode: str = "max") -> list[
     The best is the epoch with the highest (`max`) or lowest (`min`) `monitor`. Two callbacks, since `save_last` of Lightning
     2.6 writes only when the best has changed.
     """
-    common = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    common: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(run, **common, filename="best", monitor=monitor, mode=mode)
     return [best, ModelCheckpoint(run / "checkpoints", **common, filename="last")]
 

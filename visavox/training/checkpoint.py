@@ -88,6 +88,7 @@ def starting(source: str | Path, fake_index: int | None = None) -> Any:
     """
     path = Path(source) if Path(source).is_file() else resolve(str(source))
     content = safe_load(path)
+    known: int | None
     if _is_ours(content):
         known, where = 1, "a checkpoint of Visavox"
     elif str(source) in REGISTRY:

@@ -152,7 +152,7 @@ class EpochLoader(DataLoader[Example]):
     start at once, and so would repeat the first epoch's order.
     """
 
-    def __iter__(self) -> Iterator[Example]:
+    def __iter__(self) -> Iterator[Example]:  # type: ignore[override]  # torch names a private class; an iterator is all that is used
         yield from super().__iter__()
 
 

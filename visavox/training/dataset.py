@@ -74,10 +74,10 @@ def check_bundles(rows: pd.DataFrame, config: Config, *, any_bundles: bool = Fal
             comes from a video that stands in another split too.
     """
     with ThreadPoolExecutor(8) as pool:
-        stamps = list(pool.map(_stamp_or_fault, rows["path"]))
-    faults = [stamp for stamp in stamps if isinstance(stamp, str)]
-    sound = rows[[isinstance(stamp, Stamp) for stamp in stamps]]
-    stamps = [stamp for stamp in stamps if isinstance(stamp, Stamp)]
+        looks = list(pool.map(_stamp_or_fault, rows["path"]))
+    faults = [look for look in looks if isinstance(look, str)]
+    sound = rows[[isinstance(look, Stamp) for look in looks]]
+    stamps = [look for look in looks if isinstance(look, Stamp)]
     faults += _grouped(sound, [_misfit(stamp.faces, stamp.shifts, config) for stamp in stamps])
     if not any_bundles:
         faults += _grouped(sound, _of_other_settings(stamps, config))

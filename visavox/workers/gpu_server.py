@@ -135,7 +135,9 @@ def _look(faces: FaceDetector | None, asks: list[Ask]) -> None:
     asks = sorted(asks, key=lambda ask: ask.what[0][0].shape)
     frames = [frame for ask in asks for frame in ask.what[0]]
     try:
-        found = iter(faces.detect(frames) if frames else [])
+        if faces is None and frames:
+            raise RuntimeError("the server was started without a face detector")
+        found = iter(faces.detect(frames) if faces and frames else [])
         answers = [[next(found) for _ in ask.what[0]] for ask in asks]
     except Exception as error:  # whatever a network raises goes to the worker whose video it was
         if len(asks) == 1:
@@ -193,7 +195,7 @@ class RemoteFaces:
         small = [self.fit(frame) for frame in frames]
         found = self.link.ask("faces", small) if small else []
         return [
-            faces.unscaled(np.float32([seen.shape[1] / frame.shape[1], seen.shape[0] / frame.shape[0]]))
+            faces.unscaled(np.array([seen.shape[1] / frame.shape[1], seen.shape[0] / frame.shape[0]], np.float32))
             for frame, seen, faces in zip(frames, small, found, strict=True)
         ]
 

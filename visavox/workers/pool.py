@@ -8,7 +8,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -96,7 +96,7 @@ def run(
             worker.stop()
 
 
-def ahead(results: Callable[[threading.Event], Iterator[Result]], most: int) -> Iterator[Result]:
+def ahead(results: Callable[[threading.Event], Iterator[Result]], most: int) -> Generator[Result, None, None]:
     """The results, drawn by a thread while the caller is busy with those it has, at most `most` of which wait.
 
     results: makes the iterator, which is to end soon after the event is set; it is then no longer wanted.

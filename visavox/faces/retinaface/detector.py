@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -108,7 +108,7 @@ class RetinaFaceDetector:
         points = decode_landmarks(predictions.landmarks[which, place], priors)  # (L, 5, 2)
         certain = scores[which, place, None]  # (L, 1)
         found = torch.cat([which[:, None], certain, boxes, points.flatten(1)], dim=1).cpu().numpy()  # (L, 16)
-        origin, scale = np.float32([left, top]), np.float32(factors)
+        origin, scale = np.array([left, top], np.float32), np.array(factors, np.float32)
         faces = []
         for frame in range(len(frames)):
             rows = found[found[:, 0] == frame, 1:]  # (l, 15)
@@ -154,5 +154,5 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndar
     OpenCV's, which is here anyway: torchvision's has to be paid with a second of import and 170 MB in each worker.
     """
     corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
-    kept = cv2.dnn.NMSBoxes(corner_and_size, scores, 0.0, threshold)
+    kept = cv2.dnn.NMSBoxes(cast(Any, corner_and_size), cast(Any, scores), 0.0, threshold)  # the stubs know no arrays
     return np.asarray(kept, np.int64).reshape(-1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,7 @@ class RetinaFace(nn.Module):
 
     def __init__(self, network: NetworkName) -> None:
         super().__init__()
+        self.body: MobileNetBody | ResNetBody
         if network == "mobilenet0.25":
             self.body, channels, width = MobileNetBody(), (64, 128, 256), 64
         elif network == "resnet50":
@@ -90,6 +91,15 @@ class MobileNetBody(nn.Module):
 
 class ResNetBody(nn.Module):
     """torchvision's ResNet-50 without its classifier: features of 512, 1024, 2048 channels at strides 8, 16, 32."""
+
+    conv1: nn.Module
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +192,7 @@ def leaky_slope(width: int) -> float:
     return 0.1 if width <= 64 else 0.0
 
 
-def load_published(network: NetworkName, state_dict: Mapping[str, Tensor]) -> RetinaFace:
+def load_published(network: NetworkName, state_dict: Mapping[str, Any]) -> RetinaFace:
     """The network in eval mode with every parameter from `state_dict`; anything missing, left over or misshapen raises.
 
     A dict under the key `state_dict`, and prefixes `module.` (DataParallel) and `model.` (Lightning), are taken off.
