@@ -16,14 +16,14 @@ import argparse
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visavox import config as configuration
 from visavox.config import Config, ConfigError, TD3MFConfig
 from visavox.files import replacing
 from visavox.logs import complain, say
 
-ROWS = {
+ROWS: dict[str, dict[str, Any]] = {
     "video": {"lp_only": True, "finetune": False},
     "audio": {"audio_only": True, "finetune": False},
     "random_video": {"lp_only": True, "finetune": False, "backbone_weights": "random"},

@@ -11,11 +11,12 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.data import default_collate
@@ -157,9 +158,10 @@ class Detector(pl.LightningModule):
     def test_step(self, batch: Example, batch_idx: int) -> None:
         self._step("test", batch)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD with Nesterov momentum as published for TimeSformer, or AdamW; linear warm-up, then cosine, stepped per batch."""
-        decayed, exempt = [], []
+        decayed: list[nn.Parameter] = []
+        exempt: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             plain = parameter.ndim < 2 or name.endswith(("pos_embed", "time_embed", "cls_token"))
             (exempt if plain else decayed).append(parameter)
@@ -167,6 +169,7 @@ class Detector(pl.LightningModule):
             {"params": decayed, "weight_decay": self.config.weight_decay},
             {"params": exempt, "weight_decay": 0.0},
         ]
+        optimizer: torch.optim.Optimizer
         if self.config.optimizer == "sgd":
             optimizer = torch.optim.SGD(groups, lr=self.config.lr, momentum=0.9, nesterov=True)
         else:
@@ -176,12 +179,21 @@ class Detector(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def auc(self, split: str) -> BinaryAUROC:
+        """Return the AUC of train, val or test as it is gathered over an epoch."""
+        return cast(BinaryAUROC, self.aucs[f"{split}_auc"])
+
     def _step(self, split: str, batch: Example) -> Tensor:
         logits = self(batch.clip)  # (B,)
         loss = self.loss(logits, batch.label)
-        auc = self.aucs[f"{split}_auc"]
+        auc = self.auc(split)
         auc.update(logits.detach().float(), batch.label.long())
-        each = {"on_step": False, "on_epoch": True, "batch_size": len(batch.label), "prog_bar": split != "test"}
+        each: dict[str, Any] = {
+            "on_step": False,
+            "on_epoch": True,
+            "batch_size": len(batch.label),
+            "prog_bar": split != "test",
+        }
         self.log(f"{split}/loss", loss, sync_dist=split != "train", **each)
         self.log(f"{split}/auc", auc, **each)
         return loss

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from visavox import config as configuration
 from visavox.config import (
@@ -28,10 +28,13 @@ from visavox.files import sha256_of
 from visavox.training import checkpoint
 from visavox.weights import WeightsError
 
+if TYPE_CHECKING:
+    from visavox.detectors.xception.scorer import FusedScorer
+
 log = logging.getLogger(__name__)
 
 
-def build(config: Config) -> Scorer:
+def build(config: Config) -> Detector | FusedScorer:
     """Return what `config.detector` describes, with fresh weights: a `Detector`, or a fusion of several."""
     match config.detector:
         case TimeSformerSyncNetConfig() as settings:

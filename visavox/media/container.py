@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from fractions import Fraction
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import av
 from av.stream import Disposition
@@ -114,7 +114,7 @@ def open_container(name: str, file: RegularFile, limits: Limits) -> av.container
             f"{name}: holds {count} streams, the limit is {limits.streams}; keep one picture and one sound "
             "(ffmpeg -i FILE -map 0:v:0 -map 0:a:0 -c copy NEW.mp4)",
         )
-    return container
+    return cast(av.container.InputContainer, container)
 
 
 def _refuse(url: str, flags: int, options: dict) -> BinaryIO:
@@ -193,7 +193,7 @@ def _size_in_words(name: str, found: str, limits: Limits) -> str:
 def _declared_rate(stream: av.VideoStream, limits: Limits) -> float:
     """Return a declared frame rate beyond the limit, else 0. Only a rate that counted frames stand behind is believed: WebM
     files of browsers declare 1000 a second for whatever they hold."""
-    if not stream.frames or not stream.duration:
+    if not stream.frames or not stream.duration or stream.time_base is None:
         return 0
     rate = Fraction(stream.frames) / (stream.duration * stream.time_base)
     return float(rate) if rate > limits.fps * 1.01 and stream.frames > limits.fps / 2 else 0

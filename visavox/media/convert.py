@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from fractions import Fraction
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -27,7 +28,8 @@ class Converter:
         self._stored = first.width, first.height
         self._width, self._height = self._square(pixel_shape, limits)
         self._matrix = _display_matrix(first)
-        self._reformatter, self._arrays, self._tone_mapper = VideoReformatter(), _Arrays(), None
+        self._reformatter, self._arrays = VideoReformatter(), _Arrays()
+        self._tone_mapper: ToneMapper | None = None
         if first.interlaced_frame:
             self.notes.append("interlaced: both fields of a frame kept as one picture")
 
@@ -44,7 +46,7 @@ class Converter:
         plain = self._tone_mapped(image) if image.color_trc in TRANSFERS else self._reformat(image, "rgb24")
         (plane,) = plain.planes
         shape, strides = (plain.height, plain.width, 3), (plane.line_size, 3, 1)
-        upright = _upright(np.ndarray(shape, np.uint8, plane, strides=strides), self._matrix)
+        upright = _upright(np.ndarray(shape, np.uint8, cast(Any, plane), strides=strides), self._matrix)
         array = self._arrays.take(upright.shape)
         np.copyto(array, upright)
         return array
@@ -102,7 +104,7 @@ class _Arrays:
     MOST = 256  # that are kept in mind; who holds more frames wants to keep them
 
     def __init__(self) -> None:
-        self.arrays = [np.empty(0, np.uint8)]
+        self.arrays: list[np.ndarray] = [np.empty(0, np.uint8)]
         self.free = self._references(0)  # of an array that only the list holds; how many that is, Python decides
 
     def take(self, shape: tuple[int, ...]) -> np.ndarray:
@@ -121,7 +123,7 @@ class _Arrays:
 
 def _display_matrix(image: av.VideoFrame) -> tuple[int, int, int, int]:
     """(a, b, c, d) of the display matrix (ISO 14496-12, 8.3.2): stored (x, y) is shown at (a x + c y, b x + d y)."""
-    data = image.side_data.get(SideData.DISPLAYMATRIX)
+    data = cast(Any, image.side_data).get(SideData.DISPLAYMATRIX)
     if data is None:
         return 1, 0, 0, 1
     a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()

@@ -39,7 +39,7 @@ class ToneMapper:
 
     def __call__(self, image: av.VideoFrame) -> av.VideoFrame:
         """rgb48le in, rgb24 out."""
-        if self._size != (image.width, image.height):
+        if self._graph is None or self._size != (image.width, image.height):
             self._graph, self._size = self._graph_for(image), (image.width, image.height)
         image.pts = None
         self._graph.vpush(image)

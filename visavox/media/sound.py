@@ -23,10 +23,11 @@ class Sound:
     def __init__(self, stream: av.AudioStream, rate: int, first_channel: bool = False):
         """first_channel: take this one alone instead of the mix of all."""
         self.runs: list[tuple[Fraction, list[np.ndarray]]] = []  # (seconds on the container's clock, pieces (n,) int16)
+        assert stream.time_base is not None  # every stream that was opened has one
         self._time_base, self.tick, self._rate = stream.time_base, float(stream.time_base), rate
         self.end = (stream.start_time or 0) * self.tick  # seconds at which the last sample has been heard
         self._resampler: AudioResampler | None = None
-        self._kind = None
+        self._kind: tuple[str, str, int] | None = None
         self._first_channel = first_channel
         self._held = 0  # samples
 
@@ -47,7 +48,7 @@ class Sound:
         if kind != self._kind or abs(time - self.end) > AUDIO_SLACK:
             self._finish_run()
             self._resampler, self._kind = AudioResampler("s16", "mono", self._rate), kind
-            self.runs.append((Fraction(time) if stamp is None else stamp * self._time_base, []))
+            self.runs.append((Fraction(time if stamp is None else stamp * self._time_base), []))
             self.end = time
         try:
             self._resample(frame)
@@ -83,6 +84,7 @@ class Sound:
             self._resampler = self._kind = None
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
+        assert self._resampler is not None
         for out in self._resampler.resample(frame):
             if out is not None:  # a resampler with nothing to do hands its end marker back
                 self.runs[-1][1].append(out.to_ndarray()[0])
@@ -97,7 +99,7 @@ def _channels_of(frame: av.AudioFrame) -> np.ndarray:
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if samples.dtype.kind == "i":
-        return (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+        return (samples / -float(np.iinfo(samples.dtype.name).min)).astype(np.float32)
     return samples.astype(np.float32)
 
 

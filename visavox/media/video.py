@@ -20,11 +20,11 @@ the file is read a second time for the sound. `Limits` bounds the rest.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -142,6 +142,8 @@ class Video:
         self.notes = []
         self._name, self._file, self._container, self._video, self._limits = file.name, file, container, stream, limits
         self._fps, self._sample_rate = Fraction(fps).limit_denominator(1001), sample_rate
+        assert stream.time_base is not None  # every stream that was opened has one
+        self._tick: Fraction = stream.time_base
         self._refuse_length(max_seconds)
         most = limits.seconds if max_seconds is None else min(max_seconds, limits.seconds)
         self._limit = Fraction(most).limit_denominator(10**6)
@@ -158,12 +160,14 @@ class Video:
         self._undecodable = self._delay = 0
         file.left = limits.bytes_ahead
         self._shown = self._decode()
-        self._first = next(self._shown, None)
-        if self._first is None:
+        first = next(self._shown, None)
+        if first is None:
             raise self._no_frames()
+        self._first = first
         check_size(self._name, self._first.image.width, self._first.image.height, limits)
         self._convert = Converter(self._first.image, stream.sample_aspect_ratio or Fraction(1), limits)
-        self._begun, self._samples = False, None  # samples: the span of the frames given, once it is known
+        self._begun = False
+        self._samples: int | None = None  # the span of the frames given, once it is known
         self.info = self._describe()
 
     def __enter__(self) -> Video:
@@ -200,7 +204,7 @@ class Video:
             yield from [self._rgb(held.image)] * (due - count)
             count = due
         self._samples = round(count / self._fps * self._sample_rate)
-        self._complete_sound()
+        self._complete_sound(self._samples)
         for note in self._convert.notes:
             self._note_once(note)
         self._compare_with_declared(held)
@@ -218,12 +222,13 @@ class Video:
     def _rgb(self, image: av.VideoFrame) -> np.ndarray:
         return self._convert(image)
 
-    def _decode(self) -> Iterator[Shown]:
+    def _decode(self) -> Generator[Shown, None, None]:
         """Every shown frame in order, up to the limit; the wanted sound met on the way is kept."""
-        end = last = None
+        end: Fraction | None = None
+        last: Shown | None = None
         wanted: tuple[float | None, float | None] = None, None  # seconds of sound: floats, for packets may be many
         for stream, packet in self._packets():
-            if stream is self._audio:
+            if self._sound is not None and stream is self._audio:
                 self._listen(self._sound, stream, packet, *wanted)
             elif not self._stopped:
                 for image in self._decoded(stream, packet):
@@ -231,7 +236,7 @@ class Video:
                     step = shown.time - last.time if last else 1
                     if -LONGEST_STEP_BACK <= step <= 0:
                         continue
-                    if not 0 < step <= LONGEST_GAP:
+                    if last and not 0 < step <= LONGEST_GAP:
                         jump = f"{float(last.time):.1f} s to {float(shown.time):.1f} s"
                         self._note_once(f"damaged: time jumps from {jump}, reading stopped")
                         self._stopped = True
@@ -241,11 +246,11 @@ class Video:
                         wanted = float(shown.time), float(end)
                     last = shown
                     yield shown
-                    if shown.time >= end:
+                    if end is not None and shown.time >= end:
                         self._note_once("clipped")
                         self._stopped, self._file.left = True, self._limits.bytes_ahead
                         break
-            if self._stopped and self._has_all_sound(end, stream, packet):
+            if self._stopped and end is not None and self._has_all_sound(end, stream, packet):
                 return
 
     def _packets(self) -> Iterator[tuple[av.stream.Stream, av.Packet | None]]:
@@ -280,7 +285,7 @@ class Video:
         for stream, packet in packets:
             stamp = packet.pts if packet.dts is None else packet.dts
             if stream is self._video and stamp is not None:
-                time, count = float(stamp * stream.time_base), count + 1
+                time, count = float(stamp * self._tick), count + 1
                 if latest is None or time < latest - LONGEST_BURST:  # one file put behind the other: time begins anew
                     latest = time
                 elif time > latest:
@@ -295,10 +300,10 @@ class Video:
                 look_ahead = False
         yield from ahead
 
-    def _decoded(self, stream: av.stream.Stream, packet: av.Packet | None) -> list[av.frame.Frame]:
+    def _decoded(self, stream: av.stream.Stream, packet: av.Packet | None) -> list[Any]:
         """The packet's frames. A damaged packet gives none and is counted: what lies before and after it is kept."""
         try:
-            return stream.codec_context.decode(packet)
+            return cast(Any, stream.codec_context).decode(packet)
         except av.FFmpegError:
             self._undecodable += 1
             return []
@@ -306,7 +311,7 @@ class Video:
     def _listen(
         self,
         sound: Sound,
-        stream: av.AudioStream,
+        stream: av.stream.Stream,
         packet: av.Packet | None,
         start: float | None,
         end: float | None,
@@ -339,21 +344,21 @@ class Video:
                 return bool(self._sound.runs)
         return False
 
-    def _complete_sound(self) -> None:
-        """Cut the sound to the frames' span, once that is known."""
-        if self._sound is None:
+    def _complete_sound(self, samples: int) -> None:
+        """Cut the sound to the frames' span of so many samples, once that is known."""
+        if self._sound is None or self._audio is None:
             return
         start = self._first.time
-        end = start + Fraction(self._samples, self._sample_rate)
+        end = start + Fraction(samples, self._sample_rate)
         if self._sound.lost_from is not None and self._sound.lost_from < end:
             self._sound = self._read_sound(start, end)
         if self._sound.is_empty():
             self._note_once("no audio: the stream holds no sound that can be decoded beside the picture")
             return
-        heard = self._sound.cut(start, self._samples)
+        heard = self._sound.cut(start, samples)
         self._sound.forget()
         if self._audio.codec_context.channels == 2 and (level := _level(heard)) < QUIET:
-            first = self._read_sound(start, end, first_channel=True).cut(start, self._samples)
+            first = self._read_sound(start, end, first_channel=True).cut(start, samples)
             if _level(first) > 10 * level:
                 heard = first
                 self._note_once("sound: its two channels cancel each other, the first one is taken")
@@ -364,6 +369,7 @@ class Video:
 
     def _read_sound(self, start: Fraction, end: Fraction, first_channel: bool = False) -> Sound:
         """Read the file once more for the sound between `start` and `end`."""
+        assert self._audio is not None  # what is read again has been met
         sound, undecodable = Sound(self._audio, self._sample_rate, first_channel), self._undecodable
         with open_regular(self._name) as file, open_container(self._name, file, self._limits) as container:
             file.left = self._limits.bytes_ahead
@@ -386,7 +392,7 @@ class Video:
 
     def _timed(self, image: av.VideoFrame, last: Shown | None) -> Shown:
         """The frame with its time; without a timestamp it follows the last one at the average rate."""
-        base = self._video.time_base
+        base = self._tick
         interval = 1 / (self._video.average_rate or self._video.guessed_rate or Fraction(25))
         stamp = self._avi_stamp(image, last) if self._container.format.name == "avi" else image.pts
         if stamp is not None:
@@ -404,15 +410,15 @@ class Video:
         if last is None:
             self._delay = image.dts - (self._video.start_time or 0)
         stamp = image.dts - self._delay
-        return stamp if last is None or stamp * self._video.time_base > last.time else None
+        return stamp if last is None or stamp * self._tick > last.time else None
 
     def _choose_audio(self) -> av.AudioStream | None:
-        audio = self._container.streams.best("audio", related=self._video)
+        audio = cast("av.AudioStream | None", self._container.streams.best("audio", related=self._video))
         if audio is not None and audio.codec_context is None:
             self.notes.append("no audio: no decoder for its codec")
             return None
         streams = self._container.streams.audio
-        if len(streams) > 1:
+        if audio is not None and len(streams) > 1:
             language = f", {utf8_name(audio.language)}" if audio.language else ""
             which = f"number {streams.index(audio) + 1} ({audio.codec_context.name}{language})"
             self.notes.append(f"sound: {len(streams)} streams, {which} is taken")
@@ -440,12 +446,12 @@ class Video:
 
     def _declared(self) -> tuple[Fraction | None, bool]:
         """Declared seconds, and whether they are the video stream's own rather than the whole file's."""
-        kind, own = self._container.format.name, self._video.duration or 0
+        kind, ticks = self._container.format.name, self._video.duration or 0
         if kind == "avi":  # libav shortens the duration of a file that was cut; its time base is a frame
-            own = max(own, self._video.frames)
+            ticks = max(ticks, self._video.frames)
         elif "matroska" in kind:  # libav fills in the whole file's
-            own = 0
-        own *= self._video.time_base
+            ticks = 0
+        own = ticks * self._tick
         if 0 < own < LONGEST_BELIEVED:
             return own, True
         whole = Fraction(self._container.duration or 0, av.time_base)
@@ -453,7 +459,7 @@ class Video:
 
     def _refuse_length(self, max_seconds: float | None) -> None:
         declared, own = self._declared()
-        if max_seconds is None and own and declared > self._limits.seconds:
+        if max_seconds is None and own and declared is not None and declared > self._limits.seconds:
             raise MediaError(
                 "too_long",
                 f"{self._name}: lasts {float(declared):.0f} s, the limit is {self._limits.seconds:g} s; "
@@ -467,11 +473,13 @@ class Video:
         declared, own = self._declared()
         if declared is None or self._stopped or (self._sound_is_cut and not own):
             return
-        start, end = self._first.time, last.time + last.duration
+        start = self._first.time
+        end: Fraction | float = last.time + last.duration
         if not own:  # a whole file lasts as long as its longest stream, from its earliest start, in Matroska from 0
             from_zero = "matroska" in self._container.format.name
             start = Fraction(0 if from_zero else self._container.start_time or 0, av.time_base)
-            end = end if self._sound is None or self._sound.is_empty() else max(end, self._sound.end)
+            if self._sound is not None and not self._sound.is_empty() and self._sound.end > end:
+                end = self._sound.end
         if declared - (end - start) > DURATION_SLACK:
             share = (end - start) / min(declared, self._limit)
             missing = f"decoded {float(end - start):.1f} s of {float(declared):.1f} s"

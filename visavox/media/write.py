@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -54,18 +55,19 @@ def write_video(
             options = {"crf": str(crf)}
             if codec == "libx264":
                 options["x264-params"] = X264_PARAMS
-            picture = _single_thread(container.add_stream(codec, rate=rate, options=options))
+            picture = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=options))
+            _single_thread(picture)
             picture.width, picture.height, picture.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
             sound = None
             if audio is not None:
-                sound = _single_thread(container.add_stream(audio_codec, rate=sample_rate, layout="mono"))
+                sound = cast(av.AudioStream, container.add_stream(audio_codec, rate=sample_rate, layout="mono"))
+                _single_thread(sound)
             _encode(container, picture, sound, chain([first], frames), audio, rate, sample_rate)
 
 
-def _single_thread(stream: av.stream.Stream) -> av.stream.Stream:
+def _single_thread(stream: av.stream.Stream) -> None:
     stream.codec_context.thread_count = 1
     stream.codec_context.flags |= CodecFlags.bitexact
-    return stream
 
 
 def _encode(
@@ -84,12 +86,12 @@ def _encode(
         frame = av.VideoFrame.from_ndarray(np.pad(rgb, odd, mode="edge"), format="rgb24")
         frame.pts, frame.time_base = index, 1 / fps
         container.mux(picture.encode(frame))
-        if sound is not None:
+        if sound is not None and audio is not None:
             heard = round((index + 1) / fps * sample_rate)
             _encode_sound(container, sound, audio[sent:heard], sent, sample_rate)
             sent = max(sent, min(heard, len(audio)))
     container.mux(picture.encode(None))
-    if sound is not None:
+    if sound is not None and audio is not None:
         _encode_sound(container, sound, audio[sent:], sent, sample_rate)
         container.mux(sound.encode(None))
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from visavox.detectors.anomaly.detector import AnomalyDetector
 
 SEED_PARAMETERS = "~52M"
@@ -54,7 +56,7 @@ def part_sizes(detector: AnomalyDetector) -> dict[str, int]:
     """Parameters of each part, in the order of their use."""
     streams, decoder = detector.streams, detector.decoder
     settings = detector.settings
-    parts = {
+    parts: dict[str, list[nn.Module]] = {
         f"visual {settings.vis_backbone}": [streams.visual.net],
         "visual projection": [streams.visual.project],
         "visual encoder": [streams.visual.encoder],

@@ -145,7 +145,8 @@ class AnomalyDetector(Detector):
         """Clips shorter than a window, or without sound, teach nothing, and fakes are not looked at."""
         clip = _only(batch.clip, self._teaching(batch))
         if not len(clip.length):
-            return sum(p.sum() for p in self.parameters() if p.requires_grad) * 0.0
+            sums = (p.sum() for p in self.parameters() if p.requires_grad)
+            return sum(sums, torch.zeros((), device=self.device)) * 0.0
         starts = self._draw_starts(clip.length)
         if self.stage == "sync":
             loss, each = self._sync(clip, starts)
@@ -153,7 +154,7 @@ class AnomalyDetector(Detector):
             fused = self._fused(clip, starts).flatten(0, 1)  # (N, T, D)
             loss = self.decoder(fused, torch.ones_like(fused[..., 0], dtype=torch.bool)).mean()
             each = {"nll": loss.detach(), "spread": torch.tensor(self._watch(fused))}
-        how = {"on_step": False, "on_epoch": True, "batch_size": len(clip.length)}
+        how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(clip.length)}
         self.log("train/loss", loss, prog_bar=True, **how)
         self.log_dict({f"train/{name}": value for name, value in each.items()}, **how)
         return loss
@@ -226,10 +227,12 @@ class AnomalyDetector(Detector):
                 )
             self.log("val/loss", self.val_loss.compute(), prog_bar=True)
             self.log("val/accuracy", self.val_accuracy.compute(), prog_bar=True)
-            self.val_loss.reset(), self.val_accuracy.reset()
+            self.val_loss.reset()
+            self.val_accuracy.reset()
             return
         scores, labels = torch.as_tensor(self.val_scores.compute()), torch.as_tensor(self.val_labels.compute())
-        self.val_scores.reset(), self.val_labels.reset()
+        self.val_scores.reset()
+        self.val_labels.reset()
         real = scores[labels == 0]
         self.standardise(real)
         self.log("val/nll", real.mean(), prog_bar=True)
@@ -239,8 +242,8 @@ class AnomalyDetector(Detector):
 
     def test_step(self, batch: Example, batch_idx: int) -> None:
         logits = self(batch.clip)
-        self.aucs["test_auc"].update(logits.float(), batch.label.long())
-        self.log("test/auc", self.aucs["test_auc"], on_step=False, on_epoch=True, batch_size=len(logits))
+        self.auc("test").update(logits.float(), batch.label.long())
+        self.log("test/auc", self.auc("test"), on_step=False, on_epoch=True, batch_size=len(logits))
         self.log("test/loss", self.loss(logits, batch.label), on_step=False, on_epoch=True, batch_size=len(logits))
 
     @torch.no_grad()

@@ -146,7 +146,7 @@ class TimeEncoder(nn.Module):
         return self.layers(x + positions(x), src_key_padding_mask=~valid)
 
 
-def load_imagenet(stream: nn.Module, part: str, name: str) -> None:
+def load_imagenet(stream: VisualStream | AudioStream, part: str, name: str) -> None:
     """Give a stream's image network the weights of a registry name, its classifier left out; `none` is said.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from visavox import config as configuration
@@ -171,7 +172,7 @@ class TD3MF(Detector):
             log.warning("the classifier stays fresh: the published one is sized for MFCC and fits no other sound")
         return report
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with betas 0.5 and 0.9 and a rate halved on plateaus of train/loss, as published; or the house's own."""
         if self.settings.schedule == "cosine":
             return super().configure_optimizers()

@@ -40,7 +40,7 @@ class MultimodalDetector(Detector):
 
     def __init__(self, config: Config, settings: TimeSformerSyncNetConfig) -> None:
         super().__init__(config, settings)
-        self.timesformer = TimeSformer(
+        self.timesformer: TimeSformer | FoldedTimeSformer = TimeSformer(
             num_frames=2 * config.frame_num if config.mel_frames else config.frame_num,
             img_size=config.frame_size,
             patch_size=settings.patch_size,
@@ -62,6 +62,7 @@ class MultimodalDetector(Detector):
 
         The latency network and the classifier stay fresh.
         """
+        assert isinstance(self.timesformer, TimeSformer)  # not in its form for inference, which is not trained any more
         report = load_pretrained(self.timesformer, parameters(checkpoint))
         log.info("TimeSformer: %d parameters from %s weights", len(report.loaded), report.source)
         if report.resized:
@@ -76,7 +77,7 @@ class MultimodalDetector(Detector):
 
     def for_inference(self, dtype: torch.dtype) -> MultimodalDetector:
         """Put TimeSformer in its form for scoring alone, see `inference`; of other attention types it stays as it is."""
-        if self.settings.attention_type == "divided_space_time":
+        if isinstance(self.timesformer, TimeSformer) and self.settings.attention_type == "divided_space_time":
             self.timesformer = FoldedTimeSformer(self.timesformer, dtype)
         return self
 
@@ -97,7 +98,7 @@ class MultimodalDetector(Detector):
         with torch.autocast(
             look.device.type, enabled=False
         ):  # the 8 bits of bfloat16 would give many clips equal logits
-            joined = torch.cat([look, sync], dim=1).to(self.classifier[1].weight.dtype)  # (B, D + 8)
+            joined = torch.cat([look, sync], dim=1).to(next(self.classifier.parameters()).dtype)  # (B, D + 8)
             return self.classifier(joined).squeeze(1)  # (B,)
 
 

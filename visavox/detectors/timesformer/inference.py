@@ -5,7 +5,7 @@ B clips · T frames · P patches of a frame · D embed_dims
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,7 @@ class FoldedTimeSformer(nn.Module):
             tokens = tokens + self.pos_embed[:, 1:, None] + resize_time(self.time_embed, length)[:, None]
             cls = (self.cls_token + self.pos_embed[:, :1]).expand(clips, -1, -1).clone()  # (B, 1, D)
             tokens = tokens.contiguous()
-            *layers, last = self.layers
+            *layers, last = cast("list[_Layer]", self.layers)
             for layer in layers:
                 layer.over_time(tokens)
                 layer.over_space(tokens, cls)
@@ -70,7 +70,7 @@ class _Layer(nn.Module):
         super().__init__()
         time, space = layer.attentions
         after, out = time.temporal_fc, time.attn.out_proj
-        folded = nn.Linear(*out.weight.shape, device="meta")
+        folded = nn.Linear(out.weight.shape[0], out.weight.shape[1], device="meta")
         folded.weight = nn.Parameter(after.weight @ out.weight)
         folded.bias = nn.Parameter(after.weight @ out.bias + after.bias)
         self.time, self.space = _Attention(time, folded, dtype), _Attention(space, space.attn.out_proj, dtype)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -70,6 +72,7 @@ class TimeSformer(nn.Module):
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
 
         nn.init.kaiming_normal_(projection.weight, mode="fan_in", nonlinearity="linear")
+        assert projection.bias is not None
         nn.init.zeros_(projection.bias)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
@@ -94,8 +97,12 @@ class TimeSformer(nn.Module):
             tokens = rearrange(tokens, "b p t d -> b (p t) d")
         x = torch.cat([cls, tokens], dim=1)  # (B, 1 + P*T, D); space_only (B*T, 1 + P, D)
 
-        *layers, last = self.transformer_layers["layers"]
-        for layer in (*layers, partial(last, class_only=True)):  # of the last layer nothing else is read
+        *layers, last = self.layers
+        steps: list[Callable[..., Tensor]] = [
+            *layers,
+            partial(last, class_only=True),
+        ]  # nothing else is read of the last
+        for layer in steps:
             if self.checkpoint_activations and self.training:
                 x = checkpoint(layer, x, length, use_reentrant=False)
             else:
@@ -105,6 +112,10 @@ class TimeSformer(nn.Module):
         if self.attention_type == "space_only":
             cls = rearrange(cls, "(b t) d -> b t d", t=length).mean(1)
         return self.norm(cls)  # (B, D)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return cast(nn.ModuleList, self.transformer_layers["layers"])
 
     @torch.no_grad()
     def attention_over_time(self, frames: Tensor) -> Tensor:
@@ -120,8 +131,9 @@ class TimeSformer(nn.Module):
             each = attention.weights(inputs[0]).mean(1)  # (B*P, T, T)
             maps.append(rearrange(each, "(b p) t u -> b p t u", b=len(frames)).mean(1))
 
-        layers = self.transformer_layers["layers"]
-        hooks = [layer.attentions[0].attn.register_forward_hook(keep) for layer in layers]
+        hooks = [
+            layer.over_time.attn.register_forward_hook(keep) for layer in self.layers if isinstance(layer, DividedLayer)
+        ]
         try:
             self(frames)
         finally:
@@ -140,11 +152,15 @@ class DividedLayer(nn.Module):
         self.ffns = nn.ModuleList([FeedForward(dims, drop_path)])
         self.ffns[0].norm = nn.LayerNorm(dims, eps=1e-6)
 
+    @property
+    def over_time(self) -> TemporalAttention:
+        return cast(TemporalAttention, self.attentions[0])
+
     def forward(self, x: Tensor, frames: int, class_only: bool = False) -> Tensor:
         """x (B, 1 + P*T, D) -> the same shape; class_only: its class token alone, (B, 1, D)."""
-        over_time, over_space = self.attentions
-        x = over_space(over_time(x, frames), frames, class_only)
-        return x + self.ffns[0](self.ffns[0].norm(x))
+        x = self.attentions[1](self.over_time(x, frames), frames, class_only)
+        ffn = cast(FeedForward, self.ffns[0])
+        return x + ffn(ffn.norm(x))
 
 
 class PlainLayer(nn.Module):
@@ -160,7 +176,8 @@ class PlainLayer(nn.Module):
     def forward(self, x: Tensor, frames: int, class_only: bool = False) -> Tensor:
         """x (N, L, D) -> the same shape, (N, 1, D) for the class token alone."""
         queries = 1 if class_only else None
-        x = x[:, :queries] + self.drop_path(self.attentions[0]["attn"](self.norms[0](x), queries))
+        attention = cast(nn.ModuleDict, self.attentions[0])["attn"]
+        x = x[:, :queries] + self.drop_path(attention(self.norms[0](x), queries))
         return x + self.ffns[0](self.norms[1](x))
 
 
@@ -233,7 +250,8 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor, queries: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         if queries is None:
             qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-            return rearrange(qkv, "n l (three h d) -> three n h l d", three=3, h=self.heads)
+            query, key, value = rearrange(qkv, "n l (three h d) -> three n h l d", three=3, h=self.heads)
+            return query, key, value
         dims = x.shape[-1]
         query = F.linear(x[:, :queries], self.in_proj_weight[:dims], self.in_proj_bias[:dims])
         pair = F.linear(x, self.in_proj_weight[dims:], self.in_proj_bias[dims:])
@@ -243,6 +261,9 @@ class Attention(nn.Module):
 
 class FeedForward(nn.Module):
     """D -> 4 D -> D with GELU, and the layer's stochastic depth. `layers.0.0` and `layers.1` are mmcv's names."""
+
+    norm: nn.LayerNorm
+    """Of its input, where a `DividedLayer` gave it one."""
 
     def __init__(self, dims: int, drop_path: float) -> None:
         super().__init__()

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from visavox.detectors.timesformer.network import TimeSformer
 
 State = dict[str, Tensor]
 AttentionType = Literal["divided_space_time", "space_only", "joint_space_time"]
@@ -33,7 +36,7 @@ class LoadReport(NamedTuple):
     """The file's classification head and other parts that a backbone never has."""
 
 
-def load_pretrained(model: nn.Module, state: State, *, strict: bool = True) -> LoadReport:
+def load_pretrained(model: TimeSformer, state: State, *, strict: bool = True) -> LoadReport:
     """Load published or earlier weights into a TimeSformer, whichever names they have.
 
     Args:

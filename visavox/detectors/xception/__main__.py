@@ -133,6 +133,7 @@ def load_branch(
         config = configuration.from_dict(content["hyper_parameters"]["config"], source=str(source))
     else:
         config = Config(frame_size=default.size if isinstance(default, XceptionVideoConfig) else 299, detector=default)
+    detector: Detector
     match config.detector:
         case XceptionVideoConfig() as settings:
             detector = XceptionVideo(config, settings)

@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from visavox.config import Pooling
+
 Strategy = Literal["equal", "video_trust", "adaptive", "either"]
 VIDEO_TRUST = 0.85
 
@@ -100,7 +102,7 @@ def align(frame_seconds: np.ndarray, frame_logits: np.ndarray, spans: np.ndarray
     return np.array([pool(frame_logits[row], "mean") for row in within])
 
 
-def pool(logits: np.ndarray, how: str, top_k: int = 3) -> float:
+def pool(logits: np.ndarray, how: Pooling, top_k: int = 3) -> float:
     """As `network.pool` for (n,) float64; NaN for n = 0."""
     import torch
 
@@ -111,7 +113,7 @@ def pool(logits: np.ndarray, how: str, top_k: int = 3) -> float:
     return network.pool(torch.from_numpy(np.sort(logits)), how, top_k).item()
 
 
-def sigmoid(z: np.ndarray) -> np.ndarray:
+def sigmoid(z: np.ndarray | float) -> np.ndarray:
     from scipy.special import expit
 
     return expit(z)

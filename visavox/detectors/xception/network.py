@@ -6,7 +6,7 @@ N images · S side of an image in pixels · K classes: 0 = real, 1 = fake
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,15 @@ from visavox.config import Pooling
 from visavox.detectors.backbones import timm_network
 from visavox.weights import WeightsError, fit, parameters
 
+if TYPE_CHECKING:
+    from visavox.detectors.backbones import ImageNetwork
+
 log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
 
-def image_network(name: str, classes: int) -> nn.Module:
+def image_network(name: str, classes: int) -> ImageNetwork:
     """Return a network of timm with fresh weights: (N, 3, S, S) in [-1, 1] -> (N, classes), or its features with classes=0."""
     network = timm_network(name, "backbone", classes)
     return network.to(memory_format=torch.channels_last)  # Xception on a CPU: 1.4 times as fast, equal to 5e-10

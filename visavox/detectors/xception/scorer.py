@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -44,10 +44,10 @@ class FusedScorer(nn.Module):
     def device(self) -> torch.device:
         return self.video.device
 
-    def to(self, device: torch.device) -> Self:
-        """Move both branches to a device; each keeps track of its own."""
-        self.video.to(device)
-        self.audio.to(device)
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move both branches, as `nn.Module.to`; each keeps track of its own device."""
+        self.video.to(*args, **kwargs)
+        self.audio.to(*args, **kwargs)
         return self
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -151,7 +151,8 @@ def augment(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.4:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 101))]
         jpegs = [cv2.imencode(".jpg", face[:, :, ::-1], quality)[1] for face in faces]
-        faces = np.stack([cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) for jpeg in jpegs])
+        decoded = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) for jpeg in jpegs]
+        faces = np.stack(cast(list[np.ndarray], decoded))  # None is what cannot be read: not what was just written
     return np.ascontiguousarray(faces)
 
 
