@@ -48,7 +48,7 @@ def run(
     workers: int,
     timeout: float | None = None,
     stop: threading.Event | None = None,
-) -> Iterator[tuple[Task, Result | Died]]:
+) -> Generator[tuple[Task, Result | Died], None, None]:
     """Yield `(task, work(state, task))` as results come in, each worker with a state of its own from `start()`.
 
     Args:
