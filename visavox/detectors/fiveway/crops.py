@@ -56,10 +56,11 @@ class View:
         if bundle.audio is None:
             raise BundleError("this bundle was loaded without its audio; use Bundle.load(path, full=True)")
         self.bundle, self.config, self.settings, self.rng = bundle, config, settings, rng
+        self.audio: np.ndarray = bundle.audio
 
     @property
     def heard(self) -> bool:
-        return self.bundle.status == "ok" and bool(np.any(self.bundle.audio))
+        return self.bundle.status == "ok" and bool(np.any(self.audio))
 
     @property
     def length(self) -> int:
@@ -84,7 +85,7 @@ class View:
     def cepstra(self) -> np.ndarray:
         """(C, audio_steps) float32."""
         settings = self.settings
-        audio = np.ascontiguousarray(self.bundle.audio).tobytes()
+        audio = np.ascontiguousarray(self.audio).tobytes()
         found = _cepstra(audio, self.bundle.sample_rate, settings.audio_recipe)
         found = standardised(found) if settings.audio_standardise else found
         return np.ascontiguousarray(fit_length(found, settings.audio_steps, settings.audio_pad, self.rng))
@@ -104,7 +105,7 @@ class View:
 
     @cached_property
     def _mel(self) -> np.ndarray:
-        mel = log_mel(self.bundle.audio, self.bundle.sample_rate, self.settings.sync_mels)
+        mel = log_mel(self.audio, self.bundle.sample_rate, self.settings.sync_mels)
         return (mel - mel.mean()) / (mel.std() + 1e-6)
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -171,7 +172,7 @@ class Fusion:
         return cls.from_json(path.read_text(encoding="utf-8"), str(path))
 
 
-def _head(entry: Mapping[str, object]) -> Head:
+def _head(entry: Mapping[str, Any]) -> Head:
     texts = {name: tuple(str(part) for part in entry[name]) for name in ("branches", "features", "warnings")}
     numbers = {name: tuple(float(part) for part in entry[name]) for name in ("means", "scales", "weights")}
     scalars = {name: float(entry[name]) for name in ("bias", "temperature")}
@@ -181,7 +182,9 @@ def _head(entry: Mapping[str, object]) -> Head:
     if not np.isfinite(flat).all() or min(numbers["scales"]) <= 0 or scalars["temperature"] <= 0:
         raise ValueError(f"{entry['name']}: numbers are finite, scales and temperature positive")
     words = {name: str(entry[name]) for name in ("name", "fitted_on", "fitted_at")}
-    return Head(**texts, **numbers, **scalars, **words, n_real=int(entry["n_real"]), n_fake=int(entry["n_fake"]))
+    counts = {name: int(entry[name]) for name in ("n_real", "n_fake")}
+    parts: dict[str, Any] = {**texts, **numbers, **scalars, **words, **counts}
+    return Head(**parts)
 
 
 def fit(

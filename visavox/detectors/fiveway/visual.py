@@ -29,9 +29,9 @@ class FrameNet(nn.Module):
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         for i in range(4):
             inside, outside = (width if i == 0 else width * 2 ** (i - 1)), width * 2**i
-            layer = [_block(inside, outside, stride=1 if i == 0 else 2)]
-            layer += [_block(outside, outside, stride=1) for _ in range(blocks - 1)]
-            self.add_module(f"layer{i + 1}", nn.Sequential(*layer))
+            stage = [_block(inside, outside, stride=1 if i == 0 else 2)]
+            stage += [_block(outside, outside, stride=1) for _ in range(blocks - 1)]
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
         self.fc = nn.Linear(8 * width, 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
