@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from visavox.bundle import Bundle
+from visavox.bundle.trim import silence, trimmed
+from visavox.evaluation.intervals import estimate
+from visavox.progress import progress
+
 if TYPE_CHECKING:
-    from visavox.bundle import Bundle
     from visavox.bundle.trim import Ends
 
 
@@ -64,10 +68,7 @@ def audit_split(
         group: column of identities; None looks for one.
     """
     from visavox.audit.probes import Probes
-    from visavox.bundle import Bundle
-    from visavox.bundle.trim import trimmed
     from visavox.evaluation.scores import groups_of
-    from visavox.progress import progress
     from visavox.splits.table import read_split
 
     rows = read_split(path, root)
@@ -97,7 +98,6 @@ def audit_split(
 
 def of_bundle(bundle: Bundle) -> dict[str, float | None]:
     """What a bundle tells; None where it does not."""
-    from visavox.bundle.trim import silence
 
     rate, sound = bundle.sample_rate, bundle.sound
     values: dict[str, float | None] = {
@@ -199,8 +199,6 @@ def _finding(
 ) -> Finding:
     """`either_way`: less of the measure in fakes tells as much as more; not so where the direction is already fitted."""
     from scipy.stats import rankdata
-
-    from visavox.evaluation.intervals import estimate
 
     ranks = rankdata(numbers) / (len(numbers) + 1)  # AUC needs the order alone
     auc = estimate(labels, ranks, groups, resamples=1000, level=LEVEL)["auc"]

@@ -10,11 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 if TYPE_CHECKING:
-    import torch
-
     from visavox.bundle import Bundle
 
 WIDTHS = (16, 32, 64)
@@ -34,8 +39,6 @@ class Probes:
 
     def see(self, bundle: Bundle) -> None:
         """Take the features of a clip."""
-        import cv2
-        import torch
 
         mel = torch.from_numpy(bundle.mel_3cs[:1].astype(np.float32) / 40 + 1)[None]  # (1, 1, F, M) about [-1, 2]
         small = np.stack(
@@ -59,7 +62,6 @@ class Probes:
 
 def pooled(maps: torch.Tensor) -> torch.Tensor:
     """Mean and standard deviation of each channel: (B, C, h, w) -> (B, 2 C)."""
-    import torch
 
     flat = maps.flatten(2)
     return torch.cat([flat.mean(2), flat.std(2, correction=0)], 1)
@@ -70,10 +72,6 @@ def cross_validated(features: np.ndarray, labels: np.ndarray, groups: np.ndarray
 
     0.5 for everyone where there are too few identities or clips for folds.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedGroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     member = np.arange(len(labels)) if groups is None else groups
     folds = min(FOLDS, len(set(member.tolist())), int((labels == 0).sum()), int((labels == 1).sum()))
@@ -92,8 +90,6 @@ def cross_validated(features: np.ndarray, labels: np.ndarray, groups: np.ndarray
 
 def _encoder(channels: int, seed: int) -> torch.nn.Module:
     """Three strided convolutions with He weights from `seed`, never trained: (B, channels, h, w) -> (B, 64, h/8, w/8)."""
-    import torch
-    from torch import nn
 
     generator = torch.Generator().manual_seed(seed)
     layers: list[nn.Module] = []

@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
+from visavox.config import SYNC_FPS
+from visavox.features import audio
+from visavox.features.audio import mel_floor
 from visavox.files import replacing
 from visavox.status import SCORED, Status
 
@@ -176,7 +179,6 @@ class Bundle:
         Raises:
             BundleError: no frame is left, or the bundle was loaded without its audio.
         """
-        from visavox.features import audio
 
         K, T, F = len(self.faces), self.track_frames, self.mel_3cs.shape[1]
         if not 0 <= first < last <= T:
@@ -205,8 +207,6 @@ class Bundle:
     @classmethod
     def blank(cls, config: "Config") -> Self:
         """Return a second of grey silence, made with these settings: to time or to try a network with."""
-        from visavox.config import SYNC_FPS
-        from visavox.features.audio import mel_floor
 
         T, S, V = round(SYNC_FPS), config.frame_size, 2 * config.vshift + 1
         return cls(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from visavox.logs import complain, say
+from visavox.progress import progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,6 @@ SLACK = 0.2
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     from visavox.media import MediaError
-    from visavox.progress import progress
     from visavox.splits.table import SplitError, count_and_first
 
     lost = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, cast
 
 from torch import nn
@@ -37,8 +38,6 @@ def timm_network(name: str, field: str, classes: int = 0) -> ImageNetwork:
     import timm
 
     if not timm.is_model(name):
-        import difflib
-
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ValueError(f"detector.{field}={name}: timm has no such network; near: {', '.join(near) or 'none'}")
     return cast("ImageNetwork", timm.create_model(name, pretrained=False, num_classes=classes))

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
+from visavox.compute import scoring_context, scoring_dtype
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -76,7 +78,6 @@ def score_in_detail(scorer: Scorer, bundles: Sequence[Bundle]) -> list[Scored]:
 @contextmanager
 def inference(scorer: Scorer) -> Iterator[Scorer]:
     """Yield a scorer in its form for inference, in the precision that `score_precision` asks for on its device."""
-    from visavox.compute import scoring_context, scoring_dtype
 
     dtype = scoring_dtype(scorer.config.score_precision, scorer.device)
     ready = scorer.for_inference(

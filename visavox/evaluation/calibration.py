@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from visavox.evaluation.metrics import best_threshold
 from visavox.evaluation.rows import ScoredRow
-from visavox.files import replacing
+from visavox.files import replacing, sha256_of
 from visavox.logs import complain, say
 from visavox.status import SCORED
 
@@ -152,7 +153,6 @@ def fit(
         objective: what the temperature minimises: negative log-likelihood, or the Brier score.
         target_prior: share of fakes where the scores will be used, if it is not that of these clips.
     """
-    from visavox.evaluation.metrics import best_threshold
 
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     n_real, n_fake = int((labels == 0).sum()), int((labels == 1).sum())
@@ -305,7 +305,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fit_files(arguments: argparse.Namespace) -> Calibration:
     from visavox.evaluation.scores import already_calibrated, join
-    from visavox.files import sha256_of
 
     rows = join(arguments.scores, arguments.labels)
     if "split" not in rows:

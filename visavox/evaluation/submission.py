@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavox.evaluation.metrics import auc
 from visavox.evaluation.rows import Identity, ScoredRow, details_path
 from visavox.files import replacing
 
@@ -43,7 +44,6 @@ def describe_auc(rows: Sequence[ScoredRow], labels: pd.DataFrame | None, path: P
         return "AUC: not computed, no labels were given (--labels CSV with filename,label)"
     import pandas as pd
 
-    from visavox.evaluation.metrics import auc
     from visavox.evaluation.scores import look_up
 
     table = pd.DataFrame([(row.filename, row.probability) for row in rows], columns=["filename", "probability"])

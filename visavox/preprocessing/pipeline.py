@@ -9,17 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from visavox import config as configuration
+from visavox.bundle import Bundle, kept_frames
 from visavox.config import Config
 from visavox.errors import OF_STATUS
+from visavox.features import audio
+from visavox.features.sync import TooShort
 from visavox.files import sha256_of, utf8_name
 from visavox.preprocessing.notes import track_notes
+from visavox.preprocessing.provenance import prep_hash
+from visavox.preprocessing.speaker import CANDIDATES, choose_speaker, span
 from visavox.progress import Stopwatch
 from visavox.status import Status
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from visavox.bundle import Bundle
     from visavox.faces import FaceDetector, FaceTrack
     from visavox.features.sync import Sync
@@ -72,7 +77,6 @@ class Preprocessor:
     @cached_property
     def prep_hash(self) -> str:
         """16 hex digits over settings and weights; every bundle carries it."""
-        from visavox.preprocessing.provenance import prep_hash
 
         return prep_hash(self.config)
 
@@ -91,11 +95,6 @@ class Preprocessor:
             MediaError: not a video, unreadable, too large; its message holds the cure.
             CropError: `no_face`, or `too_short` (fewer than vshift + 6 frames with a face).
         """
-        import numpy as np
-
-        from visavox.bundle import Bundle, kept_frames
-        from visavox.features import audio
-        from visavox.preprocessing.speaker import choose_speaker, span
 
         path, watch, config = Path(path), watch or Stopwatch(), self.config
         fps, rate = configuration.SYNC_FPS, config.resample_rate
@@ -163,7 +162,6 @@ class Preprocessor:
         """
         from visavox import media
         from visavox.faces import follow_faces
-        from visavox.preprocessing.speaker import CANDIDATES
 
         config, fps = self.config, configuration.SYNC_FPS
         looking = {"step": config.face_detection_step}
@@ -189,7 +187,6 @@ class Preprocessor:
 
 def explain(error: Exception) -> tuple[Status, str]:
     """Status and reason of a video that gave no bundle."""
-    from visavox.features.sync import TooShort
 
     if isinstance(error, CropError):
         return error.status, str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+from visavox import weights
 from visavox.bundle.schema import Bundle, Stamp
 from visavox.config import Config
 
@@ -21,7 +22,6 @@ PREP_VERSION = 4
 
 def prep_hash(config: Config) -> str:
     """16 hex digits over PREP_VERSION, every setting that crop.py reads, and the sha256 of the weights it uses."""
-    from visavox import weights
 
     used = {name: weights.fingerprint(name) for name in weights_of(config)}
     facts = {"version": PREP_VERSION, **config.prep(), "weights": used}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavox.bundle.trim import trimmed_as
 from visavox.config import Config
 from visavox.preprocessing.pipeline import CropError, Preprocessor
 from visavox.progress import Stopwatch
@@ -41,7 +42,6 @@ def bundle_or_sound(preprocess: Preprocessor, path: Path, *, watch: Stopwatch | 
         MediaError: not a video, unreadable, too large.
         CropError: it gives neither: no face and no sound, or too few frames with a face.
     """
-    from visavox.bundle.trim import trimmed_as
 
     try:
         return trimmed_as(preprocess.config, preprocess(path, watch=watch))

@@ -8,7 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from visavox import weights
+from visavox.bundle import Bundle, BundleError
 from visavox.config import Config
+from visavox.features.sync import correlation_sync
+from visavox.workers import gpu_server
+from visavox.workers.gpu_server import Link, RemoteEmbedder, RemoteFaces
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
@@ -31,7 +36,6 @@ def build(config: Config, threads: int | None = None, server: Address | None = N
         import torch
 
         from visavox.compute import resolve_device
-        from visavox.workers.gpu_server import Link
 
         torch.set_num_threads(threads or torch.get_num_threads())
         link = Link(server) if server else None
@@ -42,7 +46,6 @@ def build(config: Config, threads: int | None = None, server: Address | None = N
 @contextmanager
 def gpu_networks(config: Config, wanted: bool = True) -> Iterator[Address | None]:
     """On a GPU, compute in this process for all workers; yield where they find it, or None: each builds its own."""
-    from visavox.workers import gpu_server
 
     if not (wanted and needs_torch(config) and gpu_server.has_gpu(config.device)):
         yield None
@@ -71,7 +74,6 @@ def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None 
             check_weights(config)
             preprocess = build(config)
         return preprocess(path)
-    from visavox.bundle import Bundle, BundleError
 
     bundle = Bundle.load(path)
     if bundle.prep_hash != prep_hash(config):
@@ -84,7 +86,6 @@ def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None 
 
 def check_weights(config: Config) -> None:
     """Fetch or verify the weights before any worker starts, so that what is missing is said once."""
-    from visavox import weights
 
     for name in weights_of(config):
         weights.resolve(name)
@@ -103,12 +104,9 @@ def build_faces(config: Config, device: Any, link: Link | None = None) -> FaceDe
 
     network = cast("NetworkName", config.face_detector.removeprefix("retinaface_"))
     if link:
-        from visavox.workers.gpu_server import RemoteFaces
-
         least = PUBLISHED_PREPROCESSING[network].min_size
         fit = partial(fitted, max_size=config.face_max_size, min_size=least)
         return RemoteFaces(link, config.face_detector, RetinaFaceDetector.landmark_source, fit)
-    from visavox import weights
     from visavox.compute import dtype_of
 
     return RetinaFaceDetector(
@@ -124,13 +122,11 @@ def build_faces(config: Config, device: Any, link: Link | None = None) -> FaceDe
 def build_sync(config: Config, device: Any, link: Link | None = None) -> Callable[..., Sync | None]:
     if config.sync == "syncnet":
         from visavox.features import syncnet
-        from visavox.workers.gpu_server import RemoteEmbedder
 
         embedder = RemoteEmbedder(link) if link else _embedder(config, device)
         return lambda track, sound, stride=config.sync_stride: syncnet.sync_distances(
             embedder, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
         )
-    from visavox.features.sync import correlation_sync
 
     return lambda track, sound, stride=1: correlation_sync(  # it has no windows to leave out
         track.crops, track.landmarks, sound, config.resample_rate, vshift=config.vshift
@@ -138,7 +134,6 @@ def build_sync(config: Config, device: Any, link: Link | None = None) -> Callabl
 
 
 def _embedder(config: Config, device: Any) -> syncnet.LocalEmbedder:
-    from visavox import weights
     from visavox.compute import dtype_of
     from visavox.features import syncnet
 

@@ -13,6 +13,7 @@ from visavox.evaluation.intervals import RESAMPLES, delong, estimate, paired_boo
 from visavox.evaluation.metrics import METRICS
 from visavox.evaluation.scores import ScoresError, groups_of
 from visavox.files import shown
+from visavox.report.page import render_matrix
 
 COMPARED = ("auc", "ap", "eer", "balanced_accuracy", "brier", "ece")
 
@@ -119,7 +120,6 @@ CAPTION = "AUC with 95 % interval of each detector on each corpus; the average c
 
 def matrix_page(cells: pd.DataFrame) -> str:
     """Return the matrix as a page that loads nothing."""
-    from visavox.report.page import render_matrix
 
     corpora, grid = _grid(cells)
     return render_matrix("Cross-corpus AUC", CAPTION, corpora, grid)

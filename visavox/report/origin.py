@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from visavox.files import CHECKOUT
 
 def here() -> dict[str, Any]:
     """Return the versions of the code that makes a report: visavox, python, commit."""
-    from importlib.metadata import PackageNotFoundError, version
 
     try:
         release = version("visavox")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+
+from visavox import media
+from visavox.bundle import Bundle, BundleError
+
 SIDE = 128
 """Pixels of the longer side."""
 
 
 def thumbnail(path: Path | None) -> bytes | None:
     """Return a face of a bundle, or a frame of a video, as PNG of SIDE pixels; None where neither can be read."""
-    import cv2
-
-    from visavox import media
-    from visavox.bundle import Bundle, BundleError
 
     if path is None:
         return None

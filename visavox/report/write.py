@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visavox.files import replacing, shown
+from visavox.files import replacing, sha256_of, shown
 from visavox.logs import say
 
 if TYPE_CHECKING:
@@ -110,7 +110,6 @@ def report_run(
     import pandas as pd
 
     from visavox.evaluation.scores import look_up, read_labels
-    from visavox.files import sha256_of
     from visavox.preprocessing.provenance import prep_hash
     from visavox.splits.table import LABELS
 

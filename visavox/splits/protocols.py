@@ -10,6 +10,7 @@ compat      as published whatever crosses, for comparison with papers; marked in
 from __future__ import annotations
 
 import random
+import warnings
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -96,7 +97,6 @@ def _fold(rows: pd.DataFrame, *, folds: int, fold: int, seed: int) -> pd.DataFra
 
 def _fold_of(rows: pd.DataFrame, folds: int, seed: int) -> pd.Series:
     """Return the fold of each clip, (N,) int: groups stay whole, kinds of clips are shared out alike."""
-    import warnings
 
     from sklearn.model_selection import StratifiedGroupKFold
 

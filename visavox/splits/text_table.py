@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -115,7 +116,6 @@ def _decode(path: Path, error: type[ValueError]) -> str:
 
 
 def _missing_column(name: str, columns: list[str]) -> str:
-    import difflib
 
     near = difflib.get_close_matches(name, [column for column in columns if column], n=1, cutoff=0.6)
     there = ", ".join(filter(None, columns)) or "none"

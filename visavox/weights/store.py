@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import logging
@@ -148,8 +149,6 @@ def folder() -> Path:
 def find(name: str) -> Entry:
     """Registry entry of that name."""
     if name not in REGISTRY:
-        import difflib
-
         near = difflib.get_close_matches(name, REGISTRY, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."
         raise WeightsError(f"no weights are called {name!r}{hint} There are: {', '.join(REGISTRY)}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from visavox import weights
 from visavox.config import AnomalyConfig
 from visavox.detectors.anomaly.mouth import PAD, STEPS
 from visavox.detectors.backbones import timm_network
@@ -152,7 +153,6 @@ def load_imagenet(stream: VisualStream | AudioStream, part: str, name: str) -> N
     Raises:
         WeightsError: the weights are not to be had, or do not fit the network.
     """
-    from visavox import weights
 
     field = {"visual": "vis", "audio": "aud"}[part]
     if name == "none":
