@@ -306,6 +306,8 @@ def other_value(name: str, config: Config):
         return changed[name]
     if value is None:
         return 7
+    if isinstance(value, list):
+        return [*value, "kodf"]
     return not value if isinstance(value, bool) else f"{value}x" if isinstance(value, str) else value + 1
 
 

@@ -149,7 +149,7 @@ class Detector(pl.LightningModule):
         step = self.current_epoch * 1_000_003 + batch_idx
         torch.manual_seed(hash((self.config.seed, step, self.global_rank)) % 2**63)
 
-    def training_step(self, batch: Example, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Example, batch_idx: int) -> Tensor | None:
         return self._step("train", batch)
 
     def validation_step(self, batch: Example, batch_idx: int) -> None:
