@@ -7,7 +7,7 @@ F mel bins · STEPS mel steps in a frame
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -141,7 +141,8 @@ def wrapped(faces: np.ndarray) -> np.ndarray:
 def as_jpeg(faces: np.ndarray) -> np.ndarray:
     """Faces once written as JPEG and read again, as the seed's visual and temporal branches saw them."""
     pairs = (cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1] for face in faces)
-    return np.stack([cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) for jpeg in pairs])
+    decoded = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) for jpeg in pairs]
+    return np.stack(cast(list[np.ndarray], decoded))  # None is what cannot be read: not what was just written
 
 
 @lru_cache(maxsize=512)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -178,7 +178,7 @@ class FiveWayDetector(Detector):
         for group in made["optimizer"].param_groups:
             group["lr"] *= rate / self.config.lr
             group["initial_lr"] *= rate / self.config.lr
-        scheduler = made["lr_scheduler"]["scheduler"]
+        scheduler = cast(Any, made["lr_scheduler"])["scheduler"]
         scheduler.base_lrs = [base * rate / self.config.lr for base in scheduler.base_lrs]
         return made
 
@@ -234,9 +234,9 @@ class FiveWayDetector(Detector):
         known = batch.clip.heard if self.stage == "audio" else torch.ones_like(batch.clip.heard)
         labels = batch.label[:, None].expand_as(each)
         loss = binary_cross_entropy_with_logits(each[known], labels[known]) if known.any() else each.sum() * 0
-        auc = self.aucs["train_auc"]
+        auc = self.auc("train")
         auc.update(each.detach().float().mean(1), batch.label.long())
-        how = {"on_step": False, "on_epoch": True, "batch_size": len(batch.label), "prog_bar": True}
+        how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(batch.label), "prog_bar": True}
         self.log("train/loss", loss, **how)
         self.log("train/auc", auc, **how)
         return loss
@@ -271,14 +271,14 @@ class FiveWayDetector(Detector):
         teaching = (batch.label == 0) & clip.heard & (room >= 2 * settings.sync_least_shift)
         clip, room = Clip(*(part[teaching] for part in clip)), room[teaching]
         if len(room) < 2:
-            return sum(p.sum() for p in self.sync.parameters()) * 0.0
+            return torch.stack([p.sum() for p in self.sync.parameters()]).sum() * 0.0
         if settings.sync_head == "clip":
             loss, accuracy = self._clip_loss(clip)
         else:
             found = self._window_loss(clip, room, random=split == "train")
             loss, accuracy = found.contrastive + found.match, found.accuracy
         if split == "train":
-            how = {"on_step": False, "on_epoch": True, "batch_size": len(room)}
+            how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(room)}
             self.log("train/loss", loss, prog_bar=True, **how)
             self.log("train/accuracy", accuracy, **how)
         else:
@@ -292,9 +292,10 @@ class FiveWayDetector(Detector):
         share = (torch.arange(n, device=room.device) + within) / n
         starts = (share * (room[:, None] + 1)).long()
         moved = sync.moved_starts(starts, room, settings.sync_least_shift, settings.sync_max_shift)
-        seen, heard = self.sync.see(clip.mouths), self.sync.hear(clip.mel)
-        how = {"least_shift": settings.sync_least_shift, "heat": settings.sync_heat}
-        return sync.window_loss(self.sync, seen, heard, starts, moved, settings.sync_window, **how)
+        head = cast(sync.WindowSync, self.sync)
+        seen, heard = head.see(clip.mouths), head.hear(clip.mel)
+        least, heat = settings.sync_least_shift, settings.sync_heat
+        return sync.window_loss(head, seen, heard, starts, moved, settings.sync_window, least_shift=least, heat=heat)
 
     def _clip_loss(self, clip: Clip) -> tuple[Tensor, Tensor]:
         """Own sound against that of two other clips, as the seed trains its head."""
@@ -331,10 +332,10 @@ class FiveWayDetector(Detector):
             logits = each.mean(1)
             if self.stage == "audio":
                 logits = logits.where(batch.clip.heard, 0.0)
-            self.aucs["val_auc"].update(logits.float(), batch.label.long())
-            how = {"on_step": False, "on_epoch": True, "batch_size": len(logits), "prog_bar": True}
+            self.auc("val").update(logits.float(), batch.label.long())
+            how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits), "prog_bar": True}
             self.log("val/loss", self.loss(logits, batch.label), sync_dist=True, **how)
-            self.log("val/auc", self.aucs["val_auc"], **how)
+            self.log("val/auc", self.auc("val"), **how)
 
     def on_validation_epoch_end(self) -> None:
         if self.stage == "sync":
@@ -346,7 +347,8 @@ class FiveWayDetector(Detector):
                 )
             self.log("val/loss", self.val_loss.compute(), prog_bar=True)
             self.log("val/accuracy", self.val_accuracy.compute(), prog_bar=True)
-            self.val_loss.reset(), self.val_accuracy.reset()
+            self.val_loss.reset()
+            self.val_accuracy.reset()
         elif self.stage == "fusion":
             rows, self._rows = sorted(_gathered(self._rows), key=lambda row: row[0]), []
             self._fuse(rows)
@@ -356,12 +358,14 @@ class FiveWayDetector(Detector):
         from visavox.evaluation.metrics import auc
         from visavox.splits.groups import group_of
 
-        split = self.trainer.datamodule.rows
+        split = cast(Any, self.trainer).datamodule.rows
         split = split[split["split"] == "val"]
         labels = np.array([label for _, label, _ in rows])
         table = {name: np.array([row[name] for *_, row in rows]) for name in FEATURES}
         self.fit_fusion(table, labels, np.array(group_of(split))[[index for index, *_ in rows]], "the validation split")
-        best = max(self.validated, key=lambda name: len(self.verdicts.fusion[name].branches))
+        fitted = self.verdicts.fusion
+        assert fitted is not None  # `fit_fusion` has just put it there
+        best = max(self.validated, key=lambda name: len(fitted[name].branches))
         for name, out in self.validated.items():
             held = np.isfinite(out.logits)
             if len(np.unique(labels[held])) == 2:
@@ -397,9 +401,9 @@ class FiveWayDetector(Detector):
 
     def test_step(self, batch: Example, batch_idx: int) -> None:
         logits = self(batch.clip)
-        self.aucs["test_auc"].update(logits.float(), batch.label.long())
-        how = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
-        self.log("test/auc", self.aucs["test_auc"], **how)
+        self.auc("test").update(logits.float(), batch.label.long())
+        how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
+        self.log("test/auc", self.auc("test"), **how)
         self.log("test/loss", self.loss(logits, batch.label), **how)
 
     # Scores
@@ -573,8 +577,12 @@ class FiveWayDetector(Detector):
             heard = self.audio.embed(torch.from_numpy(shown.cepstra)[None, None].to(self.device))
             return _probability(self.sync(self._clip_mean(features[0])[None], heard))
         mouths, mel = shown.stretch(0, shown.length, shown.length)
-        given = (torch.from_numpy(part).to(self.device) for part in (mouths, mel))
-        starts, logits = self.sync.windows(*given, settings.sync_window, settings.sync_stride)
+        starts, logits = cast(sync.WindowSync, self.sync).windows(
+            torch.from_numpy(mouths).to(self.device),
+            torch.from_numpy(mel).to(self.device),
+            settings.sync_window,
+            settings.sync_stride,
+        )
         p = torch.sigmoid(logits.double()).cpu().numpy()
         span = min(settings.sync_window, shown.length)
         begin = shown.begin

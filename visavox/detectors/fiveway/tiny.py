@@ -67,6 +67,10 @@ class LaDeDa9(nn.Module):
     """
 
     kernel: Tensor
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
 
     def __init__(self, preprocess: Preprocess = "npr", width: int = 64) -> None:
         super().__init__()

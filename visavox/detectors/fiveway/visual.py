@@ -21,6 +21,11 @@ class FrameNet(nn.Module):
         blocks: residual blocks of each stage, 2 as published.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+
     def __init__(self, width: int = 64, blocks: int = 2) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
