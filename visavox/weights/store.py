@@ -13,7 +13,7 @@ from pathlib import Path
 from visavox.weights import download
 from visavox.weights.registry import REGISTRY, Entry
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class WeightsError(RuntimeError):
@@ -129,7 +129,7 @@ def sha256_of(path: Path, *, fresh: bool = False) -> str:
             beside.write_text(f"{found} {stamp}\n")
             os.replace(beside, memo)
         except OSError as error:  # not ours to write, or full: the file is hashed again at the next start
-            logger.debug("could not remember the sha256 of %s: %s", path, error)
+            log.debug("could not remember the sha256 of %s: %s", path, error)
     return found
 
 
@@ -192,4 +192,4 @@ def _say_unverified(name: str) -> None:
     """Once per process: these weights are used although nobody has told us their sum."""
     entry = find(name)
     if entry.sha256 is None:
-        logger.warning("%s: sha256 is %s; the file's is %s", name, sum_known(entry), sha256_of(folder() / entry.file))
+        log.warning("%s: sha256 is %s; the file's is %s", name, sum_known(entry), sha256_of(folder() / entry.file))

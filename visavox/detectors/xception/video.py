@@ -5,6 +5,7 @@ n frames of a clip · S detector.size in pixels · T frames of the track
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
@@ -19,9 +20,11 @@ from visavox.config import Config, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch
 from visavox.detectors.base import Detector
 from visavox.detectors.xception.analysis import frame_segments
-from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, log, pool
+from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
 from visavox.progress import Stopwatch
 from visavox.training.strata import choose
+
+log = logging.getLogger(__name__)
 
 
 class Faces(NamedTuple):
