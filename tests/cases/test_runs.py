@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from conftest import CHECKOUT, TINY, command
 
 from tests.cases.cases import Case, held_by
 from visavox import runs
+from visavox.bundle import Bundle
 from visavox.commands import crop, train
 from visavox.commands import evaluate as evaluation
 from visavox.files import is_alive
@@ -136,6 +139,36 @@ def test_crop_is_stopped(case: Case, talking: Path, tmp_path: Path, started):
     assert crop.main(words) == 0
     assert len(list(output.rglob("*.npz"))) == 2 and not list(output.rglob("*.part"))
     assert not (output / runs.LOCK).exists()
+
+
+@held_by(
+    Case("R7", "SIGTERM while training", "exit code 143; the last finished epoch is kept", (signal.SIGTERM, 143)),
+    Case("R7", "Ctrl-C while training", "exit code 130; the last finished epoch is kept", (signal.SIGINT, 130)),
+)
+def test_training_is_stopped(case: Case, data: Path, run: Path, tmp_path: Path, started):
+    number, code = case.given
+    program = tmp_path / "held.py"
+    program.write_text(
+        "import sys, time, train\n"
+        "from pathlib import Path\n"
+        "from visavox.training.callbacks import History\n"
+        "write = History.on_train_epoch_end\n"
+        "def held(self, trainer, module):\n"
+        f"    if trainer.current_epoch == 1: Path({str(tmp_path)!r}, 'there').touch(); time.sleep(600)\n"
+        "    write(self, trainer, module)\n"
+        "History.on_train_epoch_end = held\n"
+        "sys.exit(train.main(sys.argv[1:]))\n"
+    )
+    name = f"stopped-{code}"
+    running = started(str(program), *command(data, name))
+    wait_for((tmp_path / "there").exists)
+    os.killpg(running.pid, number)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == code, said
+    assert "--resume continues from the last finished epoch" in said and "Traceback" not in said
+    folder = data / "runs" / name
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 0
+    assert not [path for path in folder.rglob("*") if ".part" in path.name or path.name == runs.LOCK]
 
 
 class Holder:
@@ -428,3 +461,109 @@ def test_an_output_that_cannot_be(case: Case, talking: Path, tmp_path: Path, cap
     output = tmp_path / "taken" if case.given == "file" else tmp_path / "taken/out"
     assert crop.main(["--input", str(talking), "--output", str(output), *TINY]) == 2
     assert "taken" in capsys.readouterr().err and (tmp_path / "taken").read_text() == "here already"
+
+
+def killed_again_and_again(words: list[str], times: int, done: Callable[[], bool]) -> None:
+    """Start a program again and again, until it is done, and kill all of it after a random while."""
+    rng = np.random.default_rng(7)
+    for _ in range(times):
+        if done():
+            break
+        running = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=CHECKOUT,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(float(rng.uniform(2.0, 7.0)))
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+
+
+def half_written(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if ".part" in path.name or path.name.endswith(runs.LOCK)]
+
+
+@held_by(
+    Case("R2", "crop killed fifty times", "bundles equal those of an undisturbed run, byte for byte", 50, DURABILITY)
+)
+def test_crop_killed_again_and_again(case: Case, talking: Path, data: Path, tmp_path: Path):
+    words = ["--input", str(talking), "--output", str(tmp_path), "--workers", "2", *TINY]
+    whole = {path.relative_to(data / "data/bundles"): path for path in (data / "data/bundles").rglob("*.npz")}
+    for _ in range(case.given // 10):  # a folder is done after some ten kills: begin anew
+        shutil.rmtree(tmp_path)
+        killed_again_and_again(["crop.py", *words], 10, lambda: len(list(tmp_path.rglob("*.npz"))) == len(whole))
+        made = list(tmp_path.rglob("*.npz"))
+        assert all(Bundle.load(path).track_frames for path in made)  # whole, every one
+        assert crop.main(words) == 0
+        assert not half_written(tmp_path)
+        assert all((tmp_path / name).read_bytes() == path.read_bytes() for name, path in whole.items())
+
+
+@held_by(Case("R3", "training killed ten times", "the same weights and history, bit for bit", 10, DURABILITY))
+def test_training_killed_again_and_again(case: Case, data: Path, run: Path, started):
+    words = command(data, "again-and-again", "num_workers=2")
+    folder = data / "runs/again-and-again"
+    rng = np.random.default_rng(7)
+    for n in range(case.given):
+        (folder / runs.LOCK).unlink(missing_ok=True)  # of the run that was killed; the next one says by it that it has begun
+        running = started("train.py", *words, *(["--resume"] if n else []))
+        there = folder / "config.json" if not n else folder / runs.LOCK
+        wait_for(lambda there=there, running=running: there.is_file() or running.poll() is not None)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(float(rng.uniform(0, 1.5)))
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    assert train.main([*words, "--resume"]) == 0
+    assert not half_written(folder)
+    one, two = (torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for f in (run, folder))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (folder / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
+
+
+@held_by(Case("R2", "eval killed twenty times", "the rows of an undisturbed run", 20, DURABILITY))
+def test_eval_killed_again_and_again(case: Case, talking: Path, run: Path, tmp_path: Path):
+    def words(name: str) -> list[str]:
+        output = ["-output", str(tmp_path / name), "--checkpoint", str(run / "best.ckpt")]
+        return ["-input", str(talking), *output, "--workers", "2"]
+
+    assert evaluation.main(words("whole.csv")) == 0
+    killed_again_and_again(["eval.py", *words("killed.csv")], case.given, (tmp_path / "killed.csv").exists)
+    assert evaluation.main(words("killed.csv")) == 0
+    assert (tmp_path / "killed.csv").read_text() == (tmp_path / "whole.csv").read_text()
+    assert not half_written(tmp_path)
+
+
+@held_by(
+    Case("R1", "an output folder that may not be written", "exit code 2, says so; nothing is left", "crop"),
+    Case("R1", "a folder of scores that may not be written", "exit code 2, says so; nothing is left", "eval"),
+)
+def test_a_folder_that_is_read_only(case: Case, request, talking: Path, tmp_path: Path, capsys, monkeypatch):
+    """Root may write anywhere, so the system's refusal is given in its place where the tests run as root."""
+    folder = tmp_path / "shut"
+    folder.mkdir()
+    folder.chmod(0o500)
+    if os.getuid() == 0:
+        opened = os.open
+
+        def refusing(path, flags, *more, **how):
+            if str(path).startswith(str(folder)) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return opened(path, flags, *more, **how)
+
+        monkeypatch.setattr(os, "open", refusing)
+    if case.given == "crop":
+        code = crop.main(["--input", str(talking), "--output", str(folder), "--workers", "1", *TINY])
+    else:
+        checkpoint = request.getfixturevalue("run") / "best.ckpt"
+        words = ["-input", str(talking), "-output", str(folder / "s.csv"), "--checkpoint", str(checkpoint)]
+        code = evaluation.main(words)
+    folder.chmod(0o700)
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "Permission denied" in said and str(folder) in said and "Traceback" not in said
+    assert list(folder.iterdir()) == []
