@@ -83,7 +83,7 @@ class TD3MF(Detector):
         self._source: _Source | None = None
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, **_: Any) -> Self:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **_: Any) -> Self:  # type: ignore[override]  # fewer arguments than Lightning takes
         """Load a checkpoint that training wrote, in eval mode on the CPU, as `visavox.load` does for every detector.
 
         Raises:
