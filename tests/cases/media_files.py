@@ -7,7 +7,8 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,20 @@ import pytest
 DARK, BRIGHT = 30, 220
 LAMP = 1.0  # seconds at which lamp and tone begin
 ON = 0.6  # seconds for which they stay
+
+
+@contextmanager
+def ordinary_priority() -> Iterator[None]:
+    """Give this thread back the scheduling it had before.
+
+    SVT-AV1 makes the thread that calls it a real-time one where it may, as root. All that is started afterwards would inherit
+    that, and two real-time threads that spin, as OpenBLAS's do while they wait, keep everybody else off two cores for good.
+    """
+    before, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, before, priority)
 
 
 def needs_encoder(name: str) -> None:
@@ -80,7 +95,7 @@ def record(
         base = 1 / exact
     else:
         base = Fraction(1, 1000)
-    with av.open(str(path), "w", format=muxer, container_options=mux or {}) as container:
+    with ordinary_priority(), av.open(str(path), "w", format=muxer, container_options=mux or {}) as container:
         video = container.add_stream(codec, rate=exact, options=options or {})
         first = picture(times[0])
         video.height, video.width = first.shape[:2]

@@ -509,7 +509,9 @@ def test_training_killed_again_and_again(case: Case, data: Path, run: Path, star
     folder = data / "runs/again-and-again"
     rng = np.random.default_rng(7)
     for n in range(case.given):
-        (folder / runs.LOCK).unlink(missing_ok=True)  # of the run that was killed; the next one says by it that it has begun
+        (folder / runs.LOCK).unlink(
+            missing_ok=True
+        )  # of the run that was killed; the next one says by it that it has begun
         running = started("train.py", *words, *(["--resume"] if n else []))
         there = folder / "config.json" if not n else folder / runs.LOCK
         wait_for(lambda there=there, running=running: there.is_file() or running.poll() is not None)
