@@ -968,6 +968,6 @@ def test_decoder_that_dies(case, tmp_path):
     assert isinstance(results[1], pool.Died) and words in results[1].reason.lower()
 
 
-def test_writing_av1_leaves_no_real_time_thread_behind(tmp_path: Path) -> None:
+def test_writing_av1_leaves_no_real_time_thread_behind(tmp_path):
     record(tmp_path / "v.mp4", codec="libsvtav1", options={"preset": "12", "svtav1-params": "logical-processors=1"})
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
