@@ -95,7 +95,7 @@ def record(
         base = 1 / exact
     else:
         base = Fraction(1, 1000)
-    with ordinary_priority(), av.open(str(path), "w", format=muxer, container_options=mux or {}) as container:
+    with av.open(str(path), "w", format=muxer, container_options=mux or {}) as container:
         video = container.add_stream(codec, rate=exact, options=options or {})
         first = picture(times[0])
         video.height, video.width = first.shape[:2]

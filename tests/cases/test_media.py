@@ -23,6 +23,7 @@ from tests.cases.media_files import (
     measured,
     needs_encoder,
     nothing,
+    ordinary_priority,
     read,
     read_mutated,
     read_numbered,
@@ -32,6 +33,13 @@ from tests.cases.media_files import (
 )
 from visavox.media import MediaError, open_video, probe
 from visavox.workers import pool
+
+
+@pytest.fixture(autouse=True)
+def _ordinary_priority():
+    with ordinary_priority():
+        yield
+
 
 SAME = "lamp and tone within one frame of each other, length within one frame"
 X265 = {"codec": "libx265", "options": {"x265-params": "log-level=none"}}
@@ -969,5 +977,6 @@ def test_decoder_that_dies(case, tmp_path):
 
 
 def test_writing_av1_leaves_no_real_time_thread_behind(tmp_path):
-    record(tmp_path / "v.mp4", codec="libsvtav1", options={"preset": "12", "svtav1-params": "logical-processors=1"})
+    with ordinary_priority():
+        record(tmp_path / "v.mp4", codec="libsvtav1", options={"preset": "12", "svtav1-params": "logical-processors=1"})
     assert os.sched_getscheduler(0) == os.SCHED_OTHER

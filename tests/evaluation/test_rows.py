@@ -14,7 +14,17 @@ IDENTITY = Identity("abc", "0123", "none", {"name": "timesformer", "lr": "a:b"},
 
 def test_a_row_is_read_back_as_it_was_written():
     rows = [
-        ScoredRow("a/b.mp4", 0.25, "ok", "", ("note",), {"total": 1.5}, (10, 20), 0.125, {"faces": 4}, IDENTITY),
+        ScoredRow(
+            "a/b.mp4",
+            0.25,
+            "ok",
+            notes=("note",),
+            seconds={"total": 1.5},
+            file=(10, 20),
+            raw=0.125,
+            budget={"faces": 4},
+            identity=IDENTITY,
+        ),
         ScoredRow("c.mp4", 0.5, "failed", "why", identity=Identity("abc", "0123", "none")),
     ]
     for row in rows:
@@ -24,6 +34,7 @@ def test_a_row_is_read_back_as_it_was_written():
         "probability",
         "status",
         "reason",
+        "code",
         "notes",
         "seconds",
         "file",
@@ -74,11 +85,22 @@ def test_a_line_that_is_no_row_is_named(tmp_path: Path):
 
 
 def test_a_manifest_keeps_its_keys_and_reads_what_was_written_before(tmp_path: Path):
-    made = ManifestRow("a.mp4", "ok", "", "a.npz", "0123", "ff", notes=("n",), frames=50, seconds={"total": 1.0})
-    kept = ManifestRow("b.mp4", "no_audio", "", "b.npz", "0123", "ff", kept=True, seconds={"total": 0.1})
-    lost = ManifestRow("c.mp4", "failed", "why", None, "0123")
-    common = ["input", "status", "reason", "bundle", "prep_hash", "source_sha256"]
-    assert list(made.to_json()) == [*common, "notes", "frames", "seconds"]
+    made = ManifestRow(
+        "a.mp4",
+        "ok",
+        bundle="a.npz",
+        prep_hash="0123",
+        source_sha256="ff",
+        notes=("n",),
+        frames=50,
+        seconds={"total": 1.0},
+    )
+    kept = ManifestRow(
+        "b.mp4", "no_audio", bundle="b.npz", prep_hash="0123", source_sha256="ff", kept=True, seconds={"total": 0.1}
+    )
+    lost = ManifestRow("c.mp4", "failed", "why", "CORRUPT_CONTAINER", prep_hash="0123")
+    common = ["input", "status", "reason", "code", "bundle", "prep_hash", "source_sha256"]
+    assert list(made.to_json()) == [*common, "notes", "frames", "frames_read", "seconds"]
     assert list(kept.to_json()) == [*common, "kept", "seconds"] and list(lost.to_json()) == [*common, "seconds"]
     Manifest(tmp_path / "m.jsonl").rewrite([made, kept, lost])
     with (tmp_path / "m.jsonl").open("a") as file:
