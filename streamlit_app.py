@@ -48,9 +48,9 @@ class Clip(NamedTuple):
     """Bundle, or None where no face was found and the sound is judged alone."""
     pictures: list[tuple[float, Any]]
     """Second and frame (H, W, 3) uint8 with its face box."""
-    film: bytes
+    video: bytes
     film_start: float
-    """Second of the video at which the film begins."""
+    """Second of the video at which the video begins."""
     seconds: dict[str, float]
 
 
@@ -223,8 +223,8 @@ def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: An
     session.explain(watch=watch)
     if not isinstance(clip, Bundle):
         return Clip(name, session, None, [], content, 0.0, watch.seconds)
-    film, start = film_of(path, clip, content, config.resample_rate)
-    return Clip(name, session, clip, sample_pictures(path, clip, config.max_clip_len), film, start, watch.seconds)
+    video, start = playable(path, clip, content, config.resample_rate)
+    return Clip(name, session, clip, sample_pictures(path, clip, config.max_clip_len), video, start, watch.seconds)
 
 
 def announcing(status: Any) -> Any:
@@ -271,14 +271,14 @@ def sample_pictures(path: Path, bundle: Any, length: float, count: int = 4) -> l
     return pictures
 
 
-def film_of(path: Path, bundle: Any, content: bytes, rate: int) -> tuple[bytes, float]:
+def playable(path: Path, bundle: Any, content: bytes, rate: int) -> tuple[bytes, float]:
     """What a browser can play, and the second at which it begins: the upload, or else the face track as MP4."""
     if path.suffix in PLAYED_BY_BROWSERS:
         return content, 0.0
     from visavox.media import write_video
 
     track = (bundle.frame(t) for t in range(bundle.track_frames))
-    place = path.with_name("film.mp4")
+    place = path.with_name("video.mp4")
     write_video(place, track, bundle.audio if bundle.status == "ok" else None, fps=25, sample_rate=rate)
     return place.read_bytes(), float(bundle.times[0])
 
@@ -357,7 +357,7 @@ def time_line(analysis: Any) -> Any:
 
 
 def show_flagged(analysis: Any, clip: Clip) -> None:
-    """The film; a button for each flagged stretch plays only that one."""
+    """The video; a button for each flagged stretch plays only that one."""
     start, end = 0.0, None
     if not analysis.flagged:
         st.write("No second reaches the threshold.")
@@ -367,7 +367,7 @@ def show_flagged(analysis: Any, clip: Clip) -> None:
         if choice:
             start, end = (max(0.0, second - clip.film_start) for second in labels[choice])
     left, _ = st.columns([1, 1])
-    left.video(clip.film, start_time=start, end_time=end)
+    left.video(clip.video, start_time=start, end_time=end)
 
 
 def compare_with_truth(analysis: Any) -> None:

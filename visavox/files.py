@@ -18,7 +18,7 @@ VIDEO_SUFFIXES = frozenset(
 LONGEST_NAME = 255
 """Bytes of a file's name that the file systems in use allow."""
 PREVIEW = ".preview"
-"""What stands before the ending of a picture or film that crop.py makes beside a bundle: it is no input."""
+"""What stands before the ending of a picture or video that crop.py makes beside a bundle: it is no input."""
 
 
 def find_inputs(source: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> dict[str, Path]:

@@ -13,9 +13,9 @@ from visavox.commands import evaluate as evaluation
 from visavox.detectors import build
 from visavox.faces.tracking import TRUST
 from visavox.preprocessing import budget
-from visavox.preprocessing.budget import Budget, Cuts, Planner, Rates, ladder
+from visavox.preprocessing.budget import Budget, Cuts, Planner, Rates, levels_of
 
-RATES = {"frame": 0.001, "look": 0.02, "window": 0.02, "score": {16: 4.0, 8: 2.0, 4: 1.0}}
+RATES = {"frame": 0.001, "detection": 0.02, "window": 0.02, "score": {16: 4.0, 8: 2.0, 4: 1.0}}
 
 
 class Clock:
@@ -34,20 +34,20 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
-def test_the_ladder_leaves_out_faces_then_looks_then_windows():
-    assert ladder(16, 1) == [
+def test_the_levels_leave_out_faces_then_detections_then_windows():
+    assert levels_of(16, 1) == [
         Cuts(16, 16, 1),
         *(Cuts(8, 16, 1), Cuts(4, 16, 1)),
         *(Cuts(4, 32, 1), Cuts(4, 64, 1)),
         *(Cuts(4, 64, 2), Cuts(4, 64, 5)),
     ]
-    assert ladder(16, 2, fewer_faces=False) == [Cuts(16, t, 2) for t in (16, 32, 64)] + [Cuts(16, 64, 5)]
-    assert ladder(1, 5)[0] == Cuts(1, 16, 5) and all(cuts.faces == 1 for cuts in ladder(1, 5))
+    assert levels_of(16, 2, fewer_faces=False) == [Cuts(16, t, 2) for t in (16, 32, 64)] + [Cuts(16, 64, 5)]
+    assert levels_of(1, 5)[0] == Cuts(1, 16, 5) and all(cuts.faces == 1 for cuts in levels_of(1, 5))
 
 
 @pytest.mark.parametrize(
     "seconds, cuts",
-    [  # 250 frames: 0.25 s, 50 looks (25, 12.5) of 20 ms, 250 windows (125, 50) of 20 ms, 4 (2, 1) s
+    [  # 250 frames: 0.25 s, 50 detections (25, 12.5) of 20 ms, 250 windows (125, 50) of 20 ms, 4 (2, 1) s
         (10.26, Cuts(16, 16, 1)),
         (10.24, Cuts(8, 16, 1)),
         (8.2, Cuts(4, 16, 1)),
@@ -58,8 +58,8 @@ def test_the_ladder_leaves_out_faces_then_looks_then_windows():
         (0.1, Cuts(4, 64, 5)),
     ],
 )
-def test_the_first_rung_that_fits_is_taken(clock, seconds, cuts):
-    plan = Budget(seconds, ladder(16, 1), Rates(**RATES))
+def test_the_first_level_that_fits_is_taken(clock, seconds, cuts):
+    plan = Budget(seconds, levels_of(16, 1), Rates(**RATES))
     assert plan.looking(250, 64) == {"step": 64, "trust": cuts.trust}
     assert plan.cuts == cuts
     assert plan.looking(250, 5) == {
@@ -69,7 +69,7 @@ def test_the_first_rung_that_fits_is_taken(clock, seconds, cuts):
 
 
 def test_what_was_gained_is_given_back_and_what_was_lost_is_made_up(clock):
-    plan = Budget(10.24, ladder(16, 1), Rates(**RATES))
+    plan = Budget(10.24, levels_of(16, 1), Rates(**RATES))
     plan.looking(250, 64)
     clock.now = 1.0  # the face was found sooner than feared
     assert plan.stride(250) == 1 and plan.cuts.faces == 16
@@ -81,28 +81,28 @@ def test_what_was_gained_is_given_back_and_what_was_lost_is_made_up(clock):
 
 
 def test_a_note_names_all_that_was_left_out(clock):
-    plan = Budget(2.0, ladder(16, 1), Rates(**RATES))
+    plan = Budget(2.0, levels_of(16, 1), Rates(**RATES))
     plan.looking(250, 64), plan.stride(250)
     plan.faces()
     assert plan.note() == (
-        "time budget: 8 of 16 faces, a look for faces every 64 frames instead of 16, sync_stride 5 instead of 1"
+        "time budget: 8 of 16 faces, faces detected every 64 frames instead of 16, sync_stride 5 instead of 1"
     )
     assert plan.record() == {"seconds": 2.0, "faces": 8, "trust": 64, "stride": 5}
 
 
 def test_nothing_is_said_of_a_video_that_fits(clock):
-    plan = Budget(60.0, ladder(16, 1), Rates(**RATES))
+    plan = Budget(60.0, levels_of(16, 1), Rates(**RATES))
     plan.looking(250, 64), plan.stride(250), plan.faces()
     assert plan.note() == ""
 
 
 def test_rates_are_learnt(clock):
     rates = Rates()
-    plan = Budget(60.0, ladder(16, 1), rates)
+    plan = Budget(60.0, levels_of(16, 1), rates)
     plan.finish({"decode": 0.2, "cut": 0.3, "detect": 1.0, "sync": 5.0}, 250, 40, 250)
-    assert (rates.frame, rates.look, rates.window) == (0.002, 0.025, 0.02)
+    assert (rates.frame, rates.detection, rates.window) == (0.002, 0.025, 0.02)
     plan.finish({"detect": 3.0}, 250, 40, 0)
-    assert rates.look == pytest.approx((0.025 + 0.075) / 2) and rates.window == 0.02
+    assert rates.detection == pytest.approx((0.025 + 0.075) / 2) and rates.window == 0.02
 
 
 def test_a_network_sees_fewer_faces_with_the_same_weights(tiny_config, make_bundle):
@@ -122,11 +122,11 @@ def test_a_run_is_planned_with_the_scorers_own_rates(tiny_config):
     network = build.build(tiny_config)
     network.latency.fit(torch.randn(9, 33))
     planner = Planner.of(3.0, network, tiny_config)
-    assert set(planner.rates.score) == {cuts.faces for cuts in planner.rungs} == {4, 2, 1}
+    assert set(planner.rates.score) == {cuts.faces for cuts in planner.levels} == {4, 2, 1}
     assert all(seconds > 0 for seconds in planner.rates.score.values())
     branch = configuration.load("configs/xception_video_tiny.json")
     whole = Planner.of(3.0, build.build(branch), branch)  # it cannot see fewer, so faces stand on no rung
-    assert whole.rates.score == {} and {cuts.faces for cuts in whole.rungs} == {branch.frame_num}
+    assert whole.rates.score == {} and {cuts.faces for cuts in whole.levels} == {branch.frame_num}
     assert np.isnan(Bundle.blank(tiny_config).latency_vector).all()
 
 

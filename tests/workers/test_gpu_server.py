@@ -1,10 +1,10 @@
-"""The process that owns the networks: workers get the answers they would have computed themselves, whatever others ask."""
+"""The server of networks: workers get the answers they would have computed themselves, whatever others request."""
 
 import queue
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from multiprocessing.connection import Client
+from multiprocessing.connection import Client as Connect
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from visavox.features import syncnet
 from visavox.preprocessing import tools
 from visavox.preprocessing.pipeline import Preprocessor
 from visavox.workers import gpu_server
-from visavox.workers.gpu_server import Ask, Link, OwnerError, RemoteEmbedder, RemoteFaces
+from visavox.workers.gpu_server import Client, RemoteEmbedder, RemoteFaces, Request, ServerError
 
 BAD = 13
 
@@ -44,7 +44,7 @@ class Fake:
 
 
 def remote(address) -> RemoteFaces:
-    return RemoteFaces(Link(address), "fake", "template", lambda frame: frame)
+    return RemoteFaces(Client(address), "fake", "template", lambda frame: frame)
 
 
 def grey(value: int, size: int = 4) -> np.ndarray:
@@ -52,13 +52,13 @@ def grey(value: int, size: int = 4) -> np.ndarray:
 
 
 def answered_together(fake: Fake, requests: list[list[np.ndarray]]) -> list[Future]:
-    """The answers to requests that all lie there when the owner looks."""
-    asks = [Ask("faces", (frames,), Future()) for frames in requests]
+    """The answers to requests that all lie there when the server looks."""
+    requests_ = [Request("faces", (frames,), Future()) for frames in requests]
     asked: queue.SimpleQueue = queue.SimpleQueue()
-    for ask in (*asks, None):
+    for ask in (*requests_, None):
         asked.put(ask)
     gpu_server._compute(asked, fake, None)
-    return [ask.answer for ask in asks]
+    return [ask.answer for ask in requests_]
 
 
 def scores(found: list[Detections]) -> list[float]:
@@ -74,7 +74,7 @@ def test_frames_of_several_videos_are_one_batch_and_each_gets_its_own():
 
 def test_a_fault_stays_with_the_video_that_has_it():
     first, bad, last = answered_together(Fake(), [[grey(1)], [grey(BAD)], [grey(4)]])
-    with pytest.raises(OwnerError, match="ValueError: unlucky"):
+    with pytest.raises(ServerError, match="ValueError: unlucky"):
         bad.result(0)
     assert scores(first.result(0)) + scores(last.result(0)) == [1, 4]
 
@@ -82,7 +82,7 @@ def test_a_fault_stays_with_the_video_that_has_it():
 def test_a_fault_reaches_its_worker_and_the_next_request_is_answered():
     with gpu_server.serve(Fake()) as address:
         faces = remote(address)
-        with pytest.raises(OwnerError, match="ValueError: unlucky"):
+        with pytest.raises(ServerError, match="ValueError: unlucky"):
             faces.detect([grey(BAD)])
         assert scores(faces.detect([grey(6)])) == [6]
 
@@ -99,7 +99,7 @@ def test_many_workers_at_once_get_each_their_own():
 
 def test_a_worker_that_vanishes_costs_nobody_else_anything():
     with gpu_server.serve(Fake()) as address:
-        gone = Client(address.path, authkey=address.key)
+        gone = Connect(address.path, authkey=address.key)
         gone.send(("faces", ([grey(1)],)))
         gone.close()
         assert float(remote(address).detect([grey(7)])[0].scores[0]) == 7
@@ -108,23 +108,23 @@ def test_a_worker_that_vanishes_costs_nobody_else_anything():
 def test_a_stranger_without_the_key_is_not_answered():
     with gpu_server.serve(Fake()) as address:
         with pytest.raises(Exception, match="digest"):
-            Client(address.path, authkey=b"guess")
+            Connect(address.path, authkey=b"guess")
         assert float(remote(address).detect([grey(7)])[0].scores[0]) == 7
 
 
-def test_an_owner_leaves_no_thread_behind():
+def test_a_server_leaves_no_thread_behind():
     with gpu_server.serve(Fake()) as address:
         remote(address).detect([grey(1)])
-        assert "owner" in {thread.name for thread in threading.enumerate()}
-    assert not {"owner", "owner's door"} & {thread.name for thread in threading.enumerate()}
+        assert "gpu server" in {thread.name for thread in threading.enumerate()}
+    assert not {"gpu server", "gpu server: listener"} & {thread.name for thread in threading.enumerate()}
 
 
-def test_an_owner_that_is_gone_is_said():
+def test_a_server_that_is_gone_is_said():
     with gpu_server.serve(Fake()) as address:
-        link = Link(address)
-    link._connection.close()
-    with pytest.raises(OwnerError, match="the process that holds the networks is gone"):
-        link.ask("faces", [grey(1)])
+        client = Client(address)
+    client._connection.close()
+    with pytest.raises(ServerError, match="the process that holds the networks is gone"):
+        client.request("faces", [grey(1)])
 
 
 @pytest.mark.parametrize("shape", [(40, 96, 3), (200, 120, 3), (96, 96, 3)])
@@ -133,7 +133,7 @@ def test_remote_detections_are_those_of_the_network_itself(shape):
     local = RetinaFaceDetector("mobilenet0.25", seeded_weights("mobilenet0.25"), **spec)
     frames = list(np.random.default_rng(3).integers(0, 256, (3, *shape), np.uint8))
     with gpu_server.serve(local) as address:
-        away = RemoteFaces(Link(address), "", "", partial(fitted, max_size=96, min_size=BGR_MEAN.min_size))
+        away = RemoteFaces(Client(address), "", "", partial(fitted, max_size=96, min_size=BGR_MEAN.min_size))
         found, expected = away.detect(frames), local.detect(frames)
         assert away.detect([]) == []
     assert sum(len(one.boxes) for one in expected) > 3
@@ -148,7 +148,7 @@ def test_remote_distances_are_those_of_the_network_itself():
     rng = np.random.default_rng(0)
     crops, sound = rng.integers(0, 256, (20, 64, 64, 3), np.uint8), rng.integers(-999, 999, 20 * 640).astype(np.int16)
     with gpu_server.serve(None, local) as address:
-        away = RemoteEmbedder(Link(address))
+        away = RemoteEmbedder(Client(address))
         found = syncnet.sync_distances(away, crops, sound, vshift=3, stride=2)
     np.testing.assert_array_equal(found.mdist, syncnet.sync_distances(local, crops, sound, vshift=3, stride=2).mdist)
 
@@ -177,7 +177,7 @@ def videos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_crop_with_an_owner_makes_the_bundles_that_it_makes_without(videos: Path, on_a_gpu, tmp_path: Path):
+def test_crop_with_a_server_makes_the_bundles_that_it_makes_without(videos: Path, on_a_gpu, tmp_path: Path):
     inputs = crop.find_inputs(videos)
     rows = crop.crop_folder(inputs, tmp_path, on_a_gpu, workers=2, timeout=120)
     assert [row.status for row in rows] == ["ok"] * len(inputs), rows
@@ -201,7 +201,7 @@ class Latencies:
         return np.array([float(bundle.mdist.mean()) % 1 for bundle in bundles])
 
 
-def test_eval_with_an_owner_gives_the_rows_that_it_gives_without(videos: Path, on_a_gpu, tmp_path: Path):
+def test_eval_with_a_server_gives_the_rows_that_it_gives_without(videos: Path, on_a_gpu, tmp_path: Path):
     inputs = crop.find_inputs(videos)
     settings = {"identity": "test", "workers": 2, "timeout": 120}
     rows = score_inputs(inputs, Latencies(), on_a_gpu, tmp_path / "scores.csv", **settings)

@@ -1,6 +1,6 @@
 """A time budget per video: what is left out, in a stated order, so that a video is done in so many seconds.
 
-First the network sees fewer faces (a half, a quarter), then the face detector looks less often, then the lips are read in
+First the network sees fewer faces (a half, a quarter), then the face detector runs less often, then the lips are read in
 fewer of SyncNet's windows. Nothing is left out of a video that fits as it is. What was left out is noted in the bundle and in
 the details file; it does not enter prep_hash, for the bundle is scored and thrown away.
 """
@@ -22,30 +22,30 @@ from visavox.faces.tracking import TRUST
 if TYPE_CHECKING:
     from visavox.preprocessing.pipeline import Preprocessor
 
-LOOKS = 3.2
-"""Looks of the face detector in TRUST frames: 20 % of them, the most that any of 36 real clips needed (8 to 20 %)."""
+DETECTIONS = 3.2
+"""Frames that the face detector sees in TRUST frames: 20 % of them, the most that any of 36 real clips needed (8 to 20 %)."""
 NEWEST = 0.5
 """Weight of the newest video in a running rate."""
 
 
 class Cuts(NamedTuple):
-    """How a video is treated: one rung of the ladder."""
+    """How a video is treated: one level."""
 
     faces: int
     """Faces, and as many mel images, that the network sees."""
     trust: int
-    """Longest stretch of frames that is interpolated without a look into it."""
+    """Longest stretch of frames that is interpolated without a detection in it."""
     stride: int
     """Lips are read in every stride-th window."""
 
 
-def ladder(faces: int, stride: int, *, fewer_faces: bool = True) -> list[Cuts]:
+def levels_of(faces: int, stride: int, *, fewer_faces: bool = True) -> list[Cuts]:
     """Treatments from whole to least, each differing from the last in one number."""
-    rungs = [Cuts(faces, TRUST, stride)]
+    levels = [Cuts(faces, TRUST, stride)]
     if fewer_faces:
-        rungs += [rungs[0]._replace(faces=faces // part) for part in (2, 4) if faces // part]
-    rungs += [rungs[-1]._replace(trust=TRUST * times) for times in (2, 4)]
-    return rungs + [rungs[-1]._replace(stride=wider) for wider in (2, 5) if wider > stride]
+        levels += [levels[0]._replace(faces=faces // part) for part in (2, 4) if faces // part]
+    levels += [levels[-1]._replace(trust=TRUST * times) for times in (2, 4)]
+    return levels + [levels[-1]._replace(stride=wider) for wider in (2, 5) if wider > stride]
 
 
 @dataclass
@@ -54,17 +54,17 @@ class Rates:
 
     frame: float = 0.0
     """Decoding, cutting and all that is done for each frame."""
-    look: float = 0.0
+    detection: float = 0.0
     """The face detector, for each frame it sees."""
     window: float = 0.0
     """Audio-visual distances, for each window in which the lips are read."""
     score: Mapping[int, float] = field(default_factory=dict)
     """The network, by the number of faces it sees."""
 
-    def learn(self, seconds: Mapping[str, float], frames: int, looks: int, windows: float) -> None:
+    def learn(self, seconds: Mapping[str, float], frames: int, detections: int, windows: float) -> None:
         """From the stages of a finished video."""
-        each = {"frame": ("decode", "cut", "mel", "encode"), "look": ("detect",), "window": ("sync",)}
-        for (name, stages), count in zip(each.items(), (frames, looks, windows), strict=True):
+        each = {"frame": ("decode", "cut", "mel", "encode"), "detection": ("detect",), "window": ("sync",)}
+        for (name, stages), count in zip(each.items(), (frames, detections, windows), strict=True):
             if count:
                 new = sum(seconds.get(stage, 0.0) for stage in stages) / count
                 old = getattr(self, name)
@@ -74,22 +74,24 @@ class Rates:
 class Budget:
     """The seconds of one video, from its opening to its score. Asked before each stage, it answers with what is left out.
 
-    seconds: from now on, scoring included. rungs: `ladder`. rates: learnt so far, and taught by `finish`.
+    seconds: from now on, scoring included. levels: see `levels_of`. rates: learnt so far, and taught by `finish`.
     """
 
-    def __init__(self, seconds: float, rungs: list[Cuts], rates: Rates):
-        self.seconds, self.rungs, self.rates = seconds, rungs, rates
+    def __init__(self, seconds: float, levels: list[Cuts], rates: Rates):
+        self.seconds, self.levels, self.rates = seconds, levels, rates
         self.began = time.perf_counter()
-        self.cuts = rungs[0]
+        self.cuts = levels[0]
         self.met = True
 
     def looking(self, frames: int, step: int) -> dict[str, int]:
-        """Before faces are looked for in a video of so many frames: `step` and `trust` of `faces.track_faces`."""
+        """Before faces are detected in a video of so many frames: `step` and `trust` of `faces.track_faces`."""
         rates = self.rates
 
         def cost(cuts: Cuts) -> float:
-            looks = frames * max(LOOKS / cuts.trust, 1 / max(step, cuts.trust))
-            return frames * (rates.frame + rates.window / cuts.stride) + looks * rates.look + self._score(cuts)
+            detections = frames * max(DETECTIONS / cuts.trust, 1 / max(step, cuts.trust))
+            return (
+                frames * (rates.frame + rates.window / cuts.stride) + detections * rates.detection + self._score(cuts)
+            )
 
         trust = self._choose(cost).trust
         return {"step": step if trust == TRUST else max(step, trust), "trust": trust}
@@ -108,19 +110,19 @@ class Budget:
         self.cuts = done._replace(faces=self.cuts.faces)
         return self.cuts.faces
 
-    def finish(self, seconds: Mapping[str, float], frames: int, looks: int, tracked: int) -> None:
+    def finish(self, seconds: Mapping[str, float], frames: int, detections: int, tracked: int) -> None:
         """After cropping: decide about the faces, and learn from the seconds of the stages."""
         self.faces()
-        self.rates.learn(seconds, frames, looks, tracked / self.cuts.stride)
+        self.rates.learn(seconds, frames, detections, tracked / self.cuts.stride)
 
     def note(self) -> str:
         """What was left out, in words; empty where nothing was."""
-        whole, cuts = self.rungs[0], self.cuts
+        whole, cuts = self.levels[0], self.cuts
         parts = []
         if cuts.faces != whole.faces:
             parts.append(f"{cuts.faces} of {whole.faces} faces")
         if cuts.trust != whole.trust:
-            parts.append(f"a look for faces every {cuts.trust} frames instead of {whole.trust}")
+            parts.append(f"faces detected every {cuts.trust} frames instead of {whole.trust}")
         if cuts.stride != whole.stride:
             parts.append(f"sync_stride {cuts.stride} instead of {whole.stride}")
         late = [] if self.met else [f"{self.seconds:g} s were not enough"]
@@ -131,9 +133,9 @@ class Budget:
         return {"seconds": self.seconds} | self.cuts._asdict()
 
     def _choose(self, cost: Any) -> Cuts:
-        """The first rung that fits into what is left, or the last."""
+        """The first level that fits into what is left, or the last."""
         left = self.seconds - (time.perf_counter() - self.began)
-        self.cuts = next((cuts for cuts in self.rungs if cost(cuts) <= left), self.rungs[-1])
+        self.cuts = next((cuts for cuts in self.levels if cost(cuts) <= left), self.levels[-1])
         self.met = cost(self.cuts) <= left
         return self.cuts
 
@@ -164,26 +166,26 @@ class Planner:
     """What the budgets of a run share: made once where the network is, then carried into each worker, which learns alone."""
 
     seconds: float
-    rungs: list[Cuts]
+    levels: list[Cuts]
     rates: Rates
 
     @classmethod
     def of(cls, seconds: float, scorer: Sees, config: Config) -> Planner:
         """Measure the network at each number of faces, if it is one that can see fewer."""
         fewer = scorer.with_frames(config.frame_num) is not None
-        rungs = ladder(config.frame_num, config.sync_stride, fewer_faces=fewer)
+        levels = levels_of(config.frame_num, config.sync_stride, fewer_faces=fewer)
         score = {}
         blank = Bundle.blank(config)
-        for faces in {cuts.faces for cuts in rungs}:
+        for faces in {cuts.faces for cuts in levels}:
             if network := scorer.with_frames(faces):
                 score[faces] = seconds_of(lambda network=network: network.score([blank]))
-        return cls(seconds, rungs, Rates(score=score))
+        return cls(seconds, levels, Rates(score=score))
 
     def warm_up(self, preprocess: Preprocessor) -> None:
-        """In a worker, before its first video: what a look and a window cost here."""
+        """In a worker, before its first video: what a detection and a window cost here."""
         config = preprocess.config
         picture = np.full((720, 1280, 3), 127, np.uint8)
-        self.rates.look = seconds_of(lambda: preprocess.faces.detect([picture]))
+        self.rates.detection = seconds_of(lambda: preprocess.faces.detect([picture]))
         if config.sync == "off":
             return
         frames = 2 * config.vshift + 10
@@ -197,4 +199,4 @@ class Planner:
 
     def begin(self) -> Budget:
         """The clock of one video starts."""
-        return Budget(self.seconds, self.rungs, self.rates)
+        return Budget(self.seconds, self.levels, self.rates)

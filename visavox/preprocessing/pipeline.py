@@ -48,7 +48,7 @@ class Plan(Protocol):
     def stride(self, frames: int) -> int:
         """Return in every how many windows of a track of so many frames the lips are read."""
 
-    def finish(self, seconds: Mapping[str, float], frames: int, looks: int, tracked: int) -> None:
+    def finish(self, seconds: Mapping[str, float], frames: int, detections: int, tracked: int) -> None:
         """Take note of what the stages took."""
 
     def note(self) -> str:

@@ -13,7 +13,7 @@ from visavox.bundle import Bundle, BundleError
 from visavox.config import Config
 from visavox.features.sync import correlation_sync
 from visavox.workers import gpu_server
-from visavox.workers.gpu_server import Link, RemoteEmbedder, RemoteFaces
+from visavox.workers.gpu_server import Client, RemoteEmbedder, RemoteFaces
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from visavox.faces.retinaface.network import NetworkName
     from visavox.features import syncnet
     from visavox.features.sync import Sync
-    from visavox.workers.gpu_server import Address, Link
+    from visavox.workers.gpu_server import Address, Client
 from visavox.preprocessing.pipeline import Preprocessor
 from visavox.preprocessing.provenance import differing_settings, prep_hash, weights_of
 
@@ -31,16 +31,16 @@ def build(config: Config, threads: int | None = None, server: Address | None = N
     import cv2
 
     cv2.setNumThreads(threads or 0)
-    device = link = None
+    device = client = None
     if needs_torch(config):
         import torch
 
         from visavox.compute import resolve_device
 
         torch.set_num_threads(threads or torch.get_num_threads())
-        link = Link(server) if server else None
+        client = Client(server) if server else None
         device = None if server else resolve_device(config.device)
-    return Preprocessor(config, build_faces(config, device, link), build_sync(config, device, link), threads or 0)
+    return Preprocessor(config, build_faces(config, device, client), build_sync(config, device, client), threads or 0)
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def needs_torch(config: Config) -> bool:
     return bool(weights_of(config))
 
 
-def build_faces(config: Config, device: Any, link: Link | None = None) -> FaceDetector:
+def build_faces(config: Config, device: Any, client: Client | None = None) -> FaceDetector:
     if config.face_detector == "haar":
         from visavox.faces import HaarDetector
 
@@ -103,10 +103,10 @@ def build_faces(config: Config, device: Any, link: Link | None = None) -> FaceDe
     from visavox.faces.retinaface.detector import PUBLISHED_PREPROCESSING, RetinaFaceDetector, fitted
 
     network = cast("NetworkName", config.face_detector.removeprefix("retinaface_"))
-    if link:
+    if client:
         least = PUBLISHED_PREPROCESSING[network].min_size
         fit = partial(fitted, max_size=config.face_max_size, min_size=least)
-        return RemoteFaces(link, config.face_detector, RetinaFaceDetector.landmark_source, fit)
+        return RemoteFaces(client, config.face_detector, RetinaFaceDetector.landmark_source, fit)
     from visavox.compute import dtype_of
 
     return RetinaFaceDetector(
@@ -119,11 +119,11 @@ def build_faces(config: Config, device: Any, link: Link | None = None) -> FaceDe
     )
 
 
-def build_sync(config: Config, device: Any, link: Link | None = None) -> Callable[..., Sync | None]:
+def build_sync(config: Config, device: Any, client: Client | None = None) -> Callable[..., Sync | None]:
     if config.sync == "syncnet":
         from visavox.features import syncnet
 
-        embedder = RemoteEmbedder(link) if link else _embedder(config, device)
+        embedder = RemoteEmbedder(client) if client else _embedder(config, device)
         return lambda track, sound, stride=config.sync_stride: syncnet.sync_distances(
             embedder, track.crops, sound, vshift=config.vshift, pad=config.sync_pad, stride=stride
         )

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from visavox.synthetic.face import FPS, film, look_of
+from visavox.synthetic.face import FPS, draw_frames, look_of
 from visavox.synthetic.voice import HOP, RATE, TRACK_RATE, Articulation, articulate, speak, voice_of
 
 MAX_SHIFT = 12  # frames that the sound can be moved either way
@@ -44,7 +44,7 @@ def render(
     spare = MAX_SHIFT * TRACK_RATE // FPS  # steps of articulation before and after what is seen
     track = _utterance(identity, seed, count, spare)
     seen = Articulation(*(part[spare : len(part) - spare] for part in track))
-    scene = film(look_of(identity), seen, count, size, np.random.default_rng([identity, seed, 4]))
+    scene = draw_frames(look_of(identity), seen, count, size, np.random.default_rng([identity, seed, 4]))
     speaker = voice or (identity, seed)
     heard = speak(voice_of(speaker[0]), _utterance(*speaker, count, spare), np.random.default_rng([*speaker, 5]))
     start = spare * HOP - shift * SAMPLES_PER_FRAME

@@ -92,7 +92,7 @@ def look_of(identity: int) -> Look:
     )
 
 
-def film(look: Look, track: Articulation, frames: int, size: int, rng: np.random.Generator) -> Scene:
+def draw_frames(look: Look, track: Articulation, frames: int, size: int, rng: np.random.Generator) -> Scene:
     """Films `frames` frames of size x size; frame n shows the articulation at n/25 s."""
     scale = size * rng.uniform(0.19, 0.215)
     centre = size * np.array([0.5, 0.44]) + rng.uniform(-0.02, 0.02, 2) * size
