@@ -122,17 +122,23 @@ def choose_settings(trained: Any) -> Any:
     bar = st.sidebar
     bar.header("Settings")
     strategy = bar.selectbox(
-        "Fusion strategy", list(STRATEGIES), list(STRATEGIES).index(trained.strategy), format_func=STRATEGIES.get
+        "Fusion strategy", list(STRATEGIES), list(STRATEGIES).index(trained.strategy), STRATEGIES.get, key="strategy"
     )
     tau = trained.tau
     if strategy == "adaptive":
-        tau = bar.slider("Tau (sharpness of the weights)", 0.0, 20.0, float(trained.tau), 0.1)
-    temperature = bar.slider("Audio temperature", 1.0, 10.0, float(trained.audio_temperature), 0.5)
-    threshold = bar.slider("Decision threshold, P(fake)", 0.3, 0.7, float(trained.threshold), 0.01)
-    pooling = bar.selectbox("A clip's P(fake) is the ... of its segments'", POOLINGS, POOLINGS.index(trained.pooling))
-    abstain = bar.slider("No verdict below this confidence", 0.5, 0.95, float(trained.abstain_below), 0.01)
-    skip = bar.slider("Frame skip", 1, 15, min(trained.video.frame_skip, 15))
-    most = bar.number_input("Max frames", 1, 500, min(trained.video.max_frames, 500))
+        tau = bar.slider("Tau (sharpness of the weights)", 0.0, 20.0, float(trained.tau), 0.1, key="tau")
+    temperature = bar.slider(
+        "Audio temperature", 1.0, 10.0, float(trained.audio_temperature), 0.5, key="audio_temperature"
+    )
+    threshold = bar.slider("Decision threshold, P(fake)", 0.3, 0.7, float(trained.threshold), 0.01, key="threshold")
+    pooling = bar.selectbox(
+        "A clip's P(fake) is the ... of its segments'", POOLINGS, POOLINGS.index(trained.pooling), key="pooling"
+    )
+    abstain = bar.slider(
+        "No verdict below this confidence", 0.5, 0.95, float(trained.abstain_below), 0.01, key="abstain_below"
+    )
+    skip = bar.slider("Frame skip", 1, 15, min(trained.video.frame_skip, 15), key="frame_skip")
+    most = bar.number_input("Max frames", 1, 500, min(trained.video.max_frames, 500), key="max_frames")
     video = trained.video.model_copy(update={"frame_skip": int(skip), "max_frames": int(most)})
     return trained.model_copy(
         update={

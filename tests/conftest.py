@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,15 @@ cv2.setNumThreads(1)
 CHECKOUT = Path(__file__).parents[1]
 TINY = ["--config", str(CHECKOUT / "configs/tiny.json")]
 QUICK = ["epoch=3", "train_batch_size=4", "device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more by sharing their work than they gain: `usefixtures("one_thread")` for a module."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

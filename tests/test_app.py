@@ -57,7 +57,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setenv("VISAVOX_XCEPTION", str(checkpoint))
     page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
-    page.sidebar.slider[2].set_value(0.5)  # a verdict at every confidence
+    page.sidebar.slider(key="abstain_below").set_value(0.5)  # a verdict at every confidence
     return page
 
 
@@ -89,17 +89,17 @@ def test_an_upload_is_cropped_once_and_settings_are_answered_at_once(page, video
     upload(page, videos / "sound.mp4")
     assert page.header[0].value in (":red[FAKE]", ":green[REAL]")
     assert labels(page) == ["P(fake)", "Confidence", "Video, weight 0.500", "Audio, weight 0.500"]
-    page.sidebar.selectbox[0].set_value("video_trust").run()
+    page.sidebar.selectbox(key="strategy").set_value("video_trust").run()
     assert labels(page)[2:] == ["Video, weight 0.850", "Audio, weight 0.150"]
-    page.sidebar.selectbox[0].set_value("adaptive").run()
+    page.sidebar.selectbox(key="strategy").set_value("adaptive").run()
     assert any("stay within 0.475 and 0.525" in note.value for note in page.info)
-    page.sidebar.slider[4].set_value(2).run()
+    page.sidebar.slider(key="frame_skip").set_value(2).run()
     assert not page.exception and len(cropped) == 1
 
 
 def test_low_confidence_gives_no_verdict(page, videos: Path):
     upload(page, videos / "sound.mp4")
-    page.sidebar.slider[2].set_value(0.95).run()
+    page.sidebar.slider(key="abstain_below").set_value(0.95).run()
     assert page.header[0].value == ":orange[NO VERDICT]"
 
 

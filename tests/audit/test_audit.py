@@ -1,7 +1,6 @@
 """The audit hears a planted shortcut and nothing else, and trim_silence takes it away."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,13 +34,7 @@ def speech(rng: np.random.Generator, samples: int) -> np.ndarray:
     return (rng.normal(0, 2500, samples) * envelope).clip(-32000, 32000).astype(np.int16)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The probes are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

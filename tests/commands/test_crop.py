@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import TINY
 
 from visavox import config as configuration
 from visavox.bundle import Bundle, BundleError
@@ -19,7 +20,6 @@ from visavox.media import write_video
 from visavox.synthetic.clips import render
 
 ROOT = Path(__file__).parents[2]
-TINY = ["--config", str(ROOT / "configs/tiny.json")]
 
 
 @pytest.fixture(scope="module")

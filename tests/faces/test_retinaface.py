@@ -46,13 +46,7 @@ def seeded_weights(network: str) -> dict[str, torch.Tensor]:
     return tensors
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Small networks on a busy machine: a second thread mostly waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

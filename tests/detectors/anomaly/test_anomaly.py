@@ -32,13 +32,7 @@ def tiny(*words: str) -> Config:
     return configuration.load(CONFIGS / "anomaly_tiny.json", words)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose more by sharing their work than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

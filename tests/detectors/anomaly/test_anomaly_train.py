@@ -25,12 +25,7 @@ CONFIG = Path(__file__).parents[3] / "configs" / "anomaly_tiny.json"
 SMALL = ["detector.vis_size=16", "detector.window_stride=8", "detector.sync_epochs=2", "epoch=2", "device=cpu"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -38,13 +38,7 @@ def tiny(branch: str, *words: str) -> Config:
     return configuration.load(CONFIGS / f"xception_{branch}_tiny.json", words)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose more by sharing their work than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
