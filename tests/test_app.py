@@ -183,7 +183,7 @@ def test_the_page_in_a_browser(address: str, videos: Path, request: pytest.Fixtu
         page.get_by_text("Video, weight 0.850").wait_for(timeout=30_000)
         with page.expect_download() as download:
             page.get_by_text("Download CSV").click()
-        assert Path(download.value.path()).read_text().startswith("kind,start,end")
+        assert Path(download.value.path()).read_text().startswith("branch,start,end,probability,weight")
         chooser.set_input_files(str(videos / "text.mp4"))
         page.get_by_text("text.mp4: ").wait_for(timeout=60_000)
         chooser.set_input_files(str(videos / "silent.mp4"))
