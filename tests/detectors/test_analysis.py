@@ -40,7 +40,9 @@ def test_every_detector_explains_what_it_scores(name: str, make_bundle):
     scorer = scorer_of(name)
     bundle = make_bundle(1, config=scorer.config)
     late = replace(bundle, times=bundle.times + np.float32(2))  # the face comes into view after two seconds
-    analysis = scorer.explain(late)
+    ended: list[tuple[str, float]] = []
+    analysis = scorer.explain(late, watch=lambda branch, seconds: ended.append((branch, seconds)))
+    assert sorted(ended) == sorted((branch.name, branch.seconds) for branch in analysis.branches)
     assert analysis.probability == pytest.approx(scorer.score([late])[0], abs=1e-6)
     assert analysis.confidence == max(analysis.probability, 1 - analysis.probability)
     assert analysis.verdict == decide(analysis.probability, analysis.threshold, analysis.least_confidence)

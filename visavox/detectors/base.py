@@ -25,7 +25,7 @@ from torchmetrics.classification import BinaryAUROC
 from visavox.bundle import Bundle
 from visavox.config import Config, Settings
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
-from visavox.detectors.scorer import Scorer
+from visavox.detectors.scorer import Scorer, Watch
 from visavox.progress import Stopwatch
 from visavox.training.batch import Example
 from visavox.training.schedule import warmup_cosine
@@ -122,15 +122,22 @@ class Detector(pl.LightningModule):
         with torch.inference_mode():
             return torch.sigmoid(self(clip).double()).cpu().numpy()
 
-    def explain(self, bundle: Bundle) -> Analysis:
-        """Return the score of one clip as an `Analysis`. Here: of the clip as a whole, without a time line, which a note says."""
-        watch = Stopwatch()
-        with watch("score"):
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
+        """Return the score of one clip as an `Analysis`. Here: of the clip as a whole, without a time line, which a note says.
+
+        Args:
+            watch: told of each branch that has ended.
+        """
+        took = Stopwatch()
+        with took("score"):
             probability = float(self.score([bundle])[0])
+        seconds = took.total()
+        if watch:
+            watch(self.card.detector, seconds)
         return Analysis.of(
             probability,
             card=self.card_of(bundle),
-            branches=[Branch(self.card.detector, probability, 1.0, watch.total())],
+            branches=[Branch(self.card.detector, probability, 1.0, seconds)],
             notes=[f"{self.card.detector} judges a clip as a whole: there is no time line, and no second is flagged."],
             settings=self.settings.model_dump(mode="json"),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from visavox.bundle import Bundle
     from visavox.config import Config
     from visavox.detectors.analysis import Analysis, ModelCard
+
+Watch = Callable[[str, float], None]
+"""Is told of each branch as soon as it has ended: its name as in `Analysis.branches`, and the seconds that it took."""
 
 
 class Scorer(Protocol):
@@ -38,8 +41,13 @@ class Scorer(Protocol):
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
         """Return P(fake), (N,) float64 in [0, 1], higher = more fake. The order and the batch do not matter."""
 
-    def explain(self, bundle: Bundle) -> Analysis:
-        """Return all that is to be said about one clip; its probability is that of `score`."""
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
+        """Return all that is to be said about one clip; its probability is that of `score`.
+
+        Args:
+            watch: called in the thread of the caller when a branch has run or failed, before the next one begins; what it
+                raises ends the call. Branches that do not run are not told of.
+        """
 
     def with_frames(self, frames: int) -> Scorer | None:
         """Return the same network, weights shared, on so many faces of each bundle; None if it cannot see fewer."""

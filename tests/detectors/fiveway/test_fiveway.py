@@ -165,6 +165,21 @@ def test_explain_says_what_each_branch_found_and_why(detector, bundles):
     assert "no time line" in analysis.notes[-1]
 
 
+def test_a_watcher_is_told_of_each_branch_that_ended_and_may_end_the_call(detector, bundles, monkeypatch):
+    ended: list[tuple[str, float]] = []
+    monkeypatch.setattr(detector.audio, "forward", lambda x: torch.full((len(x),), float("nan")))
+    analysis = detector.explain(bundles[0], watch=lambda branch, seconds: ended.append((branch, seconds)))
+    assert [branch for branch, _ in ended] == ["tiny", "visual", "temporal", "audio", "sync"]
+    assert dict(ended) == {branch.name: branch.seconds for branch in analysis.branches}
+
+    def stop(branch, seconds):
+        if branch == "visual":
+            raise InterruptedError("enough")
+
+    with pytest.raises(InterruptedError, match="enough"):
+        detector.explain(bundles[0], watch=stop)
+
+
 def test_a_detector_without_fusion_says_what_to_do(config, bundles):
     fresh = build.build(config)
     for ask in (lambda: fresh.score(bundles[:1]), lambda: fresh.explain(bundles[0])):

@@ -27,6 +27,7 @@ from visavox.detectors.anomaly.mouth import Clip, augment, stretch
 from visavox.detectors.anomaly.outputs import StepScores, write_outputs
 from visavox.detectors.anomaly.streams import Streams, load_imagenet, windows_of
 from visavox.detectors.base import Detector
+from visavox.detectors.scorer import Watch
 from visavox.evaluation.metrics import auc
 from visavox.progress import Stopwatch
 from visavox.training import checkpoint as checkpoints
@@ -292,11 +293,14 @@ class AnomalyDetector(Detector):
             logits = [self(_batch_of(self._whole(bundle), self.device))[0] for bundle in bundles]
             return torch.sigmoid(torch.stack(logits).double()).cpu().numpy()
 
-    def explain(self, bundle: Bundle) -> Analysis:
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return the analysis of one clip; a segment of the time line is as long as a window, its P(fake) that of its frames."""
-        watch = Stopwatch()
-        with watch("steps"):
+        took = Stopwatch()
+        with took("steps"):
             steps = self.step_scores(bundle)
+        seconds = took.total()
+        if watch:
+            watch(self.card.detector, seconds)
         heard, T = len(steps.scores) > 0, self.settings.vis_num_frames
         score = float(steps.scores.mean()) if heard else math.nan
         p = self.probability(score)
@@ -317,7 +321,7 @@ class AnomalyDetector(Detector):
             card=replace(
                 self.card_of(bundle), calibration=f"real validation clips alone: {rate} of them exceed P = 0.5"
             ),
-            branches=[Branch(self.card.detector, p if heard else None, float(heard), watch.total(), timeline)],
+            branches=[Branch(self.card.detector, p if heard else None, float(heard), seconds, timeline)],
             timeline=timeline,
             notes=notes if heard else ["No sound: there is nothing to judge by."],
             judged=heard,

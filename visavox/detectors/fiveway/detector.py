@@ -32,7 +32,7 @@ from visavox.detectors.fiveway.state import Verdicts
 from visavox.detectors.fiveway.temporal import TemporalNet, fixed_length
 from visavox.detectors.fiveway.tiny import LaDeDa9, TinyLaDeDa, cut_patches, distillation_loss
 from visavox.detectors.fiveway.visual import FrameNet, normalised
-from visavox.detectors.scorer import Scored
+from visavox.detectors.scorer import Scored, Watch
 from visavox.training import checkpoint as checkpoints
 from visavox.training.batch import Example
 from visavox.weights import WeightsError, parameters
@@ -430,18 +430,19 @@ class FiveWayDetector(Detector):
             for one in judged
         ]
 
-    def examine(self, bundle: Bundle, *, early_exit: bool | None = None) -> Judged:
+    def examine(self, bundle: Bundle, *, early_exit: bool | None = None, watch: Watch | None = None) -> Judged:
         """Judge one bundle and keep what was found on the way.
 
         Args:
             early_exit: let the gate end it; None as the settings say.
+            watch: told of each branch that has ended.
         """
         self.eval()
-        return self.judge_shown(View(bundle, self.config, self.settings), early_exit=early_exit)
+        return self.judge_shown(View(bundle, self.config, self.settings), early_exit=early_exit, watch=watch)
 
-    def explain(self, bundle: Bundle) -> Analysis:
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return the analysis of one clip: what each branch found, what it counted for, and why, in words."""
-        judged = self.examine(bundle)
+        judged = self.examine(bundle, watch=watch)
         head = judged.head
         if head is None:
             self.score([bundle])  # raises, and says what to do
@@ -487,7 +488,7 @@ class FiveWayDetector(Detector):
         return [(float(a), float(b), float(p)) for a, b, p in zip(edges, edges[1:], judged.faces)]
 
     @torch.inference_mode()
-    def judge_shown(self, shown: Shown, *, early_exit: bool | None = None) -> Judged:
+    def judge_shown(self, shown: Shown, *, early_exit: bool | None = None, watch: Watch | None = None) -> Judged:
         """Run the branches, the cheap one first; what fails is noted and leaves the others' verdict standing.
 
         Raises:
@@ -509,6 +510,8 @@ class FiveWayDetector(Detector):
                 return None
             finally:
                 seconds[branch] = time.perf_counter() - begun
+                if watch:
+                    watch(branch, seconds[branch])
             found[branch] = value
             return value
 

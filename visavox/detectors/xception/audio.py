@@ -18,6 +18,7 @@ from visavox.bundle import Bundle
 from visavox.config import Config, XceptionAudioConfig
 from visavox.detectors.analysis import Analysis, Branch, Segment
 from visavox.detectors.base import Detector
+from visavox.detectors.scorer import Watch
 from visavox.detectors.xception import fusion
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
 from visavox.progress import Stopwatch
@@ -106,11 +107,14 @@ class XceptionAudio(Detector):
         """Return P(fake) of bundles, (N,) float64, pooled from all windows of each; 0.5 for those without sound."""
         return np.array([self._pooled(self.hear(bundle)[1]) for bundle in bundles])
 
-    def explain(self, bundle: Bundle) -> Analysis:
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return the analysis of one clip: a segment of the time line for each window of sound; they overlap."""
-        watch = Stopwatch()
-        with watch("sound"):
+        took = Stopwatch()
+        with took("sound"):
             starts, logits = self.hear(bundle)
+        seconds = took.total()
+        if watch:
+            watch("audio", seconds)
         p, heard = self._pooled(logits), len(logits) > 0
         timeline = [
             Segment(round(float(start), 3), round(float(start) + self.settings.window, 3), float(each))
@@ -119,7 +123,7 @@ class XceptionAudio(Detector):
         return Analysis.of(
             p,
             card=self.card_of(bundle),
-            branches=[Branch("audio", p if heard else None, 1.0 if heard else 0.0, watch.total(), timeline)],
+            branches=[Branch("audio", p if heard else None, 1.0 if heard else 0.0, seconds, timeline)],
             timeline=timeline,
             notes=["The faces were not judged."] if heard else ["No sound: there is nothing to judge by."],
             judged=heard,

@@ -19,7 +19,7 @@ from torch import nn
 from visavox.bundle import Bundle
 from visavox.config import Config, ConfigError, XceptionFusedConfig
 from visavox.detectors.analysis import Analysis, ModelCard
-from visavox.detectors.scorer import Scorer
+from visavox.detectors.scorer import Scorer, Watch
 from visavox.detectors.xception.analysis import explain
 from visavox.detectors.xception.audio import XceptionAudio
 from visavox.detectors.xception.evidence import Evidence, clip_probability
@@ -54,9 +54,11 @@ class FusedScorer(nn.Module):
         """Return P(fake) of bundles, (N,) float64: fused per segment, then pooled over the clip."""
         return np.array([clip_probability(Session(self, bundle).evidence(), self.settings) for bundle in bundles])
 
-    def explain(self, bundle: Bundle) -> Analysis:
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return verdict, branches and time line of one clip, with the scorer's own settings."""
-        return Session(self, bundle).explain()
+        session = Session(self, bundle)
+        session.ended = watch
+        return session.explain()
 
     def with_frames(self, frames: int) -> Scorer | None:
         """Return None: `detector.video.frame_skip` and `max_frames` say how many frames are scored."""
@@ -78,6 +80,8 @@ class Session:
     def __init__(self, scorer: FusedScorer, clip: Bundle | np.ndarray) -> None:
         self.scorer = scorer
         self.clip = clip
+        self.ended: Watch | None = None
+        """Told of each branch that has ended."""
         self._frames: dict[int, float] = {}  # logits by frame of the track
         self._sound: tuple[np.ndarray, np.ndarray] | None = None  # starts and logits of the windows
 
@@ -101,6 +105,8 @@ class Session:
         audio = self.scorer.settings.audio
         with watch("sound"), took("sound"):
             starts, logits = self._heard()
+        if self.ended:
+            self.ended("audio", took.seconds["sound"])
         if isinstance(self.clip, np.ndarray):
             none = np.zeros(0)
             span = (0.0, len(self.clip) / self.scorer.config.resample_rate)
@@ -112,6 +118,8 @@ class Session:
         unseen = np.array([t for t in chosen if int(t) not in self._frames], np.int64)
         with watch("frames"), took("frames"):
             self._frames.update(zip(unseen.tolist(), self.scorer.video.look(bundle, unseen)))
+        if self.ended:
+            self.ended("video", took.seconds["frames"])
         return Evidence(
             frame_index=chosen,
             frame_seconds=seconds[chosen],

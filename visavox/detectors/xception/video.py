@@ -19,6 +19,7 @@ from visavox.bundle import Bundle
 from visavox.config import Config, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch
 from visavox.detectors.base import Detector
+from visavox.detectors.scorer import Watch
 from visavox.detectors.xception.analysis import frame_segments
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
 from visavox.progress import Stopwatch
@@ -91,18 +92,21 @@ class XceptionVideo(Detector):
         """Return P(fake) of bundles, (N,) float64, pooled from every `frame_skip`-th frame of each."""
         return np.array([self._pooled(self.look(bundle, self._scored(bundle))) for bundle in bundles])
 
-    def explain(self, bundle: Bundle) -> Analysis:
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return the analysis of one clip: a segment of the time line for each frame that is scored."""
-        chosen, watch = self._scored(bundle), Stopwatch()
-        with watch("frames"):
+        chosen, took = self._scored(bundle), Stopwatch()
+        with took("frames"):
             logits = self.look(bundle, chosen)
+        seconds = took.total()
+        if watch:
+            watch("video", seconds)
         end = float(bundle.times[-1]) + 1 / float(bundle.fps)
         timeline = frame_segments(frame_times(bundle)[chosen], logits, end)
         p = self._pooled(logits)
         return Analysis.of(
             p,
             card=self.card_of(bundle),
-            branches=[Branch("video", p, 1.0, watch.total(), timeline)],
+            branches=[Branch("video", p, 1.0, seconds, timeline)],
             timeline=timeline,
             notes=["The sound was not judged."],
             settings=self.settings.model_dump(mode="json"),
