@@ -1,7 +1,7 @@
 """The one command of Visavox: `visavox NAME ...` and `python -m visavox NAME ...` run the same programs.
 
 Without a name the commands are listed, a line each; `visavox NAME --help` explains one. Exit codes are those of the command;
-2 where there is no such command.
+2 where there is no such command; 130 after Ctrl-C, 143 after SIGTERM, when what was begun has been cleaned up.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from visavox import runs
 from visavox.logs import say
 
 
@@ -52,12 +53,19 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the first word names with the words that follow."""
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
+        with runs.stoppable():
+            code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # whoever read our output has seen enough, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (KeyboardInterrupt, SystemExit) as error:
+        stop = runs.stopped_by(error)
+        if stop is None:
+            raise
+        say("interrupted", error=True)
+        return runs.exit_code(stop)
 
 
 def _run(words: list[str]) -> int:

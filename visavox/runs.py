@@ -37,7 +37,7 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def holding(output: Path) -> Iterator[None]:
-    """Keep other runs away from a folder, or from a file and what belongs to it, until the block ends.
+    """Keep other runs away from a folder that is there, or from a file and what belongs to it, until the block ends.
 
     The lock is the system's own (flock): it ends with the process that holds it, however that ends.
 
@@ -47,6 +47,7 @@ def holding(output: Path) -> Iterator[None]:
     import filelock
 
     path = output / LOCK if output.is_dir() else output.with_name(f".{output.name}{LOCK}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path, timeout=0)
     try:
         lock.acquire()

@@ -431,13 +431,59 @@ def test_eval_on_little(case: Case, data: Path, run: Path, tmp_path: Path, capsy
 
 
 @held_by(
-    Case("R5", "a worker is killed", "its task alone is lost: WORKER_DIED", ("die", "WORKER_DIED")),
+    Case(
+        "R6",
+        "a task that kills each worker",
+        "given up at its third try, the others done: WORKER_DIED",
+        ("die", "WORKER_DIED"),
+    ),
     Case("R5", "a task hangs", "given up after the time-out: TIMED_OUT", ("hang", "TIMED_OUT")),
 )
 def test_a_worker_is_lost(case: Case):
     task, code = case.given
     results = dict(pool.run(["a", task, "b"], _seven, _work, workers=1, timeout=2.0))
     assert results[task].code == code and results["a"] == results["b"] == 7
+
+
+@held_by(Case("R5", "a worker is killed once", "its task is done by another one"))
+def test_a_worker_is_killed_once(case: Case, tmp_path: Path):
+    task = str(tmp_path / "mark")
+    assert dict(pool.run(["a", task, "b"], _seven, _work, workers=1)) == {"a": 7, task: 7, "b": 7}
+
+
+POISON = """
+import os, signal, sys
+from visavox.commands import crop
+from visavox.preprocessing.pipeline import Preprocessor
+whole = Preprocessor.__call__
+def poisoned(self, path, **how):
+    if "poison" in str(path): os.kill(os.getpid(), signal.SIGSEGV)
+    return whole(self, path, **how)
+Preprocessor.__call__ = poisoned
+if __name__ == "__main__": sys.exit(crop.main(sys.argv[1:]))
+"""
+"""A program that crops as `visavox crop` does, but that one video makes the decoder crash."""
+
+
+@held_by(
+    Case(
+        "R6",
+        "a video that crashes each worker of crop",
+        "failed at its third try, the others have their bundles",
+        marks=DURABILITY,
+    )
+)
+def test_a_video_that_crashes_its_worker(case: Case, talking: Path, tmp_path: Path, started):
+    (tmp_path / "in").mkdir()
+    for name, path in zip(("a.mp4", "poison.mp4", "z.mp4"), sorted(talking.rglob("*.mp4"))):
+        shutil.copy(path, tmp_path / "in" / name)
+    (tmp_path / "poison.py").write_text(POISON)
+    words = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--workers", "2", *TINY]
+    said, _ = (running := started(str(tmp_path / "poison.py"), *words)).communicate(timeout=300)
+    assert running.returncode == 1, said
+    rows = {row["input"]: row for row in map(json.loads, (tmp_path / "out/manifest.jsonl").read_text().splitlines())}
+    assert {name: row["status"] for name, row in rows.items()} == {"a.mp4": "ok", "poison.mp4": "failed", "z.mp4": "ok"}
+    assert rows["poison.mp4"]["code"] == "WORKER_DIED" and "SIGSEGV (3 workers ended" in rows["poison.mp4"]["reason"]
 
 
 def _seven() -> int:
@@ -449,6 +495,9 @@ def _work(state: int, task: str) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if task == "hang":
         time.sleep(60)
+    if task.endswith("mark") and not Path(task).exists():
+        Path(task).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     return state
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,15 @@ def work(state: int, task: str) -> str:
     return f"{state}:{task}:{os.getpid()}"
 
 
+def die_at_first(state: int, task: tuple[str, Path]) -> str:
+    name, tries = task
+    with tries.open("a") as file:
+        file.write("x")
+    if tries.stat().st_size == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return f"{name} after {tries.stat().st_size}"
+
+
 def test_every_task_has_its_result_and_workers_are_reused():
     tasks = [str(n) for n in range(12)]
     results = dict(pool.run(tasks, start_with_seven, work, workers=2))
@@ -46,10 +56,18 @@ def test_every_task_has_its_result_and_workers_are_reused():
 def test_a_worker_that_dies_costs_its_task_alone():
     results = dict(pool.run(["a", "die", "b", "exit", "c"], start_with_seven, work, workers=2))
     assert results["die"] == pool.Died(
-        "the worker was ended by SIGKILL; the system may have been out of memory: try fewer workers"
+        "the worker was ended by SIGKILL (3 workers ended over this task); "
+        "the system may have been out of memory: try fewer workers"
     )
-    assert results["exit"] == pool.Died("the worker ended with exit code 3")
+    assert results["exit"] == pool.Died("the worker ended with exit code 3 (3 workers ended over this task)")
     assert all(isinstance(results[task], str) for task in "abc")
+    assert list(results)[:3] == ["a", "b", "c"]  # what kills its worker is tried again after all others
+
+
+def test_a_task_whose_worker_was_ended_for_another_reason_is_done_at_its_next_try(tmp_path):
+    tasks = [("a", tmp_path / "a"), ("b", tmp_path / "b")]
+    results = dict(pool.run(tasks, start_with_seven, die_at_first, workers=1))
+    assert [results[task] for task in tasks] == ["a after 2", "b after 2"]
 
 
 def test_a_task_that_hangs_is_given_up():

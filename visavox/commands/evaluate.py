@@ -67,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         checkpoint = detector.card.checkpoint
         if calibration:
             calibration.require(checkpoint)
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         with runs.stoppable(), runs.holding(arguments.output), inference(detector) as detector:
             rows = score_inputs(
                 inputs,
@@ -81,18 +80,18 @@ def main(argv: Sequence[str] | None = None) -> int:
                 time_budget=arguments.time_budget,
                 calibration=calibration,
             )
-        write_submission(rows, arguments.output, COLUMNS[arguments.format])
-        if arguments.report:
-            report_run(
-                rows,
-                arguments.labels,
-                arguments.report,
-                inputs=inputs,
-                config=detector.config,
-                calibration=calibration,
-                checkpoint=checkpoint,
-                label_map=known,
-            )
+            write_submission(rows, arguments.output, COLUMNS[arguments.format])
+            if arguments.report:
+                report_run(
+                    rows,
+                    arguments.labels,
+                    arguments.report,
+                    inputs=inputs,
+                    config=detector.config,
+                    calibration=calibration,
+                    checkpoint=checkpoint,
+                    label_map=known,
+                )
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
         return runs.exit_code(stop)

@@ -6,7 +6,8 @@
 Writes an .npz per bundle, under the bundle's name, and OUTPUT/features.csv with one row for every input: kept (made by an earlier
 run), done, or failed with the reason. Files are written as a whole, so a run that was killed is continued by the same command.
 Features of other backbones, weights or settings in OUTPUT are never mixed with: the command refuses.
-Exit codes: 0 every input has its features; 1 some failed; 2 wrong arguments, settings or weights; 130 interrupted.
+Exit codes: 0 every input has its features; 1 some failed; 2 wrong arguments, settings or weights; 4 another run
+writes to OUTPUT; 5 the disk is full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from visavox import config as configuration
+from visavox import runs
 from visavox.files import find_inputs, replacing, shown, sweep
 from visavox.logs import complain, say
 
@@ -49,13 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=words.seed,
             device=str(resolve_device(config.device)),
         )
-        rows = extract(inputs, words.output, extractor, config)
-    except KeyboardInterrupt:
+        words.output.mkdir(parents=True, exist_ok=True)
+        with runs.stoppable(), runs.holding(words.output):
+            rows = extract(inputs, words.output, extractor, config)
+    except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
-        return 130
+        return runs.exit_code(stop)
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox features", error)
-        return 2
+        return runs.exit_code(error)
     return _report(rows, words)
 
 

@@ -9,7 +9,7 @@
 A fusion is standardised features -> logistic regression -> temperature on held-out people, for every set of branches that a
 clip may have. It is fitted on the validation split, and JSON says every number of it. For options of the first form:
 `visavox fuse --video X --help`.
-Exit codes: 0 written; 2 wrong arguments or data.
+Exit codes: 0 written; 2 wrong arguments or data; 4 another run writes to OUTPUT; 5 the disk is full.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+from visavox import runs
 from visavox.files import replacing
 from visavox.logs import complain, say
 
@@ -31,10 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fuse_pair(["fuse", *words])
     arguments = _parse(words)
     try:
-        say(arguments.work(arguments))
+        with runs.holding(arguments.output) if arguments.output else nullcontext():
+            say(arguments.work(arguments))
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox fuse", error)
-        return 2
+        return runs.exit_code(error)
     return 0
 
 

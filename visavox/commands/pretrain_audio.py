@@ -5,7 +5,8 @@
 
 Utterances of the training protocol teach, those of the dev protocol choose the epoch by their equal error rate; the eval
 protocol, with attacks that neither knows, is scored where it is there. Settings `detector.audio_*` are those of --config.
-Exit codes: 0 written; 2 wrong arguments or data.
+Exit codes: 0 written; 2 wrong arguments or data; 4 another run writes to OUTPUT; 5 the disk is full; 130 interrupted; 143
+terminated, and OUTPUT, where it is there, then holds the best epoch so far.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
+from visavox import runs
 from visavox.files import replacing
 from visavox.logs import complain, say
 
@@ -43,19 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = configuration.load(arguments.config, arguments.overrides).detector
         if not isinstance(settings, configuration.FiveWayConfig):
             raise ValueError(f"--config {arguments.config}: a configuration of {settings.name}, wanted is fiveway")
-        metrics = pretrain(
-            arguments.root,
-            arguments.output,
-            settings,
-            epochs=arguments.epochs,
-            batch=arguments.batch,
-            lr=arguments.lr,
-            most=arguments.most,
-            seed=arguments.seed,
-        )
+        with runs.holding(arguments.output):
+            metrics = pretrain(
+                arguments.root,
+                arguments.output,
+                settings,
+                epochs=arguments.epochs,
+                batch=arguments.batch,
+                lr=arguments.lr,
+                most=arguments.most,
+                seed=arguments.seed,
+            )
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox pretrain-audio", error)
-        return 2
+        return runs.exit_code(error)
     say(json.dumps(metrics, indent=2))
     return 0
 

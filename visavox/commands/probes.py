@@ -7,7 +7,8 @@ A fusion is worth something where it beats the probe on either modality alone. W
 too, the data set gives its labels away, whatever the detector. Every row is a training of its own,
 RUNS_PATH/CODE_VERSION/ROW; those that are finished are not trained again. The table stands in
 RUNS_PATH/CODE_VERSION/probes.csv: AUC of the test split with its 95 % interval, clips of an identity drawn together.
-Exit codes: 0 the table is whole; 2 wrong arguments, settings, data or weights; 130 interrupted.
+Exit codes: 0 the table is whole; 2 wrong arguments, settings, data or weights; 4 another run writes to the same
+folder; 5 the disk is full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from visavox import config as configuration
+from visavox import runs
 from visavox.config import Config, ConfigError, TD3MFConfig
 from visavox.files import replacing
 from visavox.logs import complain, say
@@ -48,18 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.logs import set_up_logging
 
         set_up_logging()
-        rows = probes(
-            config,
-            data_version=words.data_version,
-            code_version=words.code_version,
-            allow_leaks=words.allow_leaks,
-        )
-    except KeyboardInterrupt:
+        with runs.stoppable():
+            rows = probes(
+                config,
+                data_version=words.data_version,
+                code_version=words.code_version,
+                allow_leaks=words.allow_leaks,
+            )
+    except (KeyboardInterrupt, SystemExit) as error:
+        stop = runs.stopped_by(error)  # Lightning makes a SystemExit of it
+        if stop is None:
+            raise
         say("interrupted; run the same command again to continue", error=True)
-        return 130
+        return runs.exit_code(stop)
     except (ConfigError, ValueError, RuntimeError, OSError) as error:
         complain("visavox probes", error)
-        return 2
+        return runs.exit_code(error)
     for row in rows:
         say(f"{row.name:14} AUC {row.auc:.3f} [{row.low:.3f}, {row.high:.3f}]  {SAYS[row.name]}")
     say(f"{rows[0].clips} test clips of {rows[0].identities} identities")
@@ -85,15 +91,17 @@ def probes(config: Config, *, data_version: str, code_version: str = "probes", a
         ConfigError: the configuration is not one of 2D3MF.
     """
     folder = Path(config.runs_path, code_version)
-    rows = []
-    for name, variant in variants(config, folder).items():
-        run = f"{code_version}/{name}"
-        _train(variant, data_version, run, allow_leaks)
-        rows.append(_judge(name, variant, data_version, run))
-    with replacing(folder / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
+    rows, trainings = [], variants(config, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with runs.holding(folder):
+        for name, variant in trainings.items():
+            run = f"{code_version}/{name}"
+            _train(variant, data_version, run, allow_leaks)
+            rows.append(_judge(name, variant, data_version, run))
+        with replacing(folder / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(Row._fields)
+            writer.writerows(rows)
     return rows
 
 

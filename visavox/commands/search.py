@@ -8,7 +8,8 @@ SPACE is a JSON object: a key of the configuration, dots for groups, to a list o
 choices. STUDY holds the journal of the study, the runs, trials.csv (best first, with the interval of the mean over seeds) and
 search.png. The same command continues a search that was killed, and may run several times at once. A choice is given up between
 its seeds where it is below the median of the others.
-Needs the extra `search` (Optuna). Exit codes: 0 searched; 2 wrong arguments, settings, data; 130 interrupted.
+Needs the extra `search` (Optuna). Exit codes: 0 searched; 2 wrong arguments, settings, data; 5 the disk is full; 130
+interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
+from visavox import runs
 from visavox.config import Config, ConfigError
 from visavox.files import is_alive, replacing
 from visavox.logs import complain, say
@@ -48,21 +50,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.logs import set_up_logging
 
         set_up_logging()
-        rows = search(
-            config,
-            space,
-            data_version=words.data_version,
-            study_folder=words.study,
-            trials=words.trials,
-            average_over=words.average_over,
-            allow_leaks=words.allow_leaks,
-        )
-    except KeyboardInterrupt:
+        with runs.stoppable():
+            rows = search(
+                config,
+                space,
+                data_version=words.data_version,
+                study_folder=words.study,
+                trials=words.trials,
+                average_over=words.average_over,
+                allow_leaks=words.allow_leaks,
+            )
+    except (KeyboardInterrupt, SystemExit) as error:
+        stop = runs.stopped_by(error)  # Lightning makes a SystemExit of it
+        if stop is None:
+            raise
         say("interrupted; run the same command again to continue", error=True)
-        return 130
+        return runs.exit_code(stop)
     except (ConfigError, ValueError, RuntimeError, OSError, ImportError) as error:
         complain("visavox search", error)
-        return 2
+        return runs.exit_code(error)
     for row in rows[:5]:
         say(f"val/auc {row['auc']:.4f} [{row['low']:.4f}, {row['high']:.4f}]  {row['settings']}")
     say(f"{len(rows)} choices; {words.study / TABLE}")

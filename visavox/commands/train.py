@@ -309,7 +309,8 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
         if data.config.eval_datasets:
             metrics |= _by_corpus(detector, data)
     if trainer.is_global_zero:
-        (run / "test.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        with replacing(run / "test.json") as beside:
+            beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
 
 

@@ -10,7 +10,7 @@ FaceForensics++ is published without sound. Its download script's `-d original_y
 and conversion_dict.json says which clip is which. A fake keeps the sound of the video whose face was replaced. The picture is
 copied packet by packet. OUTPUT is laid out as ROOT is, so crop.py and `visavox.corpora ffpp` read it in ROOT's place; clips
 whose source is not there are counted and left out.
-Exit codes: 0 done; 1 some clips have no sound; 2 wrong arguments or tables.
+Exit codes: 0 done; 1 some clips have no sound; 2 wrong arguments or tables; 4 another run writes to OUTPUT; 5 the disk is full.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from visavox import runs
+from visavox.files import replacing
 from visavox.logs import complain, say
 from visavox.progress import progress
 
@@ -41,18 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     lost = []
     try:
         cuts, names = find_cuts(arguments.root)
-        with progress("sound", len(names)) as advance:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        with runs.holding(arguments.output), progress("sound", len(names)) as advance:
             for name, shown in names:
                 try:
                     add_sound(arguments.root / name, arguments.output / name, cuts.get(shown))
                 except (MediaError, SplitError) as error:
                     lost.append(f"{name} ({error})")
                 advance()
-        for table in [*arguments.root.rglob("conversion_dict.json"), *arguments.root.rglob("splits/*.json")]:
-            shutil.copy(table, arguments.output / table.name)
-    except (SplitError, OSError) as error:
+            for table in [*arguments.root.rglob("conversion_dict.json"), *arguments.root.rglob("splits/*.json")]:
+                with replacing(arguments.output / table.name) as beside:
+                    shutil.copy(table, beside)
+    except (SplitError, runs.LockedError, OSError) as error:
         complain("visavox ffpp-audio", error)
-        return 2
+        return runs.exit_code(error)
     say(f"{arguments.output}: {len(names) - len(lost)} of {len(names)} clips have their sound")
     if lost:
         say(f"{len(lost)} have none: {count_and_first(lost)}", error=True)

@@ -77,7 +77,8 @@ class Details:
             path = inputs.get(row.filename)
             if path and row.identity == self.identity and row.file == fingerprint(path):
                 rows[row.filename] = row
-        self.part.write_text("".join(_line(row) for row in rows.values()), encoding="utf-8")
+        with replacing(self.part) as beside:  # what was scored is not lost where this process is killed, too
+            beside.write_text("".join(_line(row) for row in rows.values()), encoding="utf-8")
         return rows
 
     def append(self, row: ScoredRow) -> ScoredRow:
@@ -92,8 +93,9 @@ class Details:
         if not self.keep:
             self.part.unlink()
             return
-        self.part.write_text("".join(map(_line, rows)), encoding="utf-8")
-        self.part.replace(self.path)
+        with replacing(self.path) as beside:
+            beside.write_text("".join(map(_line, rows)), encoding="utf-8")
+        self.part.unlink()
 
 
 def _line(row: ScoredRow) -> str:

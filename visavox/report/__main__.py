@@ -6,7 +6,8 @@
 
 A score file is what eval.py writes (filename,probability), or the scores.csv of a report, which needs no --labels. Labels are
 a CSV with filename,label; further columns (split, corpus, method, kind, identity, gender, ...) give the parts, and an
-identity column the groups of the bootstrap. Exit codes: 0 done; 2 wrong arguments or files.
+identity column the groups of the bootstrap.
+Exit codes: 0 done; 2 wrong arguments or files; 4 another run writes to OUTPUT; 5 the disk is full.
 """
 
 from __future__ import annotations
@@ -15,19 +16,24 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from visavox import runs
 from visavox.logs import complain, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
-        return {"make": _make, "compare": _compare, "matrix": _matrix}[arguments.command](arguments)
-    except (ValueError, OSError) as error:
+        if arguments.output and arguments.command != "compare":
+            arguments.output.mkdir(parents=True, exist_ok=True)
+        with runs.holding(arguments.output) if arguments.output else nullcontext():
+            return {"make": _make, "compare": _compare, "matrix": _matrix}[arguments.command](arguments)
+    except (ValueError, runs.LockedError, OSError) as error:
         complain("visavox report", error)
-        return 2
+        return runs.exit_code(error)
 
 
 def _make(arguments: argparse.Namespace) -> int:
@@ -73,7 +79,6 @@ def _compare(arguments: argparse.Namespace) -> int:
     numbers = compare(a, b, group=arguments.group, threshold=arguments.threshold or 0.5, resamples=resamples)
     say(describe_comparison(numbers, (str(arguments.a), str(arguments.b))))
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         write_beside(arguments.output, json.dumps(numbers, indent=1).encode() + b"\n")
     return 0
 
@@ -88,7 +93,6 @@ def _matrix(arguments: argparse.Namespace) -> int:
     cells = matrix(tables, column=arguments.column, group=arguments.group, resamples=arguments.resamples or 1000)
     say(describe_matrix(cells))
     if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
         write_beside(arguments.output / "matrix.csv", cells.to_csv(index=False, lineterminator="\n").encode())
         write_beside(arguments.output / "matrix.html", matrix_page(cells).encode())
     return 0

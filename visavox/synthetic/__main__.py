@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from visavox.logs import say
+from visavox import runs
+from visavox.logs import complain, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,19 +36,24 @@ def main(argv: list[str] | None = None) -> int:
     from visavox.synthetic.fakes import KINDS
 
     try:
-        labels = make_dataset(
-            options.output,
-            identities=options.identities,
-            clips_per_identity=options.clips,
-            seed=options.seed,
-            seconds=tuple(options.seconds),
-            kinds=options.kinds or KINDS,
-            groups=options.groups,
-            size=options.size,
-            workers=options.workers,
-        )
+        options.output.mkdir(parents=True, exist_ok=True)
+        with runs.holding(options.output):
+            labels = make_dataset(
+                options.output,
+                identities=options.identities,
+                clips_per_identity=options.clips,
+                seed=options.seed,
+                seconds=tuple(options.seconds),
+                kinds=options.kinds or KINDS,
+                groups=options.groups,
+                size=options.size,
+                workers=options.workers,
+            )
     except ValueError as error:
         parser.error(str(error))
+    except (RuntimeError, OSError) as error:
+        complain("visavox synthetic", error)
+        return runs.exit_code(error)
     say(labels)
     return 0
 

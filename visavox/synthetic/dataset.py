@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from visavox.files import replacing
 from visavox.media import write_video
 from visavox.progress import progress
 from visavox.synthetic.clips import render
@@ -148,7 +149,7 @@ def _make(_: None, job: Job, *, root: str, size: int) -> int | str:
 
 
 def _write_labels(path: Path, jobs: list[Job], shifts: dict[str, int]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["filename", "label", "kind", "identity", "seed", "shift", "seconds"])
         for job in sorted(jobs):

@@ -1,4 +1,8 @@
-"""Worker processes that outlive their worst task: a task that kills its worker costs that task alone."""
+"""Worker processes that outlive their worst task: a task that kills its workers costs that task alone.
+
+A worker may also be ended for what others did, as by a system that is out of memory. So its task is tried again, after all the
+others, and given up once it has cost `TRIES` workers.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import queue
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +26,8 @@ Result = TypeVar("Result")
 
 STARTS = 3
 """Workers in a row that may die before they have begun, say for want of memory."""
+TRIES = 3
+"""Workers that a task may cost before it is given up."""
 START_SECONDS = 120.0
 """Seconds that a worker may take to begin, where the time-out of a task is shorter: a busy machine is slow to import."""
 GUARD = 'a script that crops must do so below `if __name__ == "__main__":`, for its workers import it'
@@ -53,7 +60,7 @@ def run(
 
     Args:
         start, work: picklable; `work` answers its own exceptions, since one that escapes ends its worker.
-        timeout: seconds after which a task is given up and its worker replaced.
+        timeout: seconds after which a task is given up, at the first try, and its worker replaced.
         stop: once it is set, nothing more is yielded and the workers are ended, within a second.
 
     Raises:
@@ -61,15 +68,24 @@ def run(
     """
     context = multiprocessing.get_context("spawn")
     queue = iter(tasks)
-    again: list[Task] = []  # tasks whose worker died before it had begun
+    again: list[tuple[Task, int]] = []  # tasks whose worker died before it had begun, and how many they have cost
+    suspect: deque[tuple[Task, int]] = deque()  # tasks whose worker died over them: after all others
     stillborn = 0
+
+    def following() -> tuple[Task, int] | None:
+        if again:
+            return again.pop()
+        for task in queue:
+            return task, 0
+        return suspect.popleft() if suspect else None
+
     busy: list[_Worker] = []
     idle: list[_Worker] = []
     try:
         while True:
-            while len(busy) < workers and (task := again.pop() if again else next(queue, None)) is not None:
+            while len(busy) < workers and (given := following()) is not None:
                 worker = idle.pop() if idle else _Worker(context, start, work)
-                worker.give(task)
+                worker.give(*given)
                 busy.append(worker)
             if not busy:
                 return
@@ -85,9 +101,12 @@ def run(
                     stillborn += 1
                     if stillborn == STARTS:
                         raise PoolError(f"no worker could be started: {result.reason}; {GUARD}")
-                    again.append(worker.task)
+                    again.append((worker.task, worker.lost))
                     continue
                 stillborn = 0
+                if isinstance(result, Died) and result.code == "WORKER_DIED" and worker.lost + 1 < TRIES:
+                    suspect.append((worker.task, worker.lost + 1))
+                    continue
                 if not isinstance(result, Died):
                     idle.append(worker)
                 yield worker.task, result
@@ -143,8 +162,9 @@ class _Worker:
         self.ready = False
         theirs.close()
 
-    def give(self, task: Any) -> None:
-        self.task = task
+    def give(self, task: Any, lost: int = 0) -> None:
+        """Send a task that has cost so many workers before."""
+        self.task, self.lost = task, lost
         self.began = time.monotonic()
         with suppress(OSError):  # already dead: `result` reports it with the task
             self.connection.send(task)
@@ -180,11 +200,12 @@ class _Worker:
     def _died(self) -> Died:
         self.process.join()
         code = self.process.exitcode
+        each = f" ({self.lost + 1} workers ended over this task)" if self.lost else ""
         if code is not None and code < 0:
             name = signal.Signals(-code).name
             cause = "; the system may have been out of memory: try fewer workers" if name == "SIGKILL" else ""
-            return Died(f"the worker was ended by {name}{cause}")
-        return Died(f"the worker ended with exit code {code}")
+            return Died(f"the worker was ended by {name}{each}{cause}")
+        return Died(f"the worker ended with exit code {code}{each}")
 
 
 def end_with_parent() -> None:

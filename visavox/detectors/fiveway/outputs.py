@@ -12,6 +12,7 @@ import pandas as pd
 from visavox.bundle.trim import load_trimmed
 from visavox.detectors.fiveway.fusion import Fusion
 from visavox.evaluation.intervals import estimate
+from visavox.files import replacing
 from visavox.progress import progress
 from visavox.splits.groups import group_of
 
@@ -31,11 +32,14 @@ def write_outputs(detector: FiveWayDetector, run: Path, rows: pd.DataFrame) -> p
     assert fitted is not None, "outputs are of a finished run"
     fitted.save(run / "fusion.json")
     table = feature_table(detector, rows[rows["split"].isin(SPLITS)])
-    table.to_csv(run / "features.csv", index=False, lineterminator="\n")
+    with replacing(run / "features.csv") as beside:
+        table.to_csv(beside, index=False, lineterminator="\n")
     test = table[table["split"] == "test"]
     if test["label"].nunique() == 2:
-        ablation(fitted, test).to_csv(run / "ablation.csv", index=False, lineterminator="\n")
-    (run / "gate.json").write_text(json.dumps(gate_report(detector, table), indent=1) + "\n", encoding="utf-8")
+        with replacing(run / "ablation.csv") as beside:
+            ablation(fitted, test).to_csv(beside, index=False, lineterminator="\n")
+    with replacing(run / "gate.json") as beside:
+        beside.write_text(json.dumps(gate_report(detector, table), indent=1) + "\n", encoding="utf-8")
     return table
 
 

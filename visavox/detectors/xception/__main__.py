@@ -8,7 +8,7 @@ A branch is a checkpoint of train.py, a published file of Mbulss/Deepfake-Detece
 
     visavox calibrate SCORES --labels SPLIT --checkpoint runs/v/best.ckpt --method platt
 
-Exit codes: 0 written; 2 wrong arguments, or files that do not go together.
+Exit codes: 0 written; 2 wrong arguments, or files that do not go together; 4 another run writes to OUTPUT; 5 the disk is full.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavox import runs
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
@@ -30,17 +31,18 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
-        calibrated = fuse(
-            arguments.video,
-            arguments.audio,
-            arguments.output,
-            strategy=arguments.strategy,
-            trained_on=arguments.trained_on,
-            fake_index=(arguments.video_fake_index, arguments.audio_fake_index),
-        )
+        with runs.holding(arguments.output):
+            calibrated = fuse(
+                arguments.video,
+                arguments.audio,
+                arguments.output,
+                strategy=arguments.strategy,
+                trained_on=arguments.trained_on,
+                fake_index=(arguments.video_fake_index, arguments.audio_fake_index),
+            )
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox fuse", error)
-        return 2
+        return runs.exit_code(error)
     say(calibrated)
     say(f"{arguments.output}: eval.py --checkpoint {arguments.output}, or VISAVOX_XCEPTION for the app")
     return 0
