@@ -4,7 +4,8 @@
     analysis.verdict, analysis.probability, analysis.flagged
     Analysis.from_json(analysis.to_json()) == analysis
 
-Probabilities are P(fake); seconds are those of the video's own clock.
+Probabilities are P(fake); seconds are those of the video's own clock. docs/analysis.schema.json is the JSON form's schema, as
+`json_schema` gives it.
 """
 
 from __future__ import annotations
@@ -50,6 +51,67 @@ class Branch:
 
 
 @dataclass(frozen=True)
+class Weighed:
+    """One line of the ledger: what a part adds to the log-odds of fake."""
+
+    name: str
+    """A branch, a feature, or `bias` and `calibration`."""
+    log_odds: float
+    """Natural logarithm of odds; above 0 speaks for fake, below 0 for real."""
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What made scores probabilities."""
+
+    on: str
+    """Name of the labelled clips."""
+    n: int
+    """How many they were."""
+    date: str
+    """When it was fitted, ISO 8601 day."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that a verdict usually rests on and that was not there."""
+
+    what: str
+    """A branch or a modality."""
+    why: str
+    """The reason, in words."""
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """What would have been said without one part."""
+
+    without: str
+    """The branch or modality."""
+    probability: float | None
+    """P(fake) of all others together; None where there are no others."""
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How unlike the clip is to those that the detector knows: beyond them a score means little."""
+
+    distance: float
+    """Of the clip's features to those known, in the detector's own measure."""
+    quantile: float
+    """Share of known clips that lie nearer, in [0, 1]."""
+    known: str
+    """Which clips those are, in words."""
+    n: int
+    """How many they are."""
+
+    @property
+    def novel(self) -> bool:
+        """Whether the clip lies beyond 99 in 100 of those known."""
+        return self.quantile > 0.99
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The model card in short: what gave the verdict, and what it knows."""
 
@@ -91,6 +153,16 @@ class Analysis:
     """Confidence below which no verdict is given."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Settings of the detector that the numbers were made with, as plain values."""
+    ledger: list[Weighed] = field(default_factory=list)
+    """What adds up to the log-odds of the probability; empty where the detector does not add log-odds."""
+    calibrated: Calibrated | None = None
+    """What the probability was calibrated on; None: uncalibrated, the number is a score and no frequency."""
+    degraded: list[LeftOut] = field(default_factory=list)
+    """What was left out, and why; empty where everything was there."""
+    counterfactuals: list[Counterfactual] = field(default_factory=list)
+    """P(fake) without each of the parts; empty where there is one part only."""
+    novelty: Novelty | None = None
+    """How unlike it is to what the detector knows; None where that was not measured."""
 
     @classmethod
     def of(
@@ -105,11 +177,13 @@ class Analysis:
         least_confidence: float = 0.5,
         judged: bool = True,
         settings: dict[str, Any] | None = None,
+        **evidence: Any,
     ) -> Self:
         """Draw the verdict, the confidence and the flagged seconds from the numbers.
 
         Args:
             judged: False where there was nothing to judge by, so that no verdict is given whatever the probability.
+            evidence: the fields `ledger`, `calibrated`, `degraded`, `counterfactuals` and `novelty`.
         """
         return cls(
             verdict=decide(probability, threshold, least_confidence) if judged else "undetermined",
@@ -123,6 +197,7 @@ class Analysis:
             threshold=threshold,
             least_confidence=least_confidence,
             settings=settings or {},
+            **evidence,
         )
 
     def to_json(self) -> str:
@@ -148,6 +223,11 @@ class Analysis:
                     "timeline": [Segment(**part) for part in values["timeline"]],
                     "flagged": [(start, end) for start, end in values["flagged"]],
                     "card": ModelCard(**values["card"]),
+                    "ledger": [Weighed(**line) for line in values.get("ledger", ())],
+                    "degraded": [LeftOut(**part) for part in values.get("degraded", ())],
+                    "counterfactuals": [Counterfactual(**part) for part in values.get("counterfactuals", ())],
+                    "calibrated": Calibrated(**values["calibrated"]) if values.get("calibrated") else None,
+                    "novelty": Novelty(**values["novelty"]) if values.get("novelty") else None,
                 }
             )
         except (TypeError, KeyError, AttributeError, ValueError) as error:
@@ -162,6 +242,19 @@ class Analysis:
             for part in timeline:
                 writer.writerow([name, part.start, part.end, part.probability, part.weight])
         return file.getvalue()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of what `to_json` writes."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    parts: list[Any] = [Analysis, Branch, Segment, ModelCard, Weighed, Calibrated, LeftOut, Counterfactual, Novelty]
+    for part in parts:
+        part.__pydantic_config__ = ConfigDict(use_attribute_docstrings=True)
+    return TypeAdapter(Analysis).json_schema(mode="serialization") | {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Analysis of one clip by Visavox",
+    }
 
 
 def decide(probability: float, threshold: float = 0.5, least_confidence: float = 0.5) -> Verdict:

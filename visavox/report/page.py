@@ -1,4 +1,4 @@
-"""report.html and matrix.html, from the templates beside this file: pages that load nothing and that can be read aloud.
+"""The pages of reports, from the templates beside this file: pages that load nothing and that can be read aloud.
 
 Whatever stands in a table of labels or in a file name is text here: the templates escape every value, control characters too.
 """
@@ -44,7 +44,7 @@ def render(
         "time": ("Run time", numbers["run_time"]),
         "origin": ("Origin", True),
     }
-    return _fill(
+    return fill(
         "report.html.jinja",
         title=title,
         numbers=numbers,
@@ -71,11 +71,12 @@ def render_matrix(
         corpora: columns, in order.
         detectors: detector -> corpus -> value, low and high, or None where there is no number.
     """
-    return _fill("matrix.html.jinja", title=title, caption=caption, corpora=list(corpora), detectors=detectors)
+    return fill("matrix.html.jinja", title=title, caption=caption, corpora=list(corpora), detectors=detectors)
 
 
-def _fill(name: str, **values: Any) -> str:
-    return _environment().get_template(name).render(values)
+def fill(template: str, **values: Any) -> str:
+    """Return a template of this folder, filled in; every value is escaped."""
+    return _environment().get_template(template).render(values)
 
 
 @cache

@@ -21,7 +21,7 @@ from torchmetrics import MeanMetric
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, Config, FiveWayConfig
 from visavox.config.fiveway import STAGES
-from visavox.detectors.analysis import Analysis, Branch, Segment
+from visavox.detectors.analysis import Analysis, Branch, Calibrated, LeftOut, Segment, Weighed
 from visavox.detectors.base import Detector
 from visavox.detectors.fiveway import fusion, sync, weights
 from visavox.detectors.fiveway.audio import CepstraNet
@@ -476,6 +476,13 @@ class FiveWayDetector(Detector):
             branches=branches,
             notes=notes,
             settings=self.settings.model_dump(mode="json"),
+            ledger=[Weighed(name, part) for name, part in parts.items()],
+            calibrated=Calibrated(head.fitted_on, head.n_real + head.n_fake, head.fitted_at[:10]),
+            degraded=[
+                LeftOut(branch, "it gave no opinion; its reason stands in the notes")
+                for branch in BRANCHES
+                if branch not in head.branches
+            ],
         )
 
     def _faces_in_time(self, bundle: Bundle, judged: Judged) -> list[tuple[float, float, float]]:

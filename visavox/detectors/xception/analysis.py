@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from visavox.config import XceptionFusedConfig
-from visavox.detectors.analysis import Analysis, Branch, ModelCard, Segment, Verdict, decide, flagged
+from visavox.detectors.analysis import (
+    Analysis,
+    Branch,
+    Counterfactual,
+    LeftOut,
+    ModelCard,
+    Segment,
+    Verdict,
+    decide,
+    flagged,
+)
 from visavox.detectors.xception import fusion
 from visavox.detectors.xception.evidence import Evidence, clip_probability, fuse_segments
 
@@ -51,6 +61,12 @@ def explain(evidence: Evidence, settings: XceptionFusedConfig, card: ModelCard) 
         least_confidence=settings.abstain_below,
         judged=judged,
         settings=settings.model_dump(mode="json"),
+        counterfactuals=[Counterfactual("video", p_audio), Counterfactual("audio", p_video)],
+        degraded=[
+            LeftOut(name, f"the clip has no {missing}")
+            for name, p, missing in (("video", p_video, "face"), ("audio", p_audio, "sound"))
+            if p is None
+        ],
     )
 
 
