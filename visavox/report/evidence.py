@@ -108,7 +108,7 @@ def calibration(analysis: Analysis) -> str:
     """Return what the number may be taken for."""
     fitted = analysis.calibrated
     if fitted is None:
-        return "Uncalibrated: the number is a score between 0 and 1. Among clips with a score of 0.9 not nine in ten need be fake."
+        return "Uncalibrated: the number is a score between 0 and 1. Of clips scored 0.9 not nine in ten need be fake."
     return f"Calibrated on {fitted.on}, {fitted.n:,} clips, {fitted.date or 'at an unknown date'}."
 
 
