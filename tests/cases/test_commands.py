@@ -164,16 +164,16 @@ def test_a_command_is_stopped_while_it_writes(case: Case, data: Path, tmp_path: 
     words, output = case.given(tmp_path, data)
     to_disk: Callable[[Path], None] = files._to_disk
     seen: list[Path] = []
-    number = signal.SIGTERM
+    coming = [signal.SIGINT, signal.SIGTERM]
 
     def stopping(path: Path) -> None:
         to_disk(path)
         if ".part" in path.name and not seen:
             seen.append(path)
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), coming.pop())
 
     monkeypatch.setattr(files, "_to_disk", stopping)
-    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):  # noqa: B007: `stopping` sends it
+    for code in (143, 130):
         seen.clear()
         before = signal.getsignal(signal.SIGTERM)
         assert front_door.main(words) == code
