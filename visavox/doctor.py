@@ -268,6 +268,21 @@ def check_media_limits() -> Iterator[Finding]:
         yield ok(f"limit: {name}", value)
 
 
+def check_confinement() -> Iterator[Finding]:
+    """What the decoder can be kept from on this system."""
+    from visavox.media.confined import sandbox
+
+    found = sandbox.offered()
+    for layer in sandbox.LAYERS:
+        if layer in found:
+            yield ok(f"confined decoder: {layer}", found[layer])
+        else:
+            cure = "Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK and CONFIG_SECCOMP_FILTER, on x86_64 or aarch64"
+            yield warn(
+                f"confined decoder: {layer}", "not offered by this system; videos are decoded with more rights", cure
+            )
+
+
 def _codec(av: ModuleType, name: str, mode: str) -> bool:
     try:
         av.codec.Codec(name, mode)
@@ -376,6 +391,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_gpu,
     check_media,
     check_media_limits,
+    check_confinement,
     check_cascades,
     check_weights,
     check_folders,

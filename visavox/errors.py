@@ -39,6 +39,7 @@ CODES: dict[str, Fault] = {
     "TOO_SMALL": Fault("The picture is too small for a face.", "Give the video in a larger size."),
     "TOO_FAST": Fault("It has more frames a second than the stated limit.", "Convert it to 25 frames a second."),
     "TOO_LONG": Fault("It is longer than the stated limit.", "Cut it into parts."),
+    "DECODER_FAILED": Fault("The decoder failed on it, was ended or took too long.", "Convert it anew with ffmpeg."),
     "TOO_MANY_STREAMS": Fault("It holds more streams than the stated limit.", "Keep one video and one audio stream."),
     # The video
     "NO_FACE": Fault("No face was found.", "Lower face_threshold, or give a video that shows a face."),
@@ -84,6 +85,7 @@ OF_MEDIA = {
     "too_fast": "TOO_FAST",
     "too_long": "TOO_LONG",
     "too_many_streams": "TOO_MANY_STREAMS",
+    "decoder": "DECODER_FAILED",
 }
 """The code of each `reason` of a MediaError."""
 

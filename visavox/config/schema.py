@@ -116,6 +116,9 @@ class Config(Settings):
     """Seed of everything random."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """Where to compute; `auto` takes a GPU when there is one."""
+    confine: Literal["auto", "require", "off"] = "auto"
+    """Decode videos in a process that can touch nothing else: `auto` as far as the system offers it, `require` refuses where it
+    offers less than all, `off` decodes in the worker itself."""
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
     """Arithmetic of training; `auto` is bf16-mixed on a GPU that has it, else 32-true."""
     optimizer: Literal["sgd", "adamw"] = "sgd"

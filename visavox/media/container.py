@@ -21,7 +21,7 @@ SIZE_IN_HEADER = ("mov", "matroska", "avi", "asf")
 
 class MediaError(ValueError):
     """A file that gives no video. `reason` is one of: not_found, not_a_file, empty, unreadable, not_media, truncated,
-    no_video, unsupported_codec, too_large, too_small, too_fast, too_long, too_many_streams, no_frames."""
+    no_video, unsupported_codec, too_large, too_small, too_fast, too_long, too_many_streams, no_frames, decoder."""
 
     def __init__(self, reason: str, message: str):
         super().__init__(message)
@@ -57,11 +57,27 @@ class RegularFile:
     def tell(self) -> int:
         return self._file.tell()
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def again(self) -> RegularFile:
+        """Return the file anew, at its start."""
+        return open_regular(self.name)
+
     def __enter__(self) -> RegularFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+
+
+class HandedFile(RegularFile):
+    """A regular file that somebody else opened, and of which there is nothing but the descriptor."""
+
+    def again(self) -> RegularFile:
+        """Return the file at its start; what was read of it before is not read on."""
+        os.lseek(self.fileno(), 0, os.SEEK_SET)
+        return HandedFile(self.name, os.fdopen(os.dup(self.fileno()), "rb", buffering=0))
 
 
 def open_regular(name: str) -> RegularFile:

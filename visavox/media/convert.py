@@ -28,7 +28,7 @@ class Converter:
         self._stored = first.width, first.height
         self._width, self._height = self._square(pixel_shape, limits)
         self._matrix = _display_matrix(first)
-        self._reformatter, self._arrays = VideoReformatter(), _Arrays()
+        self._reformatter, self._arrays = VideoReformatter(), Arrays()
         self._tone_mapper: ToneMapper | None = None
         if first.interlaced_frame:
             self.notes.append("interlaced: both fields of a frame kept as one picture")
@@ -53,7 +53,7 @@ class Converter:
 
     def close(self) -> None:
         """Let go of the memory of frames."""
-        self._arrays = _Arrays()
+        self._arrays = Arrays()
 
     def _reformat(self, image: av.VideoFrame, pixels: str) -> av.VideoFrame:
         """Scale and change the pixel format in one step. Colours are converted as the frame's tags say, untagged as BT.601."""
@@ -94,7 +94,7 @@ def _ratio(shape: Fraction) -> str:
     return f"{shape.numerator}:{shape.denominator}"
 
 
-class _Arrays:
+class Arrays:
     """Arrays for frames, given out again once nobody holds them or a view of them.
 
     Fresh memory for each frame would be carved up by what the networks allocate in between: a worker that held 64 frames

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -46,24 +47,38 @@ class ToneMapper:
         return self._reformatter.reformat(self._graph.vpull(), format="rgb24", threads=1)
 
     def _graph_for(self, image: av.VideoFrame) -> av.filter.Graph:
-        """A filter that looks values up; it takes its table from a file, and reads it at once."""
-        handle, name = tempfile.mkstemp(suffix=".cube")
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.write(f"LUT_3D_SIZE {NODES}\n")
-                np.savetxt(file, table(self.transfer), fmt="%.6f")
-            graph = av.filter.Graph()
-            source = graph.add_buffer(
-                width=image.width, height=image.height, format=image.format, time_base=Fraction(1, 1000)
-            )
-            lookup = graph.add("lut3d", file=name, interp="tetrahedral")
-            sink = graph.add("buffersink")
-            source.link_to(lookup)
-            lookup.link_to(sink)
-            graph.configure()
-        finally:
-            os.unlink(name)
+        graph, lookup = _prepared.pop(self.transfer) if self.transfer in _prepared else _lookup(self.transfer)
+        source = graph.add_buffer(
+            width=image.width, height=image.height, format=image.format, time_base=Fraction(1, 1000)
+        )
+        sink = graph.add("buffersink")
+        source.link_to(lookup)
+        lookup.link_to(sink)
+        graph.configure()
         return graph
+
+
+_prepared: dict[str, tuple[av.filter.Graph, Any]] = {}
+
+
+def prepare() -> None:
+    """Make one lookup of each transfer function for later: a process that is about to give up its files needs it."""
+    for transfer in TRANSFERS.values():
+        _prepared.setdefault(transfer, _lookup(transfer, threads=1))
+
+
+def _lookup(transfer: str, threads: int = 0) -> tuple[av.filter.Graph, Any]:
+    """A graph with a filter that looks values up; it takes its table from a file, and reads it at once."""
+    handle, name = tempfile.mkstemp(suffix=".cube")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(f"LUT_3D_SIZE {NODES}\n")
+            np.savetxt(file, table(transfer), fmt="%.6f")
+        graph = av.filter.Graph()
+        graph.threads = threads  # 0: as many as cores; they start at once
+        return graph, graph.add("lut3d", file=name, interp="tetrahedral")
+    finally:
+        os.unlink(name)
 
 
 def table(transfer: str) -> np.ndarray:

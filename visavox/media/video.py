@@ -78,7 +78,7 @@ class MediaInfo:
 
 
 def open_video(
-    path: str | os.PathLike | bytes,
+    path: str | os.PathLike | bytes | RegularFile,
     *,
     fps: float = 25.0,
     sample_rate: int = 16000,
@@ -89,15 +89,16 @@ def open_video(
 ) -> Video:
     """Open a video file and decode its first frame; every failure is a MediaError.
 
+    path: its name, or the file itself, which is then closed with the video.
     max_seconds: reading stops there, and `notes` says "clipped" if there was more.
     max_pixels: replaces `limits.pixels`.
     threads: decoder threads, 0 = as many as cores. Give 1 where several processes share the machine.
     limits: what is refused, from the header where that declares it, before anything is decoded.
     """
     limits = limits if max_pixels is None else replace(limits, pixels=max_pixels)
-    name = os.fsdecode(path)
     with ExitStack() as resources:
-        file = resources.enter_context(open_regular(name))
+        file = resources.enter_context(path if isinstance(path, RegularFile) else open_regular(os.fsdecode(path)))
+        name = file.name
         container = resources.enter_context(open_container(name, file, limits))
         stream = choose_video(name, container, limits)
         stream.codec_context.options = {"max_pixels": str(limits.pixels)}  # holds when the size changes on the way
@@ -371,7 +372,7 @@ class Video:
         """Read the file once more for the sound between `start` and `end`."""
         assert self._audio is not None  # what is read again has been met
         sound, undecodable = Sound(self._audio, self._sample_rate, first_channel), self._undecodable
-        with open_regular(self._name) as file, open_container(self._name, file, self._limits) as container:
+        with self._file.again() as file, open_container(self._name, file, self._limits) as container:
             file.left = self._limits.bytes_ahead
             stream = container.streams[self._audio.index]
             for other in container.streams:

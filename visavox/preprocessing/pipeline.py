@@ -160,13 +160,18 @@ class Preprocessor:
         Returns:
             tracks of the faces that may be the main one, the largest first; the sound (N,) int16 or None; the notes.
         """
-        from visavox import media
         from visavox.faces import follow_faces
+        from visavox.media import confined
 
         config, fps = self.config, configuration.SYNC_FPS
         looking = {"step": config.face_detection_step}
-        opened = media.open_video(
-            path, fps=fps, sample_rate=config.resample_rate, max_seconds=config.max_clip_len, threads=self.threads
+        opened = confined.open_video(
+            path,
+            fps=fps,
+            sample_rate=config.resample_rate,
+            max_seconds=config.max_clip_len,
+            threads=self.threads,
+            confine=config.confine,
         )
         with opened as video:
             if self.plan:

@@ -54,9 +54,10 @@ def bundle_or_sound(preprocess: Preprocessor, path: Path, *, watch: Stopwatch | 
 
 def sound_of(path: Path, config: Config) -> np.ndarray | None:
     """Return the sound of a video over the span of its frames, (N,) int16 mono at `resample_rate`; None without."""
-    from visavox import media
+    from visavox.media import confined
 
-    with media.open_video(path, sample_rate=config.resample_rate, max_seconds=config.max_clip_len) as video:
+    rate, seconds = config.resample_rate, config.max_clip_len
+    with confined.open_video(path, sample_rate=rate, max_seconds=seconds, confine=config.confine) as video:
         for _ in video.frames():
             pass
         return video.audio()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from visavox import weights
 from visavox.bundle import Bundle, BundleError
-from visavox.config import Config
+from visavox.config import Config, ConfigError
 from visavox.features.sync import correlation_sync
 from visavox.workers import gpu_server
 from visavox.workers.gpu_server import Client, RemoteEmbedder, RemoteFaces
@@ -85,8 +85,18 @@ def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None 
 
 
 def check_weights(config: Config) -> None:
-    """Fetch or verify the weights before any worker starts, so that what is missing is said once."""
+    """Fetch or verify the weights before any worker starts, so that what is missing is said once; so is a system that cannot
+    confine the decoder as `confine=require` asks.
 
+    Raises:
+        ConfigError: confine=require, and the system lacks something for it.
+    """
+    from visavox.media import confined
+
+    if config.confine == "require" and (missing := confined.lacking()):
+        raise ConfigError(
+            f"confine=require: this system cannot confine the decoder, {confined.in_words(missing)}; confine=auto"
+        )
     for name in weights_of(config):
         weights.resolve(name)
 
