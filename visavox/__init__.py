@@ -1,6 +1,7 @@
 """Visavox: face against voice. Train, evaluate and use audio-visual deepfake detectors.
 
     import visavox
+    visavox.detect("clip.mp4", model="tiny_ladeda_wildrf")     # -> Analysis: verdict, P(fake), seconds, reasons
     visavox.score("clip.mp4", "runs/v1/best.ckpt")             # -> P(fake)
     preprocess = visavox.preprocessor()                        # preprocess("clip.mp4") -> Bundle
     detector = visavox.load("runs/v1/best.ckpt")               # detector.score([bundle]) -> array of P(fake)
@@ -24,7 +25,24 @@ if TYPE_CHECKING:
     from visavox.preprocessing.pipeline import Preprocessor
 
 __version__ = "0.2.0"
-__all__ = ["load", "preprocessor", "score"]
+__all__ = ["detect", "load", "preprocessor", "score"]
+
+
+def detect(path: str | Path, model: str | Path = "tiny_ladeda_wildrf", *, device: str = "auto") -> Analysis:
+    """Judge one video or picture with a published model or a checkpoint; `visavox detect` does the same for many.
+
+    Args:
+        model: a name that `visavox detect --models` lists, or a checkpoint of `visavox train`.
+        device: `auto`, `cuda` or `cpu`.
+
+    Raises:
+        ModelError: there is no such model, or it does not judge this kind of file.
+        WeightsError: weights are missing and could not be fetched; the message says what to put where.
+        MediaError, CropError: the file gives nothing to judge by.
+    """
+    from visavox.detectors.published import open_judge
+
+    return open_judge(model, device=device)(path)
 
 
 def load(checkpoint: str | Path, overrides: Sequence[str] = ()) -> Scorer:

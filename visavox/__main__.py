@@ -29,6 +29,9 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "detect": Command(
+        "visavox.commands.detect", "judge videos, pictures or folders with a published detector or a checkpoint"
+    ),
     "crop": Command("visavox.commands.crop", "videos -> bundles: face crops, mel spectrograms, audio-visual distances"),
     "train": Command("visavox.commands.train", "train a detector on bundles"),
     "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV"),
