@@ -91,10 +91,7 @@ def score(source: str | Path, checkpoint: str | Path, *, explain: bool = False) 
     Raises:
         CropError, MediaError, BundleError: the video gives no bundle, or the bundle does not fit the detector.
     """
-    from visavox.bundle.trim import trimmed_as
-    from visavox.detectors.scorer import inference
-    from visavox.preprocessing.tools import bundle_of
+    from visavox.detectors.single import HouseJudge
 
-    with inference(load(checkpoint)) as scorer:
-        bundle = trimmed_as(scorer.config, bundle_of(source, scorer.config))
-        return scorer.explain(bundle) if explain else float(scorer.score([bundle])[0])
+    analysis = HouseJudge.of(load(checkpoint))(source)
+    return analysis if explain else analysis.probability

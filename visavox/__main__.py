@@ -48,6 +48,8 @@ COMMANDS = {
     "probes": Command("visavox.commands.probes", "linear probes on frozen features beside 2D3MF's fusion, as a table"),
     "search": Command("visavox.commands.search", "search settings of a detector, resumable, several processes at once"),
     "synthetic": Command("visavox.synthetic.__main__", "draw talking faces, genuine and forged, for tests and demos"),
+    "serve": Command("visavox.commands.serve", "the page and the API that judge uploaded videos"),
+    "worker": Command("visavox.commands.worker", "one more process that judges what the service has queued"),
     "weights": Command("visavox.weights.__main__", "list, fetch and verify trained weights of other people"),
     "doctor": Command("visavox.doctor", "say what is right and wrong with this installation"),
 }

@@ -67,7 +67,28 @@ CODES: dict[str, Fault] = {
     ),
     "NOT_WRITABLE": Fault("A file cannot be written.", "Check the permissions of its folder, or choose another one."),
     "LOCKED": Fault("Another run is writing there.", "Wait until it ends, or choose another output."),
+    "POISONED": Fault("It ended the process that worked on it, each time.", "Convert it: ffmpeg -i FILE NEW.mp4"),
     "INTERNAL": Fault("Something failed that nobody foresaw.", "Report it with the message."),
+    # The request to the service
+    "BAD_REQUEST": Fault("The request cannot be understood.", "Send it as /openapi.json describes."),
+    "BAD_PARAMETER": Fault("A parameter of the request is wrong.", "Correct it as the detail says."),
+    "BAD_HOST": Fault("The request names another host.", "Ask by the address the service listens on."),
+    "UNAUTHORIZED": Fault("The token is missing or wrong.", "Send Authorization: Bearer TOKEN."),
+    "FOREIGN_ORIGIN": Fault(
+        "Another site's page sent the request.", "List its origin in VISAVOX_SERVICE_CORS_ORIGINS."
+    ),
+    "NO_SUCH_ANALYSIS": Fault("There is no such analysis.", "Check its id; analyses are deleted after a time."),
+    "NO_SUCH_PAGE": Fault("There is nothing at this address.", "/openapi.json lists what there is."),
+    "METHOD_NOT_ALLOWED": Fault("This address knows no such method.", "/openapi.json lists what there is."),
+    "TOO_SLOW": Fault("The upload came too slowly.", "Send it again over a faster connection."),
+    "NOT_DONE": Fault("The analysis has not ended with a verdict.", "Ask again when its status is complete."),
+    "UPLOAD_TOO_LARGE": Fault("The upload is larger than the stated limit.", "Cut the video, or scale it down."),
+    "NOT_MULTIPART": Fault("It is no form upload.", "Send multipart/form-data with the video in the field file."),
+    "BAD_UPLOAD": Fault("The form does not hold one video.", "Send one file in the field file, and nothing else."),
+    "TOO_MANY_UPLOADS": Fault("Too many uploads at once.", "Wait until one of them is through."),
+    "QUEUE_FULL": Fault("Too many videos are waiting.", "Try again later."),
+    "STORE_DOWN": Fault("The queue cannot be reached.", "Try again later."),
+    "NOT_READY": Fault("The service cannot judge at the moment.", "Try again later; /readyz says what is missing."),
 }
 
 OF_MEDIA = {

@@ -96,9 +96,9 @@ def replacing(path: str | Path, ending: str = "") -> Iterator[Path]:
         beside = path.with_name(f"{digest}.{os.getpid()}.part{ending}")
     try:
         yield beside
-        _to_disk(beside)
+        to_disk(beside)
         beside.replace(path)
-        _to_disk(path.parent)
+        to_disk(path.parent)
     except OSError as error:
         if error.filename not in (None, str(beside), os.fspath(beside)) or error.strerror is None:
             raise
@@ -110,7 +110,7 @@ def replacing(path: str | Path, ending: str = "") -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
     """Have a file's content, or a folder's names, on the disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -27,34 +27,30 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     import visavox
-    from visavox.bundle.trim import trimmed_as
-    from visavox.detectors.scorer import inference
+    from visavox.detectors.single import HouseJudge
     from visavox.preprocessing.pipeline import explain
-    from visavox.preprocessing.tools import bundle_of
 
     try:
-        scorer = visavox.load(arguments.checkpoint, arguments.overrides)
-        preprocess = visavox.preprocessor(scorer.config)
+        judge = HouseJudge.of(visavox.load(arguments.checkpoint, arguments.overrides))
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox score", error)
         return 2
     lost = 0
-    with inference(scorer) as scorer:
-        for path in arguments.files:
-            try:
-                analysis = scorer.explain(trimmed_as(scorer.config, bundle_of(path, scorer.config, preprocess)))
-            except KeyboardInterrupt:
-                return 130
-            except Exception as error:  # the reason is this file's answer: nothing it does may stop the others
-                status, reason = explain(error)
-                lost += 1
-                failure = {"file": str(path), "status": status, "reason": reason}
-                say(json.dumps(failure) if arguments.json else f"{shown(path)}: {status}, {shown(reason)}")
-                continue
-            if arguments.json:
-                say(json.dumps({"file": str(path)} | json.loads(analysis.to_json())))
-            else:
-                say("\n".join(describe(shown(path), analysis)))
+    for path in arguments.files:
+        try:
+            analysis = judge(path)
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:  # the reason is this file's answer: nothing it does may stop the others
+            status, reason = explain(error)
+            lost += 1
+            failure = {"file": str(path), "status": status, "reason": reason}
+            say(json.dumps(failure) if arguments.json else f"{shown(path)}: {status}, {shown(reason)}")
+            continue
+        if arguments.json:
+            say(json.dumps({"file": str(path)} | json.loads(analysis.to_json())))
+        else:
+            say("\n".join(describe(shown(path), analysis)))
     return 1 if lost else 0
 
 

@@ -59,7 +59,7 @@ def gpu_networks(config: Config, wanted: bool = True) -> Iterator[Address | None
         yield address
 
 
-def bundle_of(path: str | Path, config: Config, preprocess: Preprocessor | None = None) -> Bundle:
+def bundle_of(path: str | Path, config: Config, preprocess: Callable[[str | Path], Bundle] | None = None) -> Bundle:
     """Return the bundle of a video, or the bundle that lies at the path if it was made with these settings.
 
     Args:

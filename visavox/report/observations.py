@@ -84,6 +84,7 @@ def _problems(found: dict[str, Any]) -> str:
 
 def _video(path: Path) -> list[Observation]:
     from visavox import media
+    from visavox.media.compressed import hints
 
     with media.open_video(path, max_seconds=media.LIMITS.seconds, threads=1) as video:
         info, notes = video.info, list(video.notes)
@@ -100,4 +101,5 @@ def _video(path: Path) -> list[Observation]:
     ]
     if info.rotation:
         facts.append(Observation("rotation", f"{info.rotation} degrees", "recorded upright by a phone, as a rule"))
+    facts += [Observation(*hint) for hint in hints(path)]
     return facts + [Observation("reading", note) for note in notes]

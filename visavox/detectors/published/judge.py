@@ -5,35 +5,15 @@ from __future__ import annotations
 import difflib
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from visavox.detectors.published.catalogue import MODELS, Published
+from visavox.detectors.single import HouseJudge, Judge, ModelError
 
 if TYPE_CHECKING:
     import torch
 
-    from visavox.detectors.analysis import Analysis
     from visavox.detectors.scorer import Scorer
-
-
-class ModelError(ValueError):
-    """There is no such model, or it cannot judge this kind of file; the message holds the cure."""
-
-    code = "BAD_CONFIG"
-
-
-class Judge(Protocol):
-    """Whatever turns a file into an Analysis."""
-
-    name: str
-
-    def __call__(self, path: str | Path) -> Analysis:
-        """Judge one video, picture or bundle.
-
-        Raises:
-            MediaError, CropError, BundleError: the file gives nothing to judge by.
-            ModelError: the model does not judge this kind of file.
-        """
 
 
 def open_judge(model: str | Path, *, device: str = "auto", threads: int = 0) -> Judge:
@@ -52,38 +32,10 @@ def open_judge(model: str | Path, *, device: str = "auto", threads: int = 0) -> 
     if str(model) in MODELS:
         return _published(MODELS[str(model)], resolve_device(device), threads)
     if Path(model).is_file():
-        return HouseJudge(_loaded(Path(model), device))
+        return HouseJudge.of(_loaded(Path(model), device), threads or None)
     near = difflib.get_close_matches(str(model), MODELS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"`visavox detect --models` lists {', '.join(MODELS)}"
     raise ModelError(f"{model}: no model of this name and no such checkpoint; {hint}")
-
-
-class HouseJudge:
-    """A detector trained here, which judges videos and bundles."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        from visavox.preprocessing import tools
-
-        tools.check_weights(scorer.config)
-        self.scorer = scorer
-        self.name = scorer.card.detector
-        self._preprocess = tools.build(scorer.config)
-
-    def __call__(self, path: str | Path) -> Analysis:
-        """Judge one video or bundle; see `Judge`."""
-        from visavox.bundle.trim import trimmed_as
-        from visavox.detectors.scorer import inference
-        from visavox.preprocessing.stills import is_picture
-        from visavox.preprocessing.tools import bundle_of
-
-        if is_picture(path):
-            raise ModelError(
-                f"{path}: {self.name} judges videos, a picture has neither course nor sound; give --model "
-                f"{next(name for name, model in MODELS.items() if 'picture' in model.reads)}"
-            )
-        config = self.scorer.config
-        with inference(self.scorer) as scorer:
-            return scorer.explain(trimmed_as(config, bundle_of(path, config, self._preprocess)))
 
 
 def _loaded(path: Path, device: str) -> Scorer:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from visavox.detectors.analysis import Analysis, Branch, ModelCard, Segment
+from visavox.detectors.scorer import Watch
 from visavox.preprocessing.picture_input import PictureInput
 from visavox.preprocessing.pipeline import CropError
 from visavox.preprocessing.stills import Stills
@@ -54,14 +55,18 @@ class PictureJudge:
         self.device, self.notes, self.threads = torch.device(device), notes, threads
         self.name = card.detector
 
-    def __call__(self, path: str | Path) -> Analysis:
+    def __call__(self, path: str | Path, *, watch: Stopwatch | None = None, ended: Watch | None = None) -> Analysis:
         """Judge one file.
+
+        Args:
+            watch: books the seconds of the stages decode, prepare and models.
+            ended: told of the network once it has run.
 
         Raises:
             MediaError: it cannot be read.
             CropError: none of the frames shows what is judged.
         """
-        watch = Stopwatch()
+        watch = watch or Stopwatch()
         stills = Stills(path, self.frames, threads=self.threads)
         inputs, seconds, seen = [], [], 0
         for second, frame in watch.each("decode", stills):
@@ -73,14 +78,16 @@ class PictureJudge:
                     seconds.append(second)
         if not inputs:
             raise CropError("no_face", f"none of {seen} frames shows a face")
-        with watch("score"):
+        with watch("models"):
             p = self._probabilities(inputs)  # (n,)
         notes = [*self.notes, *stills.notes]
         if len(inputs) < seen:
             notes.append(f"{seen - len(inputs)} of {seen} frames show no face and were left out.")
         timeline = [] if stills.is_picture else _segments(seconds, p, stills.seconds)
         probability = float(p.mean())
-        took = sum(watch.seconds.get(stage, 0.0) for stage in ("prepare", "score"))
+        took = sum(watch.seconds.get(stage, 0.0) for stage in ("prepare", "models"))
+        if ended:
+            ended(self.name, took)
         return Analysis.of(
             probability,
             card=self.card,

@@ -1,8 +1,9 @@
 """Tiny-LaDeDa as published (barcavia/RealTime-DeepfakeDetection-in-the-RealWorld, e734562): whole pictures, one logit each.
 
 Its makers judge photographs; a video is judged here by some of its frames, which they did not evaluate. Of their two files
-only the one trained on WildRF is offered: with the input that their code takes by default (`right_diag`), the one trained on ForenSynths
-gives real frames logits of 450 to 1750, and the running variances in it (0.013 to 0.034) are a tenth of what that input makes.
+only the one trained on WildRF is offered: with the input that their code takes by default (`right_diag`), the one trained on
+ForenSynths gives real frames logits of 450 to 1750, and the running variances in it (0.013 to 0.034) are a tenth of what that
+input makes.
 """
 
 from __future__ import annotations

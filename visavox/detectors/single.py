@@ -1,0 +1,169 @@
+"""One video that somebody waits for, to its analysis: the one way from a file to a verdict, below pages, service and commands.
+
+judge = HouseJudge.of(visavox.load("runs/v1/best.ckpt"))
+analysis = judge("clip.mp4")
+clip = judge.see("clip.mp4")          # its first half, for who explains the same clip several times
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from visavox.bundle.trim import trimmed_as
+from visavox.compute import scoring_context, scoring_dtype
+from visavox.config import FiveWayConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
+from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.published.catalogue import MODELS
+from visavox.detectors.scorer import Scorer, Watch
+from visavox.preprocessing import tools
+from visavox.preprocessing.pipeline import CropError, Preprocessor
+from visavox.preprocessing.single import bundle_or_sound, single_config
+from visavox.preprocessing.stills import is_picture
+from visavox.progress import Stopwatch
+
+if TYPE_CHECKING:
+    from visavox.bundle import Bundle
+
+
+class ModelError(ValueError):
+    """There is no such model, or it cannot judge this kind of file; the message holds the cure."""
+
+    code = "BAD_CONFIG"
+
+
+class Judge(Protocol):
+    """Whatever turns a file into an Analysis."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What it is and what it was trained on."""
+
+    def __call__(self, path: str | Path, *, watch: Stopwatch | None = None, ended: Watch | None = None) -> Analysis:
+        """Judge one video, picture or bundle.
+
+        Args:
+            watch: books the seconds of the stages.
+            ended: told of each branch that has ended.
+
+        Raises:
+            MediaError, CropError, BundleError: the file gives nothing to judge by.
+            ModelError: the model does not judge this kind of file.
+        """
+
+
+@dataclass(frozen=True)
+class HouseJudge:
+    """A detector trained here with what makes its bundles: judges videos and bundles. A `Judge`."""
+
+    scorer: Scorer
+    """Detector or fusion, on its device, in its form for inference."""
+    preprocess: Preprocessor
+    """Makes the bundles that the scorer was trained with; further into the clip where its networks take any length."""
+    dtype: torch.dtype = torch.float32
+    """What the scorer computes in, as `score_precision` asks for."""
+
+    @classmethod
+    def of(cls, scorer: Scorer, threads: int | None = None) -> HouseJudge:
+        """Build what turns a video into what the scorer reads; weights are fetched and verified.
+
+        Args:
+            scorer: must not be trained or saved after.
+            threads: of decoder and networks; None leaves their number to the libraries.
+
+        Raises:
+            WeightsError: weights of the face detector or of SyncNet are missing; the message says what to do.
+        """
+        config = single_config(scorer.config) if hears_alone(scorer) else scorer.config
+        tools.check_weights(config)
+        dtype = scoring_dtype(config.score_precision, scorer.device)
+        return cls(scorer.for_inference(dtype), tools.build(config, threads), dtype)
+
+    @property
+    def name(self) -> str:
+        return self.card.detector
+
+    @property
+    def card(self) -> ModelCard:
+        return replace(self.scorer.card, prep_hash=self.preprocess.prep_hash)
+
+    def __call__(self, path: str | Path, *, watch: Stopwatch | None = None, ended: Watch | None = None) -> Analysis:
+        """Judge one video or bundle; see `Judge`."""
+        return self.explain(self.see(path, watch=watch), watch=watch, ended=ended)
+
+    def see(self, path: str | Path, *, watch: Stopwatch | None = None) -> Bundle | np.ndarray:
+        """Return the trimmed bundle of a video, or of a bundle's file, or the sound (N,) int16 where that alone can be judged.
+
+        Raises:
+            MediaError: not a video, unreadable, beyond the limits.
+            CropError: no face, or too few frames that show one, and the scorer needs one.
+            ModelError: a picture.
+            BundleError: a bundle that was made with other settings, or is damaged.
+        """
+        path = Path(path)
+        if is_picture(path):
+            others = [model.name for model in MODELS.values() if "picture" in model.reads]
+            raise ModelError(
+                f"{path}: {self.name} judges videos, a picture has neither course nor sound; give --model {others[0]}"
+            )
+        if hears_alone(self.scorer) and path.suffix.lower() != ".npz":
+            return bundle_or_sound(self.preprocess, path, watch=watch)
+        # A bundle's file is measured against the checkpoint's own settings: it was made for eval, not for this video.
+        bundle = tools.bundle_of(path, self.scorer.config, lambda video: self.preprocess(video, watch=watch))
+        return trimmed_as(self.scorer.config, bundle)
+
+    def explain(
+        self, clip: Bundle | np.ndarray, *, watch: Stopwatch | None = None, ended: Watch | None = None
+    ) -> Analysis:
+        """Return the analysis of what `see` gave."""
+        watch = watch or Stopwatch()
+        with watch("models"), scoring_context(self.dtype, self.scorer.device):
+            if not isinstance(clip, np.ndarray):
+                return self.scorer.explain(clip, ended)
+            from visavox.detectors.xception.scorer import FusedScorer, Session
+
+            assert isinstance(self.scorer, FusedScorer)  # hears_alone: no other scorer is given sound
+            session = Session(self.scorer, clip)
+            session.ended = ended
+            return session.explain()
+
+
+def nothing_to_judge(judge: Judge, error: CropError) -> Analysis:
+    """Return the analysis of a video that shows nothing to judge by: undetermined, never authentic."""
+    return Analysis.of(
+        0.5,
+        card=judge.card,
+        branches=[Branch(judge.name, None, 0.0, 0.0)],
+        notes=[f"There is nothing to judge by: {error}."],
+        judged=False,
+    )
+
+
+def hears_alone(scorer: Scorer) -> bool:
+    """Return whether the scorer judges sound where there is no face, and clips of any length."""
+    return isinstance(scorer.config.detector, XceptionFusedConfig)
+
+
+def branches_of(judge: Judge) -> list[str]:
+    """Return the names that the branches of its analyses have, in their order."""
+    match judge.scorer.config.detector if isinstance(judge, HouseJudge) else None:
+        case FiveWayConfig():
+            from visavox.detectors.fiveway.detector import BRANCHES
+
+            return list(BRANCHES)
+        case XceptionFusedConfig():
+            return ["video", "audio"]
+        case XceptionVideoConfig():
+            return ["video"]
+        case XceptionAudioConfig():
+            return ["audio"]
+        case _:
+            return [judge.name]
