@@ -47,6 +47,9 @@ COMMANDS = {
     "features": Command("visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF"),
     "probes": Command("visavox.commands.probes", "linear probes on frozen features beside 2D3MF's fusion, as a table"),
     "search": Command("visavox.commands.search", "search settings of a detector, resumable, several processes at once"),
+    "fakes": Command(
+        "visavox.commands.fakes", "make fakes of the real clips of a split, to train on, audit or look at"
+    ),
     "synthetic": Command("visavox.synthetic.__main__", "draw talking faces, genuine and forged, for tests and demos"),
     "serve": Command("visavox.commands.serve", "the page and the API that judge uploaded videos"),
     "worker": Command("visavox.commands.worker", "one more process that judges what the service has queued"),

@@ -71,7 +71,7 @@ def audit_split(
     from visavox.evaluation.scores import groups_of
     from visavox.splits.table import read_split
 
-    rows = read_split(path, root)
+    rows = read_split(path, root, part=True)  # a set of one split alone is audited too
     rows = rows if split == "all" else rows[rows["split"] == split]
     encoders = Probes() if probes else None
     measured: list[dict[str, Any]] = []

@@ -97,9 +97,11 @@ def train(
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import pytorch_lightning as pl
+    import torch
 
     from visavox.compute import resolve_device, resolve_precision
     from visavox.detectors import build
+    from visavox.preprocessing.tools import build_sync
     from visavox.training.data_module import BundleDataModule
 
     run = Path(config.runs_path, code_version)
@@ -109,12 +111,20 @@ def train(
     pl.seed_everything(config.seed, workers=True, verbose=False)
     detector = build.trainable(config)
     csv_path = Path(config.root_path, "data", f"{data_version}.csv")
-    data = BundleDataModule(config, csv_path, detector.prepare, full=detector.needs_track, allow_leaks=allow_leaks)
+    measure = build_sync(config, torch.device("cpu")) if config.fakes and detector.needs_sync else None
+    data = BundleDataModule(
+        config, csv_path, detector.prepare, full=detector.needs_track, allow_leaks=allow_leaks, measure=measure
+    )
     data.prepare_data()
     labels = data.labels("train")
     detector.card = replace(
         detector.card,
-        trained_on=f"{data_version}, {len(labels) - sum(labels)} real and {sum(labels)} fake clips",
+        trained_on=f"{data_version}, {len(labels) - sum(labels)} real"
+        + (
+            f" clips and fakes made of them: {', '.join(config.fakes)}"
+            if config.fakes
+            else f" and {sum(labels)} fake clips"
+        ),
     )
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
@@ -298,6 +308,8 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
     protocols = sorted(set(data.rows["protocol"]) - {""}) if "protocol" in data.rows else []
     metrics |= {"split_protocol": protocols, "leak": str(data.leak) if data.leak else None}
     labels = data.labels("test")
+    if config_fakes := [name for name in ("val", "test") if data.makes_fakes(name)]:
+        metrics["made_fakes"] = {"splits": config_fakes, "kinds": data.config.fakes}
     if len(set(labels)) < 2:
         reason = "the test split is empty" if not len(labels) else "the test split has one class only"
         metrics |= {"test_auc": None, "test_note": f"AUC is not defined: {reason}"}

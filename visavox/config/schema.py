@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from visavox.config import fakes
 from visavox.config.anomaly import AnomalyConfig
 from visavox.config.base import Settings
 from visavox.config.fiveway import FiveWayConfig
@@ -147,6 +148,13 @@ class Config(Settings):
     """Draw real and fake clips equally often in training."""
     train_on: Literal["all", "real"] = "all"
     """`real` drops fakes from the training split; what is validated and tested on stays as it is."""
+    fakes: list[str] = []
+    """Fakes to make of the real training clips, each epoch others: kinds of docs/made_fakes.md, such as sbv or offset:0.5
+    (half as many). Needs train_on=real. A split without fakes of its own is validated or tested on made ones."""
+    fakes_per_real: int = Field(1, ge=1)
+    """Fakes of a real clip that are shown in one batch with it; 1 + fakes_per_real divides train_batch_size."""
+    fake_seconds: float = Field(3.0, ge=0.8)
+    """With fakes: longest stretch of a clip that is shown, of both classes alike."""
     max_videos_per_class: int | None = Field(None, ge=1)
     """Training clips of each class, at most, drawn by seed; null takes all."""
     training_datasets: list[str] = []
@@ -182,9 +190,32 @@ class Config(Settings):
             faults.append(
                 f"sync=syncnet needs resample_rate=16000, found {self.resample_rate}; or set sync=correlation"
             )
+        faults += self._faults_of_fakes()
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def _faults_of_fakes(self) -> list[str]:
+        """Why fakes cannot be made as the settings ask."""
+        if not self.fakes:
+            return []
+        faults = []
+        try:
+            fakes.weights(self.fakes)
+        except ValueError as error:
+            faults.append(str(error))
+        if self.train_on != "real":
+            faults.append("fakes are made of real clips and shown with no others; set train_on=real")
+        if self.train_batch_size % (1 + self.fakes_per_real):
+            faults.append(
+                f"train_batch_size={self.train_batch_size} is no multiple of 1 + fakes_per_real={1 + self.fakes_per_real}, "
+                "so that a real clip and its fakes would stand in two batches"
+            )
+        if self.detector.name in ("anomaly", "xception_fused"):
+            faults.append(f"detector.name={self.detector.name} learns from no fakes; leave fakes out")
+        if not self.store_track:
+            faults.append("fakes are made of the track; set store_track=true and crop with it")
+        return faults
 
     def prep(self) -> dict[str, Any]:
         """The settings that decide what a bundle holds, in the order of their declaration."""

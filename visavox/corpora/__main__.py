@@ -108,8 +108,13 @@ def make_folder(arguments: argparse.Namespace) -> str:
     if rows["split"].eq("").all():
         rows = protocols.assign_groups(rows, val=arguments.val, test=arguments.test, seed=arguments.seed)
     base = arguments.relative_to or default_base(arguments.output)
-    splits.write_split(folder.split_table(rows, arguments.root, base), arguments.output, base)
+    real_only = not (rows["label"] == 1).any()
+    splits.write_split(folder.split_table(rows, arguments.root, base), arguments.output, base, part=real_only)
     warnings = [f"warning: {warning}" for warning in splits.warnings(rows)]
+    if real_only:
+        warnings = [
+            "real clips alone: train with train_on=real, and fakes=[sbv,offset,...] for a detector that needs fakes"
+        ]
     leak = find_leak(rows)
     warnings += [f"warning: {leak}; train.py wants --allow-leaks for it"] if leak else []
     together = f"{rows['group'].nunique()} groups that stay together"

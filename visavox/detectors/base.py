@@ -48,6 +48,8 @@ class Detector(pl.LightningModule):
     """`config.detector`, narrowed by `build` to this detector's own class."""
     needs_track: bool = False
     """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
+    needs_sync: bool = False
+    """Whether `prepare` reads mdist, latency or conf, which are measured anew for made fakes where it does."""
     card: ModelCard
     """What it is; `build.load` completes it."""
 

@@ -17,11 +17,13 @@ from torch.utils.data import DataLoader, Sampler
 
 from visavox.bundle import Bundle
 from visavox.config import Config
+from visavox.pseudofakes.footage import Measure
 from visavox.splits.datasets import of_datasets
 from visavox.splits.groups import Leak, find_leak
 from visavox.splits.table import SplitError, describe, read_split, warnings
 from visavox.training.batch import Example
 from visavox.training.dataset import BundleDataset, Prepare, check_bundles
+from visavox.training.made import MadeDataset, PairSampler, judged_rows
 from visavox.workers.pool import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class BundleDataModule(pl.LightningDataModule):
         prepare: `Detector.prepare` of the detector that is trained.
         allow_leaks: accept a CSV in which somebody stands in two splits; `leak` says who.
         full: load the bundles' track and audio too; `Detector.needs_track`.
+        measure: audio-visual distances of made fakes, for a detector that reads them.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class BundleDataModule(pl.LightningDataModule):
         *,
         full: bool = False,
         allow_leaks: bool = False,
+        measure: Measure | None = None,
     ):
         super().__init__()
         self.config = config
@@ -53,6 +57,7 @@ class BundleDataModule(pl.LightningDataModule):
         self.allow_leaks = allow_leaks
         self.leak: Leak | None = None
         self.full = full
+        self.measure = measure
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test clips than devices
 
     @cached_property
@@ -80,12 +85,26 @@ class BundleDataModule(pl.LightningDataModule):
             log.warning("%s: %s", self.csv_path, warning)
         return rows
 
-    def split(self, name: str) -> BundleDataset:
+    def split(self, name: str) -> BundleDataset | MadeDataset:
         """train, val or test."""
+        rows = self._rows(name)
+        if self.makes_fakes(name):
+            return MadeDataset(rows, self.config, self.prepare, self.measure)
+        return BundleDataset(rows, self.config, self.prepare, full=self.full)
+
+    def makes_fakes(self, name: str) -> bool:
+        """Return whether the fakes of a split are made: those of training, and of a split that has none of its own."""
+        rows = self._rows(name)
+        return bool(self.config.fakes) and len(rows) > 0 and (name == "train" or not (rows["label"] == 1).any())
+
+    def judged(self, name: str) -> pd.DataFrame:
+        """Return the row of every clip of a split in the order in which they are given, made fakes behind their clip."""
+        rows = self._rows(name)
+        return judged_rows(rows, 1 + self.config.fakes_per_real) if self.makes_fakes(name) else rows
+
+    def _rows(self, name: str) -> pd.DataFrame:
         rows = self.rows[self.rows["split"] == name]
-        return BundleDataset(
-            self._training(rows) if name == "train" else rows, self.config, self.prepare, full=self.full
-        )
+        return self._training(rows) if name == "train" else rows
 
     def _training(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows that are trained on, as train_on and max_videos_per_class say, in their order."""
@@ -111,9 +130,13 @@ class BundleDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> EpochLoader:
         dataset = self.split("train")
         rank, world = self._rank_and_world()
-        sampler = EpochSampler(
-            dataset.labels, seed=self.config.seed, balance=self.config.balance, rank=rank, world=world
-        )
+        sampler: EpochSampler | PairSampler
+        if isinstance(dataset, MadeDataset):
+            sampler = PairSampler(len(dataset.paths), dataset.each, seed=self.config.seed, rank=rank, world=world)
+        else:
+            sampler = EpochSampler(
+                dataset.labels, seed=self.config.seed, balance=self.config.balance, rank=rank, world=world
+            )
         return self._loader(dataset, sampler, self.config.train_batch_size)
 
     def val_dataloader(self) -> EpochLoader:
@@ -128,7 +151,9 @@ class BundleDataModule(pl.LightningDataModule):
         # No padding: a clip that two devices scored would count twice in AUC.
         return self._loader(dataset, range(rank, len(dataset), world), self.config.submit_batch_size)
 
-    def _loader(self, dataset: BundleDataset, sampler: EpochSampler | range, batch_size: int) -> EpochLoader:
+    def _loader(
+        self, dataset: BundleDataset | MadeDataset, sampler: EpochSampler | PairSampler | range, batch_size: int
+    ) -> EpochLoader:
         workers = self.config.num_workers
         return EpochLoader(
             dataset,

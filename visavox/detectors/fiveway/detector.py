@@ -358,8 +358,7 @@ class FiveWayDetector(Detector):
         from visavox.evaluation.metrics import auc
         from visavox.splits.groups import group_of
 
-        split = cast(Any, self.trainer).datamodule.rows
-        split = split[split["split"] == "val"]
+        split = cast(Any, self.trainer).datamodule.judged("val")
         labels = np.array([label for _, label, _ in rows])
         table = {name: np.array([row[name] for *_, row in rows]) for name in FEATURES}
         self.fit_fusion(table, labels, np.array(group_of(split))[[index for index, *_ in rows]], "the validation split")

@@ -108,15 +108,14 @@ class TD3MF(Detector):
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:
         """Return the padded features of a bundle; with `rng`, one modality may be dropped as the settings say."""
-        return self._clip(
-            self.features_of(bundle, moved=rng is not None and self.config.temporal_jitter > 0), bundle, rng
-        )
+        drawn = rng is not None and (self.config.temporal_jitter > 0 or bool(self.config.fakes))
+        return self._clip(self.features_of(bundle, moved=drawn), bundle, rng)
 
     def features_of(self, bundle: Bundle, *, moved: bool = False) -> Features:
         """Return the features of a bundle, from the folder of the settings where it has them.
 
         Args:
-            moved: the bundle begins at a random moment, so that its features are neither looked up nor kept.
+            moved: the bundle begins at a random moment or is made anew each epoch, so that its features are not kept.
         """
         if self._source is None:
             self._source = _Source(self.settings, self.config, self._trained_sums())

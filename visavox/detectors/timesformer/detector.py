@@ -37,6 +37,7 @@ class MultimodalDetector(Detector):
     """Faces and mel images through TimeSformer, audio-visual distances through LatencyNet, one linear classifier."""
 
     settings: TimeSformerSyncNetConfig
+    needs_sync = True
 
     def __init__(self, config: Config, settings: TimeSformerSyncNetConfig) -> None:
         super().__init__(config, settings)

@@ -1,0 +1,123 @@
+"""visavox fakes: a set on the disk that can be looked at, audited and evaluated; the same command writes the same bytes."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from visavox.audit.measures import audit_split
+from visavox.bundle import Bundle
+from visavox.commands import fakes
+from visavox.splits.table import SplitError, read_split
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def split(data: Path, tmp_path_factory) -> Path:
+    """A split CSV of the real clips of `data`, each under three people's names."""
+    root = tmp_path_factory.mktemp("split")
+    lines = ["filename,filepath,split,label,source"]
+    found = sorted((data / "data/bundles/real").rglob("*.npz"))
+    for index in range(12):
+        bundle = Bundle.load(found[index % len(found)])
+        replace(bundle, source_sha256=f"{index:064x}").save(root / f"c{index}.npz")
+        lines.append(f"c{index}.mp4,c{index}.npz,train,0,person{index % 6}")
+    (root / "real.csv").write_text("\n".join(lines) + "\n")
+    return root / "real.csv"
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_set_is_written_with_its_facts_and_the_same_each_time(split, tmp_path, capsys):
+    words = [str(split), "--root", str(split.parent), "--kinds", "sbv,offset,swap,avss", "--per-real", "2", "--sheets"]
+    assert fakes.main([*words, "--output", str(tmp_path / "a")]) == 0
+    assert "12 real clips and 24 fakes" in capsys.readouterr().out
+    rows = read_split(tmp_path / "a/fakes.csv", tmp_path / "a", part=True)
+    assert list(rows["label"]).count(1) == 24 and set(rows.loc[rows["label"] == 1, "method"]) <= {
+        "sbv",
+        "offset",
+        "swap",
+        "avss",
+    }
+    for row in rows.itertuples():
+        bundle = Bundle.load(row.path)
+        spans = json.loads(row.fake_segments)
+        assert bool(spans) == bool(row.label) and bundle.track_frames >= 21
+        if row.label:
+            noted = json.loads(
+                bundle.notes.splitlines()[-1].partition(": ")[2].partition(" ")[2].rpartition(", seed")[0]
+            )
+            assert spans == sorted({(a / 25, b / 25): [a / 25, b / 25] for a, b, _ in noted}.values())
+            assert {where for *_, where in noted} == {
+                name for name, cell in (("sound", row.audio_label), ("picture", row.video_label)) if cell == "1"
+            }
+        assert (row.method == "swap") == bool(row.donors) and row.donors != row.source
+    assert (tmp_path / "a/sheets/sbv.png").stat().st_size > 10_000
+    assert fakes.main([*words, "--output", str(tmp_path / "b")]) == 0
+    assert digests(tmp_path / "a") == digests(tmp_path / "b")
+
+
+def test_a_split_without_real_clips_or_of_several_settings_is_refused(split, tmp_path, tiny_config):
+    table = pd.read_csv(split)
+    table.assign(label=1).to_csv(split.parent / "fake.csv", index=False)
+    with pytest.raises(SplitError, match="no real clips to make fakes of"):
+        fakes.write_set(split.parent / "fake.csv", tmp_path, root=split.parent)
+    bundle = Bundle.load(split.parent / "c0.npz")
+    replace(bundle, prep_hash="0" * 16).save(split.parent / "odd.npz")
+    table.loc[0, "filepath"] = "odd.npz"
+    table.to_csv(split.parent / "mixed.csv", index=False)
+    with pytest.raises(SplitError, match="made with several settings"):
+        fakes.write_set(split.parent / "mixed.csv", tmp_path, root=split.parent)
+    assert fakes.main([str(split), "--root", str(split.parent), "--output", str(tmp_path), "--kinds", "sbw"]) == 2
+
+
+@pytest.fixture(scope="module")
+def many(make_bundle, tiny_config, tmp_path_factory) -> Path:
+    """A split of 40 short real clips of as many people, faces of smooth colours and voices of noise."""
+    import cv2
+
+    root = tmp_path_factory.mktemp("many")
+    lines = ["filename,filepath,split,label,source"]
+    for index in range(40):
+        rng = np.random.default_rng([index, 9])
+        T = 36
+        faces = [cv2.resize(rng.integers(60, 190, (5, 5, 3), np.uint8), (64, 64)) for _ in range(3)]
+        mixed = [
+            cv2.addWeighted(faces[t // 13 % 3], 1 - t % 13 / 13, faces[(t // 13 + 1) % 3], t % 13 / 13, 0)
+            for t in range(T)
+        ]
+        jpegs = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1] for image in mixed]
+        loud = np.interp(np.arange(T * 640) / 900, np.arange(40), rng.uniform(0.1, 1, 40))
+        marks = np.array([[22, 22], [42, 22], [32, 32], [25, 44], [39, 44]], np.float32)
+        make_bundle(
+            seed=index,
+            boxes=np.tile(np.float32([10, 20, 110, 120]), (T, 1)),
+            landmarks=np.tile(marks, (T, 1, 1)),
+            det_score=np.full(T, 0.99, np.float32),
+            times=(np.arange(T) / 25).astype(np.float32),
+            audio=(rng.normal(0, 2000, T * 640) * loud).clip(-32000, 32000).astype(np.int16),
+            track=np.concatenate(jpegs),
+            track_offsets=np.cumsum([0, *map(len, jpegs)]),
+        ).save(root / f"{index}.npz")
+        lines.append(f"{index}.mp4,{index}.npz,train,0,p{index}")
+    (root / "real.csv").write_text("\n".join(lines) + "\n")
+    return root / "real.csv"
+
+
+def test_the_audit_is_quiet_where_both_classes_took_the_road_and_flags_where_one_did(many, tmp_path):
+    kinds = ["sbv", "splice_sound", "offset"]
+    flagged = {}
+    for road in ("both", "fakes"):
+        fakes.write_set(many, tmp_path / road, root=many.parent, kinds=kinds, road=road)
+        found = audit_split(tmp_path / road / "fakes.csv", tmp_path / road)
+        flagged[road] = [finding.name for finding in found if finding.flagged]
+    assert not flagged["both"]
+    assert flagged["fakes"]

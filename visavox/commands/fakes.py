@@ -1,0 +1,248 @@
+"""Make fakes of the real clips of a split and write them to disk, beside the reals that took the same road.
+
+    visavox fakes data/real.csv --output made
+    visavox fakes data/real.csv --root . --output made --kinds sbv,offset:0.5,griffin_lim --per-real 2 --sheets
+
+Reads the real clips of a split CSV (`visavox corpora folder` makes one), whose bundles hold their track. Writes OUTPUT/real/ and
+OUTPUT/fake/ (bundles), OUTPUT/fakes.csv (a split CSV: who is in each clip, how it was made, which seconds are forged) and, with
+--sheets, OUTPUT/sheets/KIND.png to look at. The same seed writes the same set. `visavox audit OUTPUT/fakes.csv --root OUTPUT`
+says what gives the classes away.
+Exit codes: 0 done; 2 wrong arguments, data or kinds; 4 another run writes there; 5 the disk is full; 130 interrupted; 143
+terminated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from visavox import runs
+from visavox.config.fakes import KINDS, weights
+from visavox.logs import complain, say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from visavox.bundle import Bundle
+    from visavox.pseudofakes.footage import Measure
+    from visavox.pseudofakes.make import Fake
+
+CSV = "fakes.csv"
+
+
+class Clip(NamedTuple):
+    """A real clip of the split."""
+
+    path: str
+    """Its bundle."""
+    name: str
+    """What its files are called."""
+    split: str
+    person: str
+    """Who is in it: the identities of its row, or the group it belongs to."""
+    group: str
+    """Of people who hang together; somebody else is of another one."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parse(argv)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        with runs.stoppable(), runs.holding(arguments.output):
+            rows = write_set(
+                arguments.split_csv,
+                arguments.output,
+                root=arguments.root,
+                kinds=arguments.kinds,
+                per_real=arguments.per_real,
+                seconds=arguments.seconds,
+                seed=arguments.seed,
+                road=arguments.road,
+                sheets=arguments.sheets,
+            )
+    except KeyboardInterrupt as stop:
+        say("interrupted; the same command writes the set anew", error=True)
+        return runs.exit_code(stop)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        complain("visavox fakes", error)
+        return runs.exit_code(error)
+    made = rows[rows["label"] == 1]
+    counts = ", ".join(f"{count} {kind}" for kind, count in made["method"].value_counts().sort_index().items())
+    say(f"{arguments.output / CSV}: {len(rows) - len(made)} real clips and {len(made)} fakes: {counts}")
+    return 0
+
+
+def write_set(
+    split_csv: Path,
+    output: Path,
+    *,
+    root: Path = Path(),
+    kinds: Sequence[str] = KINDS,
+    per_real: int = 1,
+    seconds: float | None = None,
+    seed: int = 100,
+    road: str = "both",
+    sheets: bool = False,
+) -> pd.DataFrame:
+    """Write the set; returns the rows of its CSV.
+
+    Args:
+        kinds: names with weights, such as `sbv:2`; a clip is given those it allows in turns, drawn by weight.
+        road: `both` classes take it, `fakes` alone (to see what that gives away), or `none`.
+
+    Raises:
+        SplitError: the CSV is faulty, has no real clips, or its bundles were made with several settings.
+        BundleError: a clip allows none of the kinds.
+    """
+    import pandas as pd
+
+    from visavox.bundle import Bundle
+    from visavox.progress import progress
+    from visavox.pseudofakes.make import forge, untouched
+    from visavox.pseudofakes.sheet import save_sheet, sheet
+    from visavox.splits.table import COLUMNS, write_split
+
+    shares = weights(list(kinds))
+    clips = _reals(split_csv, root)
+    measure = _measure(clips)
+    for folder in ("real", "fake"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, list[Any]] = {}
+    with progress("making fakes", len(clips)) as advance:
+        for index, clip in enumerate(clips):
+            bundle = Bundle.load(clip.path)
+            for turn in range(per_real):
+                draw = [seed, index, turn]
+                lender = _somebody_else(clips, index, draw)
+                other = None if lender is None else Bundle.load(lender.path)
+                kind = _kind(shares, bundle, draw, other)
+                how: dict[str, Any] = {"seed": draw, "other": other, "seconds": seconds}
+                fake = forge(kind, bundle, measure, **how, road=road != "none")
+                if turn == 0:
+                    real = untouched(bundle, measure, **how, beside=kind, road=road == "both")
+                    rows.append(_write(real, output, f"real/{clip.name}.npz", clip))
+                rows.append(_write(fake, output, f"fake/{clip.name}_{turn}_{kind}.npz", clip, lender))
+                if sheets and len(seen.setdefault(kind, [])) < 3:
+                    pair = untouched(bundle, None, **how, beside=kind, road=road != "none")
+                    seen[kind].append(sheet(pair, fake))
+            advance()
+    for kind, pictures in seen.items():
+        (output / "sheets").mkdir(exist_ok=True)
+        save_sheet(output / "sheets" / f"{kind}.png", pictures)
+    table = pd.DataFrame(rows)
+    table = table[[*COLUMNS, *(name for name in table if name not in COLUMNS)]]
+    write_split(table, output / CSV, output, part=True)
+    return table
+
+
+def _reals(split_csv: Path, root: Path) -> list[Clip]:
+    from visavox.splits.groups import group_of
+    from visavox.splits.table import SplitError, read_split
+
+    rows = read_split(split_csv, root, part=True)
+    rows = rows[rows["label"] == 0].reset_index(drop=True)
+    if rows.empty:
+        raise SplitError(f"{split_csv}: no real clips to make fakes of; label 0 is real")
+    people = next((rows[name] for name in ("source", "identity") if name in rows and rows[name].ne("").all()), None)
+    groups = group_of(rows if "source" in rows or people is None else rows.assign(source=people))
+    stems = [Path(path).stem for path in rows["filepath"]]
+    names = [stem if stems.count(stem) == 1 else f"{index:05d}_{stem}" for index, stem in enumerate(stems)]
+    who = groups if people is None else people
+    return [Clip(*one) for one in zip(rows["path"], names, rows["split"], who, groups)]
+
+
+def _measure(clips: Sequence[Clip]) -> Measure:
+    """Audio-visual distances as the bundles' own settings measure them."""
+    import torch
+
+    from visavox import config as configuration
+    from visavox.bundle import read_stamp
+    from visavox.preprocessing.tools import build_sync
+    from visavox.splits.table import SplitError
+
+    stamps = [read_stamp(clip.path) for clip in clips]
+    if len({stamp.prep_hash for stamp in stamps}) > 1:
+        raise SplitError("the bundles were made with several settings; crop all of them with the same")
+    settings = json.loads(stamps[0].settings) | {
+        "frame_num": 1,
+        "detector": {"name": "xception_video"},
+    }  # fits any bundle
+    config = configuration.from_dict(settings, source=f"settings of {clips[0].path}")
+    return build_sync(config, torch.device("cpu"))
+
+
+def _somebody_else(clips: Sequence[Clip], index: int, draw: Sequence[int]) -> Clip | None:
+    import numpy as np
+
+    others = [clip for clip in clips if clip.group != clips[index].group and clip.split == clips[index].split]
+    return others[int(np.random.default_rng([*draw, 5]).integers(len(others)))] if others else None
+
+
+def _kind(shares: dict[str, float], bundle: Bundle, draw: Sequence[int], other: Bundle | None) -> str:
+    from visavox.pseudofakes.make import draw_kind
+
+    lent = other is not None and other.has_sound and bool(other.sound.any())
+    return draw_kind(shares, bundle, draw, lent=lent)
+
+
+def _write(made: Bundle | Fake, output: Path, name: str, clip: Clip, lender: Clip | None = None) -> dict[str, Any]:
+    """Write a bundle; returns its row."""
+    from visavox.bundle import Bundle
+    from visavox.pseudofakes.make import NEEDS_OTHER
+
+    row: dict[str, Any] = {"filename": name, "filepath": name, "split": clip.split, "label": 0, "method": "real"}
+    row |= {"source": clip.person, "donors": "", "fake_segments": "[]", "audio_label": "0", "video_label": "0"}
+    if isinstance(made, Bundle):
+        made.save(output / name)
+        return row
+    made.bundle.save(output / name)
+    fps = float(made.bundle.fps)
+    spans = sorted({(segment.first, segment.last) for segment in made.segments})
+    borrows = lender is not None and made.kind.rpartition(":")[2] in NEEDS_OTHER
+    where = {segment.where for segment in made.segments}
+    return row | {
+        "label": 1,
+        "method": made.kind,
+        "donors": lender.person if lender is not None and borrows else "",
+        "fake_segments": json.dumps([[round(a / fps, 4), round(b / fps, 4)] for a, b in spans]),
+        "audio_label": str(int("sound" in where)),
+        "video_label": str(int("picture" in where)),
+    }
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="visavox fakes",
+        description=__doc__,
+        epilog=f"kinds: {', '.join(KINDS)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("split_csv", type=Path, help="split CSV; its real clips are used")
+    parser.add_argument("--root", type=Path, default=Path(), help="where relative file paths start (default .)")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the set")
+    parser.add_argument(
+        "--kinds",
+        type=lambda text: text.split(","),
+        default=list(KINDS),
+        help="kinds with weights, a,b:2 (default all)",
+    )
+    parser.add_argument("--per-real", type=int, default=1, help="fakes of each real clip (default 1)")
+    parser.add_argument("--seconds", type=float, help="longest stretch of a clip (default all of it)")
+    parser.add_argument("--seed", type=int, default=100, help="of everything drawn (default 100)")
+    parser.add_argument(
+        "--road",
+        choices=("both", "fakes", "none"),
+        default="both",
+        help="who is encoded once more: both classes alike (default); fakes alone gives the class away, for trying the audit",
+    )
+    parser.add_argument("--sheets", action="store_true", help="write contact sheets and spectrograms of each kind")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

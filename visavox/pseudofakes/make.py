@@ -1,0 +1,198 @@
+"""Fakes made of real clips: `forge` one, or leave one `untouched` that took the same road.
+
+    fake = forge("sbv", bundle, measure, seed=[100, 0, 7])
+    real = untouched(bundle, measure, seed=[100, 0, 7], beside="sbv")
+
+Both are functions of the bundle and the seed alone. With equal seeds they show the same stretch of the clip, went through the
+same tool and the same codecs, and differ by the forgery.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from visavox.bundle import Bundle, BundleError
+from visavox.config.fakes import BOTH, KINDS, PICTURE, SOUND
+from visavox.pseudofakes import picture, voice
+from visavox.pseudofakes.footage import Footage, Measure, put_together, spare_frames, take
+from visavox.pseudofakes.forgery import Forgery, Generator, Segment, short_span
+from visavox.pseudofakes.road import travel
+from visavox.pseudofakes.vocoders import TOOLS
+
+MARK = "made: "
+"""How the line of a bundle's notes begins that says what was made of it."""
+TOOLED = 0.5
+"""Share of clips, of both classes, whose whole sound passed the vocoder or codec of their kind without any change."""
+TRIES = 5
+NEEDS_OTHER = ("swap", "voice_swap")
+"""What borrows the sound of somebody else."""
+
+GENERATORS: dict[str, Generator] = {
+    "sbv": picture.sbv,
+    "region": picture.region,
+    "shift_blend": picture.shift_blend,
+    "splice_picture": picture.splice_picture,
+    **{kind: partial(voice.with_tool, kind=kind) for kind in TOOLS},
+    "splice_sound": voice.splice_sound,
+    "offset": voice.offset,
+    "swap": voice.swap,
+    "avss": voice.avss,
+}
+PLANTED = (*PICTURE, *SOUND, "swap")
+"""What `planted` plants."""
+
+
+class Fake(NamedTuple):
+    """A clip that was forged."""
+
+    bundle: Bundle
+    kind: str
+    """One of KINDS; of `planted` with what was planted behind a colon."""
+    segments: tuple[Segment, ...]
+    """What is forged, in frames of the bundle."""
+    masks: np.ndarray | None
+    """(T, S, S) uint8, 255 times the share of the forgery in each pixel; None where it has no outline."""
+
+
+def forge(
+    kind: str,
+    bundle: Bundle,
+    measure: Measure | None,
+    *,
+    seed: Sequence[int],
+    turn: int = 0,
+    other: Bundle | None = None,
+    seconds: float | None = None,
+    road: bool = True,
+) -> Fake:
+    """Make a fake of a real clip.
+
+    Args:
+        kind: one of KINDS.
+        bundle: loaded whole, with its track.
+        measure: audio-visual distances, as `preprocessing.tools.build_sync` gives them.
+        seed: of stretch, tool and road, which a real clip with the same seed has too.
+        turn: which of several fakes of one clip; it enters the forgery alone.
+        other: a clip of somebody else, for those in NEEDS_OTHER, and `planted`.
+        seconds: longest stretch; None: all of the clip.
+        road: whether the clip takes the road at all.
+
+    Raises:
+        BundleError: the clip is too short or has no track or no sound for it, or somebody else's is missing.
+    """
+    if kind not in KINDS:
+        raise BundleError(f"{kind!r} is no kind of fake; known: {', '.join(KINDS)}")
+    footage, rng = _stretch(bundle, seed, seconds), np.random.default_rng([*seed, 3, turn])
+    borrowed = None if other is None else _sound_alone(other)
+    span, generator, name = (0, footage.length), kind, kind
+    if kind == "planted":
+        span = short_span(span, rng, float(bundle.fps))
+        possible = [each for each in PLANTED if _possible(each, footage, borrowed)]
+        generator = str(rng.choice(possible))
+        name = f"planted:{generator}"
+    if not _possible(generator, footage, borrowed):
+        raise BundleError(f"{kind} needs sound{', also of somebody else' if generator in NEEDS_OTHER else ''}")
+    if road:
+        footage = _tooled(footage, seed, borrowed, generator)
+    before = footage
+    for _ in range(TRIES):  # a splice of silence, say, changes nothing: draw again
+        forged = GENERATORS[generator](before, span, rng, borrowed)
+        if _differs(before, forged):
+            break
+    made = forged.footage
+    if road:
+        made = travel(made, np.random.default_rng([*seed, 2]))
+    mark = f"{MARK}{name} {json.dumps([list(segment) for segment in forged.segments])}, seed {[*seed, turn]}"
+    return Fake(put_together(made, measure, mark), name, forged.segments, forged.masks)
+
+
+def untouched(
+    bundle: Bundle,
+    measure: Measure | None,
+    *,
+    seed: Sequence[int],
+    beside: str = "",
+    other: Bundle | None = None,
+    seconds: float | None = None,
+    road: bool = True,
+) -> Bundle:
+    """Return a real clip that took the road a fake with the same seed takes.
+
+    Args:
+        beside: kind of that fake, whose tool the clip passes where the fake does.
+        other: as `forge`'s, for a tool that listens to somebody else.
+    """
+    footage = _stretch(bundle, seed, seconds)
+    if road:
+        footage = _tooled(footage, seed, None if other is None else _sound_alone(other), beside)
+        footage = travel(footage, np.random.default_rng([*seed, 2]))
+    return put_together(footage, measure, f"{MARK}untouched, seed {[*seed]}")
+
+
+def draw_kind(
+    shares: Mapping[str, float], bundle: Bundle, seed: Sequence[int], turn: int = 0, *, lent: bool = True
+) -> str:
+    """Draw one of the kinds that a clip allows: without sound those of the picture, no offset where it is too short for one.
+
+    Args:
+        shares: kind -> weight.
+        lent: whether there is a clip of somebody else.
+
+    Raises:
+        BundleError: it allows none.
+    """
+    heard = bundle.has_sound and bundle.audio is not None and bool(bundle.audio.any())
+    short = spare_frames(bundle)[0] < voice.LEAST_OFFSET
+    allowed = {
+        kind: share
+        for kind, share in shares.items()
+        if kind in PICTURE
+        or kind == "planted"
+        or (heard and (lent or kind not in NEEDS_OTHER) and not (short and kind in ("offset", "avss")))
+    }
+    if not allowed:
+        raise BundleError(
+            f"no kind of {', '.join(shares)} can be made of it ({'' if heard else 'no sound, '}{bundle.track_frames} frames); "
+            "add sbv to fakes"
+        )
+    share = np.array(list(allowed.values()))
+    rng = np.random.default_rng([*seed, 4, turn])
+    return str(rng.choice(list(allowed), p=share / share.sum()))
+
+
+def _stretch(bundle: Bundle, seed: Sequence[int], seconds: float | None) -> Footage:
+    return take(bundle, seconds, np.random.default_rng([*seed, 0]))
+
+
+def _tooled(footage: Footage, seed: Sequence[int], other: Footage | None, kind: str) -> Footage:
+    rng = np.random.default_rng([*seed, 1])
+    return voice.unchanged_by(footage, rng, other, kind) if rng.random() < TOOLED else footage
+
+
+def _sound_alone(bundle: Bundle) -> Footage:
+    """A clip of which only the sound is wanted: no picture is decoded."""
+    if bundle.audio is None:
+        raise BundleError("fakes need whole bundles; load them with full=True")
+    nothing = np.zeros(0, np.int64)
+    blank = np.zeros((0, 1, 1, 3), np.uint8)
+    return Footage(bundle, nothing, 0, blank, np.zeros((0, 5, 2), np.float32), bundle.audio, bundle.audio, 0, 0)
+
+
+def _possible(kind: str, footage: Footage, other: Footage | None) -> bool:
+    if kind in PICTURE:
+        return True
+    lent = other is not None and bool(other.sound.any())
+    return bool(footage.sound.any()) and (kind not in NEEDS_OTHER or lent)
+
+
+def _differs(before: Footage, forged: Forgery) -> bool:
+    pictures = not np.array_equal(before.frames, forged.footage.frames)
+    return pictures or not np.array_equal(before.sound, forged.footage.sound)
+
+
+assert set(GENERATORS) == set(KINDS) - {"planted"} and "planted" in BOTH
