@@ -8,12 +8,14 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 # Threads that wait for each other sleep instead of spinning: on a busy machine spinning takes the cores from those who work.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo app test test-browser test-slow test-durability check bench doctor lock clean
+.PHONY: help setup demo app page test test-page test-browser test-slow test-durability check bench doctor lock clean
 help:
 	@echo "make demo       synthetic clips -> bundles -> tiny detector -> demo/submission.csv (a few minutes)"
 	@echo "make app        the page that judges a video, at http://localhost:8501 (trains a tiny pair where there is no xception.ckpt)"
+	@echo "make page       build frontend/ into visavox/service/page, with Node 20.19 or newer, else with that of PyPI"
 	@echo "make test       the test suite"
-	@echo "make test-browser  the page in headless Chromium (which has to be there: apt-get install chromium)"
+	@echo "make test-page  types, linter and unit tests of frontend/"
+	@echo "make test-browser  the pages in headless Chromium (which has to be there: apt-get install chromium)"
 	@echo "make test-slow  the long tests: full-size model, shuffled labels, kill and resume"
 	@echo "make test-durability  the cases of tests/cases that take long: huge inputs, hundreds of files, killed runs"
 	@echo "make check      linter, import contracts, type checker"
@@ -35,11 +37,17 @@ app: $(READY)
 	@test -f xception.ckpt || test -n "$$VISAVOX_XCEPTION" || $(BIN)/python -m examples.xception --small --output demo/app
 	$(BIN)/python -m streamlit run streamlit_app.py
 
+page: $(READY)
+	$(BIN)/python frontend/build.py
+
 test: $(READY)
 	$(BIN)/python -m pytest
 
+test-page: $(READY)
+	$(BIN)/python frontend/build.py --check
+
 test-browser: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.40'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.40' 'axe-playwright-python>=0.1.8'
 	$(BIN)/python -m pytest -m browser
 
 test-slow: $(READY)

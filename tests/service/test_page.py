@@ -1,0 +1,481 @@
+"""The page in headless Chromium, before a stand-in for the service whose pace and faults the tests decide."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.service.stand_in import StandIn, serving
+from visavox.media import write_video
+from visavox.synthetic.clips import render
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser extra: pip install -e .[browser]")
+expect = playwright.expect
+pytestmark = pytest.mark.browser
+
+SIZES = [(1280, "light"), (390, "dark"), (360, "light"), (1440, "dark")]
+Visit = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no chromium; on Debian: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def api() -> Iterator[StandIn]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def visit(chromium: Any, api: StandIn) -> Iterator[Visit]:
+    """visit(path="", width=1280, scheme="light", **context): a new browser window at the page; its errors fail the test."""
+    contexts, errors = [], []
+
+    def heard(message: Any) -> None:
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            errors.append(message.text)
+
+    def go(path: str = "", width: int = 1280, scheme: str = "light", **more: Any) -> Any:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True, **more
+        )
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        context.on("console", heard)
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        page = context.new_page()
+        page.goto(api.address + path)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert not errors, errors
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of a synthetic face that speaks."""
+    path = tmp_path_factory.mktemp("page") / "speech.mp4"
+    drawn = render(3, 4, 4.0, 256)
+    write_video(path, drawn.frames, drawn.audio, fps=25)
+    return path
+
+
+def choose(page: Any, *paths: Path) -> None:
+    expect(page.get_by_test_id("limits")).to_contain_text("Up to")
+    page.locator("input[type=file]").first.set_input_files([str(path) for path in paths])
+
+
+def states(page: Any) -> list[str]:
+    return page.locator("[data-testid=pipeline] [data-state]").evaluate_all("all => all.map(one => one.dataset.state)")
+
+
+def verdict(page: Any) -> Any:
+    return page.get_by_test_id("verdict")
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression of JavaScript. (`wait_for_function` needs eval, which the page's policy refuses.)"""
+    deadline = time.monotonic() + 10
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(50)
+
+
+def accessible(page: Any) -> None:
+    """No finding of axe-core that is serious or critical, and nothing that sticks out sideways."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.wait_for_timeout(700)  # until colours that fade in have their full contrast
+    found = [
+        f"{one['id']} ({one['impact']}): {one['nodes'][0]['html']}"
+        for one in Axe().run(page).response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert not found, found
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+@pytest.mark.parametrize(("width", "scheme"), SIZES)
+def test_a_video_is_uploaded_its_stages_seen_and_its_verdict_read(visit, api, clip, width, scheme):
+    api.pace = None
+    page = visit(width=width, scheme=scheme)
+    choose(page)
+    accessible(page)
+    choose(page, clip)
+    expect(page.get_by_test_id("stage-name")).to_have_text("Queued")
+    seen = []
+    for stage, node in [("ingest", 0), ("container", 1), ("faces", 2), ("voice", 2), ("sync", 2), ("gate", 3)]:
+        api.step()
+        expect(page.locator("[data-state=active]")).to_have_count(1)
+        until(
+            page,
+            f"document.querySelectorAll('[data-testid=pipeline] [data-state]')[{node}].dataset.state === 'active'",
+        )
+        seen.append((stage, states(page)))
+    assert seen[-1][1] == ["done", "done", "done", "active", "waiting", "waiting"]
+    expect(page.get_by_test_id("stage-name")).to_have_text("Running models")
+    expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "45")
+    expect(verdict(page)).to_have_count(0)
+    accessible(page)
+    api.step(times=3)
+    expect(verdict(page)).to_have_attribute("data-verdict", "Deepfake")
+    expect(page.get_by_test_id("confidence")).to_have_text("93 %")
+    expect(verdict(page)).to_contain_text("On 240 labelled videos (held-out clips), 2026-11-01.")
+    expect(verdict(page)).to_contain_text("most of all between 1.2 and 2.4 s")
+    expect(page.get_by_test_id("branch")).to_have_count(5)
+    expect(page.get_by_test_id("branch").nth(3)).to_contain_text("the clip has no sound")
+    expect(page.get_by_test_id("observations")).to_contain_text("None of it enters the score")
+    page.get_by_text("How this came about").click()
+    expect(page.get_by_text("ab" * 32)).to_be_visible()
+    accessible(page)
+
+
+@pytest.mark.parametrize(("said", "shown"), [("Authentic", "94 %"), ("Undetermined", None)])
+def test_every_verdict_is_the_services_own(visit, api, clip, said, shown):
+    api.verdict = said
+    page = visit()
+    choose(page, clip)
+    expect(verdict(page)).to_have_attribute("data-verdict", said)
+    if shown:
+        expect(page.get_by_test_id("confidence")).to_have_text(shown)
+    else:
+        expect(page.get_by_test_id("confidence")).to_have_count(0)
+        expect(verdict(page)).to_contain_text("No verdict")
+    accessible(page)
+
+
+def test_a_detector_without_a_time_line_says_so(visit, api, clip):
+    api.timeline = False
+    page = visit()
+    choose(page, clip)
+    expect(page.get_by_text("it has no time line")).to_be_visible()
+    expect(page.get_by_test_id("timeline")).to_have_count(0)
+
+
+def test_a_demo_model_is_called_one(visit, api, clip):
+    api.demo = True
+    page = visit()
+    expect(page.get_by_role("note")).to_contain_text("Demo model.")
+    choose(page, clip)
+    expect(verdict(page)).to_contain_text("demo model")
+    accessible(page)
+
+
+def test_a_text_file_is_refused_in_words_with_the_cure(visit, api, clip, tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("text, and no video\n" * 20)
+    page = visit(width=390)
+    choose(page, text)
+    failure = page.get_by_test_id("failure")
+    for words in ("It is no video file of a known kind.", "text.mp4", "Convert it to MP4.", "NOT_A_VIDEO"):
+        expect(failure).to_contain_text(words)
+    expect(page.get_by_role("heading", name="It is no video file")).to_be_focused()
+    accessible(page)
+    page.get_by_role("button", name="Choose another video").click()
+    choose(page, clip)
+    expect(verdict(page)).to_be_visible()
+
+
+def test_what_the_limits_forbid_is_not_sent(visit, api, tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "big.mp4").write_bytes(bytes(5 << 20))
+    (tmp_path / "letter.docx").write_bytes(b"PK")
+    small = render(1, 1, 1.0, 256)
+    write_video(tmp_path / "small.mp4", small.frames[:, ::10, ::10].repeat(1, 1), None, fps=25)
+    page = visit()
+    for name, words in [
+        ("empty.mp4", "The file is empty"),
+        ("big.mp4", "up to 4.0 MB are taken"),
+        ("letter.docx", "“.docx” is no video"),
+        ("small.mp4", "each side needs 32"),
+    ]:
+        choose(page, tmp_path / name)
+        expect(page.get_by_test_id("failure")).to_contain_text(words)
+        page.get_by_role("button", name="Choose another video").click()
+    page.evaluate(DROP, ["one.mp4", "two.mp4"])
+    expect(page.get_by_test_id("failure")).to_contain_text("2 files were given at once")
+    assert not any(asked.startswith("POST") for asked, _ in api.asked)
+
+
+DROP = """names => {
+    const carried = new DataTransfer();
+    for (const name of names) carried.items.add(new File(["moving pictures"], name, { type: "video/mp4" }));
+    const target = document.querySelector("main");
+    for (const type of ["dragover", "drop"])
+        target.dispatchEvent(new DragEvent(type, { dataTransfer: carried, bubbles: true, cancelable: true }));
+}"""
+
+
+def test_a_video_is_dropped_anywhere_on_the_page(visit, api):
+    page = visit()
+    choose(page)
+    page.evaluate(DROP, ["dropped.mp4"])
+    expect(verdict(page)).to_contain_text("dropped.mp4")
+    [job] = api.jobs.values()
+    assert job.content == b"moving pictures"
+
+
+def test_an_analysis_that_fails_says_why(visit, api, clip):
+    api.error = ("CORRUPT_CONTAINER", "speech.mp4: the file was cut off. Copy it again from its source.")
+    page = visit()
+    choose(page, clip)
+    failure = page.get_by_test_id("failure")
+    expect(failure).to_contain_text("the file was cut off. Copy it again from its source.")
+    expect(failure).to_contain_text("CORRUPT_CONTAINER")
+    expect(page.get_by_test_id("announcement")).to_contain_text("This video could not be analysed.")
+    api.error = None
+    page.get_by_role("button", name="Try again").click()
+    expect(verdict(page)).to_be_visible()
+
+
+def test_a_full_queue_can_be_tried_again_without_choosing_anew(visit, api, clip):
+    api.faults["/analyze"] = 503
+    page = visit()
+    choose(page, clip)
+    expect(page.get_by_test_id("failure")).to_contain_text("The queue is full.")
+    api.faults.clear()
+    page.get_by_role("button", name="Try again").click()
+    expect(verdict(page)).to_be_visible()
+
+
+def test_an_upload_shows_its_progress_and_can_be_given_up(visit, api, clip):
+    page = visit()
+    page.route("**/analyze*", lambda route: None)
+    choose(page, clip)
+    expect(page.get_by_role("progressbar", name="Upload")).to_be_visible()
+    expect(page.get_by_role("heading", name="speech.mp4")).to_be_focused()
+    accessible(page)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Is this video forged?")).to_be_focused()
+    assert not api.jobs
+
+
+def test_a_reload_finds_the_job_again_and_the_same_file_its_picture(visit, api, clip, tmp_path):
+    api.pace = None
+    page = visit()
+    choose(page, clip)
+    api.step(times=4)
+    expect(page.get_by_test_id("stage-name")).to_have_text("Extracting frames")
+    page.reload()
+    expect(page.get_by_role("heading", name="speech.mp4")).to_be_visible()
+    until(page, "document.querySelectorAll('[data-state=done]').length === 2")
+    api.step(times=6)
+    expect(verdict(page)).to_be_visible()
+    expect(page.locator("video")).to_have_count(0)
+    other = tmp_path / "other.mp4"
+    other.write_bytes(bytes(len(clip.read_bytes())))
+    page.get_by_label("The analysed video").set_input_files(str(other))
+    expect(page.get_by_text("That is another file")).to_be_visible()
+    page.get_by_label("The analysed video").set_input_files(str(clip))
+    expect(page.locator("video")).to_be_visible()
+
+
+def test_back_and_forward_move_between_the_start_and_the_analysis(visit, api, clip):
+    api.pace = None
+    page = visit()
+    choose(page, clip)
+    expect(page.get_by_test_id("stage-name")).to_have_text("Queued")
+    page.go_back()
+    expect(page.get_by_test_id("history")).to_contain_text("Queued, 0 %")
+    api.step(times=9)
+    expect(page.get_by_test_id("history")).to_contain_text("Deepfake")
+    page.go_forward()
+    expect(verdict(page)).to_be_visible()
+    expect(page.locator("video")).to_be_visible()
+
+
+def test_two_tabs_follow_their_own_jobs_and_share_the_list(visit, api, clip):
+    api.pace = None
+    first = visit()
+    second = first.context.new_page()
+    second.goto(api.address)
+    choose(first, clip)
+    expect(first.get_by_test_id("stage-name")).to_have_text("Queued")
+    expect(second.get_by_test_id("history")).to_contain_text("speech.mp4")
+    other = clip.with_name("other.mp4")
+    shutil.copy(clip, other)
+    choose(second, other)
+    expect(second.get_by_test_id("stage-name")).to_have_text("Queued")
+    one, two = api.jobs.values()
+    two.analysis = None
+    api.step(one, 9)
+    expect(verdict(first)).to_contain_text("speech.mp4")
+    expect(second.get_by_test_id("stage-name")).to_have_text("Queued")
+    kept = second.evaluate("JSON.parse(localStorage['visavox.analyses'])")
+    assert kept == [two.id, one.id]
+    assert second.evaluate("Object.keys(localStorage)") == ["visavox.analyses"]
+
+
+def test_the_list_outlives_a_reload_and_drops_what_the_service_forgot(visit, api, clip):
+    page = visit()
+    choose(page, clip)
+    expect(verdict(page)).to_be_visible()
+    page.goto(api.address)
+    page.reload()
+    expect(page.get_by_test_id("history")).to_contain_text("speech.mp4")
+    accessible(page)
+    [gone] = api.jobs
+    api.jobs.clear()
+    page.reload()
+    expect(page.get_by_test_id("history")).to_have_count(0)
+    page.goto(f"{api.address}/#/analysis/{gone}")
+    expect(page.get_by_test_id("failure")).to_contain_text("The service does not know this analysis.")
+
+
+def test_offline_it_says_so_and_goes_on_by_itself(visit, api, clip):
+    api.pace, api.events_per_stream = None, 1
+    page = visit()
+    choose(page, clip)
+    expect(page.get_by_test_id("stage-name")).to_have_text("Queued")
+    page.context.set_offline(True)
+    expect(page.get_by_test_id("lost")).to_be_visible()
+    accessible(page)
+    api.step(times=9)
+    api.events_per_stream = None
+    page.context.set_offline(False)
+    expect(verdict(page)).to_be_visible()
+
+
+def test_opened_without_the_service_it_says_so_and_waits(visit, api):
+    api.faults |= {"/limits": 503, "/model": 503}
+    page = visit()
+    expect(page.get_by_role("alert")).to_contain_text("The queue is full.")
+    api.faults.clear()
+    expect(page.get_by_test_id("limits")).to_contain_text("Up to 4.0 MB")
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_cut_stream_is_taken_up_where_it_ended(visit, api, clip):
+    api.pace, api.events_per_stream = 0.1, 4
+    page = visit()
+    choose(page, clip)
+    expect(verdict(page)).to_be_visible()
+    places = [headers.get("Last-Event-ID") for asked, headers in api.asked if asked.startswith("GET /events")]
+    assert places == [None, "4", "8"]
+
+
+def test_where_no_events_come_the_status_is_asked_for(visit, api, clip):
+    api.faults["/events"] = 503
+    page = visit()
+    choose(page, clip)
+    expect(verdict(page)).to_be_visible()
+    assert any(asked.startswith("GET /status") for asked, _ in api.asked)
+
+
+def test_everything_is_reached_by_keys(visit, api, clip):
+    page = visit()
+    choose(page)
+
+    def press_until(words: str, back: bool = False) -> None:
+        for _ in range(40):
+            page.keyboard.press("Shift+Tab" if back else "Tab")
+            if words in page.evaluate("document.activeElement.closest('a, button, summary')?.textContent ?? ''"):
+                return
+        raise AssertionError(f"no tab stop says {words!r}")
+
+    press_until("Choose a video")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(str(clip))
+    expect(page.get_by_role("heading", name="Deepfake")).to_be_focused()
+    expect(page.get_by_test_id("announcement")).to_contain_text("Verdict: Deepfake, confidence 93 %.")
+    press_until("Play from")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('video').currentTime >= 1.2 || !document.querySelector('video').paused")
+    press_until("How this came about")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Checkpoint, sha256")).to_be_visible()
+    press_until("Delete")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    accessible(page)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert api.jobs
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    press_until("Delete", back=True)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Is this video forged?")).to_be_focused()
+    assert not api.jobs
+
+
+def test_a_click_on_a_second_seeks_to_it(visit, api, clip):
+    page = visit()
+    choose(page, clip)
+    until(page, "document.querySelector('video')?.readyState >= 1")
+    line = page.get_by_test_id("timeline")
+    box = line.bounding_box()
+    line.click(position={"x": box["width"] * 0.75, "y": 60})
+    until(page, "Math.abs(document.querySelector('video').currentTime - 3) < 0.05")
+
+
+def test_what_is_kept_said_and_deleted(visit, api, clip, tmp_path):
+    page = visit()
+    choose(page, clip)
+    expect(verdict(page)).to_be_visible()
+    [job] = api.jobs.values()
+    with page.expect_download() as data:
+        page.get_by_role("button", name="Data (JSON)").click()
+    assert data.value.suggested_filename == "speech.json"
+    kept = json.loads(Path(data.value.path()).read_text())
+    assert kept["analysis"]["probability"] == 0.93 and kept["analysisId"] == job.id
+    with page.expect_download() as report:
+        page.get_by_role("button", name="Report (HTML)").click()
+    assert report.value.suggested_filename == "speech.html"
+    assert "<title>report" in Path(report.value.path()).read_text()
+    page.get_by_role("button", name="It is a deepfake").click()
+    expect(page.get_by_test_id("said")).to_contain_text("Thank you")
+    assert api.feedback == [(job.id, 1)]
+    page.get_by_role("button", name="Delete", exact=True).first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.get_by_role("heading", name="Is this video forged?")).to_be_visible()
+    assert not api.jobs and page.evaluate("localStorage['visavox.analyses']") == "[]"
+
+
+def test_a_guarded_service_is_asked_with_the_token(visit, api, clip):
+    api.token = "a word of sixteen"
+    page = visit()
+    field = page.get_by_label("Token")
+    accessible(page)
+    field.fill("a wrong word")
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("is not the right one")).to_be_visible()
+    field.fill(api.token)
+    page.get_by_role("button", name="Go on").click()
+    choose(page, clip)
+    expect(verdict(page)).to_be_visible()
+    assert all("sixteen" not in asked for asked, _ in api.asked)
+    assert page.evaluate("JSON.stringify(localStorage)").count("sixteen") == 0
+    assert {headers.get("Authorization") for asked, headers in api.asked if "/events" in asked} == {
+        f"Bearer {api.token}"
+    }
+
+
+def test_where_less_motion_is_wanted_nothing_moves_on_its_own(visit, api, clip):
+    api.pace = None
+    endless = "document.getAnimations().filter(one => one.effect.getTiming().iterations === Infinity).length"
+    for wanted, moving in [("no-preference", True), ("reduce", False)]:
+        page = visit(reduced_motion=wanted)
+        choose(page, clip)
+        api.step(times=3)
+        expect(page.locator("[data-state=active]")).to_have_count(1)
+        page.wait_for_timeout(500)
+        before = page.locator("[data-testid=pipeline]").screenshot()
+        page.wait_for_timeout(400)
+        same = page.locator("[data-testid=pipeline]").screenshot() == before
+        assert (page.evaluate(endless) > 0 or not same) is moving
