@@ -12,6 +12,7 @@ Its worker sends the path of an upload; it answers with messages (kind, value):
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visavox.progress import Stopwatch
-from visavox.service.store import Progress
+from visavox.service.store import STAGES, Progress
 from visavox.workers.pool import end_with_parent
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Order:
     path: Path
     name: str
     """What the video is called in messages."""
+    sha256: str
+    """Of its content as it was taken in."""
 
 
 def serve(connection: Connection, settings: Settings, threads: int) -> None:
@@ -146,11 +149,15 @@ def analyse(
 ) -> dict[str, Any]:
     """Return all that `GET /analyses` shows of a video."""
     from visavox.detectors.single import HouseJudge, nothing_to_judge
+    from visavox.files import sha256_of
     from visavox.preprocessing.pipeline import CropError
     from visavox.report.evidence import sentence
     from visavox.report.observations import observe
 
     watch = Announcing(send)
+    with watch("ingest"):
+        if sha256_of(order.path) != order.sha256:
+            raise OSError(errno.EIO, "the upload is not what was taken in: the disk, or somebody, changed it")
     with watch("container"):
         info = probed(order.path, settings)
         send(("video", info.duration or 0.0))
@@ -250,6 +257,12 @@ class Announcing(Stopwatch):
         for stage, seconds in self.seconds.items():
             name = STAGE_OF.get(stage, stage)
             total[name] = total.get(name, 0.0) + seconds
+        if GATE in self.branches and len(self.branches) > 1:
+            total["gate"] = self.branches[GATE]
+        ran = sum(seconds for name, seconds in self.branches.items() if "gate" not in total or name != GATE)
+        total["fusion"] = max(0.0, total.get("models", 0.0) - sum(self.branches.values()))
+        total["models"] = ran
+        total = {name: total[name] for name in sorted(total, key=STAGES.index)}
         return total | {f"branch {name}": seconds for name, seconds in self.branches.items()}
 
 

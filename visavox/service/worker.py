@@ -114,7 +114,7 @@ class Worker:
         if not path.exists():
             return "failed", ("NOT_FOUND", "")
         child = self._child()
-        child.connection.send(child_module.Order(path.absolute(), submission.file_name))
+        child.connection.send(child_module.Order(path.absolute(), submission.file_name, submission.sha256))
         self._report(lease, Progress("processing", child_module.REACHED["ingest"], "ingest"))
         began = renewed = time.monotonic()
         allowed = 2 * child_module.cpu_allowed(settings, None)
