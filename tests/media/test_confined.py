@@ -254,3 +254,15 @@ def test_the_filter_lets_pass_what_it_names_and_nothing_else():
         assert decide(calls, calls.clone3) == sandbox.ABSENT
         assert decide(calls, 0x40000000) == sandbox.DENY
     assert os.name == "posix"
+
+
+@linux
+def test_describes_a_video_as_this_process_does_and_keeps_the_child(clip):
+    here, there = confined.describe(clip, confine="off"), confined.describe(clip)
+    assert there == here and here.info.width == 128
+    names = {name for name, _, _ in here.hints}
+    assert {"bit rate", "encoder's own words", "bits per pixel"} <= names
+    from visavox.media.confined.decoder import decoder
+
+    before = decoder().process.pid
+    assert confined.describe(clip) == here and decoder().process.pid == before

@@ -18,7 +18,7 @@ import av
 from av.container import InputContainer
 
 from visavox.files import shown
-from visavox.media.container import choose_video, open_container, open_regular
+from visavox.media.container import RegularFile, choose_video, open_container, open_regular
 from visavox.media.limits import LIMITS, Limits
 
 PACKETS = 20_000
@@ -48,18 +48,17 @@ class Hint(NamedTuple):
     """What it may mean; empty where it means nothing by itself."""
 
 
-def hints(path: str | os.PathLike, *, limits: Limits = LIMITS) -> list[Hint]:
+def hints(path: str | os.PathLike | RegularFile, *, limits: Limits = LIMITS) -> list[Hint]:
     """Return what the file tells about itself, the container first.
 
     Raises:
         MediaError: not a video, unreadable, beyond the limits.
     """
-    name = os.fsdecode(path)
-    with open_regular(name) as file, open_container(name, file, limits) as container:
-        stream = choose_video(name, container, limits)
+    opened = path.again() if isinstance(path, RegularFile) else open_regular(os.fsdecode(path))
+    with opened as file, open_container(file.name, file, limits) as container:
+        stream = choose_video(file.name, container, limits)
         found = [*_of_container(container, file.size), *_of_stream(stream)]
-        found += _of_packets(container, stream)
-    return found
+        return found + _of_packets(container, stream)
 
 
 def _of_container(container: InputContainer, size: int) -> list[Hint]:

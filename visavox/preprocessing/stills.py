@@ -15,6 +15,7 @@ import numpy as np
 
 from visavox import media
 from visavox.files import VIDEO_SUFFIXES
+from visavox.media import confined
 
 SUFFIXES = VIDEO_SUFFIXES | media.IMAGE_SUFFIXES
 """Names of files that are taken for videos or pictures."""
@@ -50,7 +51,7 @@ class Stills:
         self.seconds = self._length()
         rate = 2 * self.count / self.seconds
         before: np.ndarray | None = None
-        with media.open_video(self.path, fps=rate, max_seconds=self.longest, threads=self.threads) as video:
+        with confined.open_video(self.path, fps=rate, max_seconds=self.longest, threads=self.threads) as video:
             for i, frame in enumerate(video.frames()):
                 if i % 2 and i < 2 * self.count and frame is not before:
                     yield i / rate, frame
@@ -60,9 +61,9 @@ class Stills:
     def _length(self) -> float:
         """Seconds to spread over: what the file declares, or where it declares nothing what a first pass counts."""
         rate, longest = COUNTING_RATE, self.longest
-        with media.open_video(self.path, fps=rate, max_seconds=longest, threads=self.threads) as video:
-            declared = video.info.duration
-            if not declared:
+        declared = confined.describe(self.path).info.duration
+        if not declared:
+            with confined.open_video(self.path, fps=rate, max_seconds=longest, threads=self.threads) as video:
                 declared = sum(1 for _ in video.frames()) / COUNTING_RATE
         return max(min(declared, self.longest), 1e-3)
 

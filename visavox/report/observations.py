@@ -83,11 +83,9 @@ def _problems(found: dict[str, Any]) -> str:
 
 
 def _video(path: Path) -> list[Observation]:
-    from visavox import media
-    from visavox.media.compressed import hints
+    from visavox.media import confined
 
-    with media.open_video(path, max_seconds=media.LIMITS.seconds, threads=1) as video:
-        info, notes = video.info, list(video.notes)
+    info, notes, hints = confined.describe(path)
     rate = "unknown" if info.fps is None else f"{info.fps:.3f} frames a second"
     length = "unknown" if info.duration is None else f"{info.duration:.2f} s"
     sound = "none"
@@ -101,5 +99,5 @@ def _video(path: Path) -> list[Observation]:
     ]
     if info.rotation:
         facts.append(Observation("rotation", f"{info.rotation} degrees", "recorded upright by a phone, as a rule"))
-    facts += [Observation(*hint) for hint in hints(path)]
+    facts += [Observation(*hint) for hint in hints]
     return facts + [Observation("reading", note) for note in notes]

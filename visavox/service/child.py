@@ -193,7 +193,7 @@ def probed(path: Path, settings: Settings) -> MediaInfo:
     Raises:
         MediaError: it is none, or beyond them.
     """
-    from visavox.media import Limits, MediaError, probe
+    from visavox.media import Limits, MediaError, confined
 
     limits = Limits(
         pixels=settings.max_pixels,
@@ -202,7 +202,7 @@ def probed(path: Path, settings: Settings) -> MediaInfo:
         fps=settings.max_fps,
         seconds=settings.max_seconds,
     )
-    info = probe(path, limits=limits)
+    info = confined.describe(path, limits=limits).info
     if info.duration is not None and info.duration > settings.max_seconds:
         raise MediaError(
             "too_long",

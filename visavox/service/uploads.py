@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote
 
 import anyio
 from python_multipart.exceptions import FormParserError
@@ -139,13 +137,11 @@ class _Form:
     def _headers(self) -> None:
         _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
         field = options.get(b"name", b"").decode("utf-8", "replace")
-        if field != FIELD or (b"filename" not in options and b"filename*" not in options):
+        if field != FIELD or b"filename" not in options:
             raise Problem("BAD_UPLOAD", f"Only one file in the field {FIELD!r} is expected; another field was sent.")
         if self.name is not None:
             raise Problem("BAD_UPLOAD", "The form holds more than one file; send one at a time.")
-        self.name = options.get(b"filename", b"").decode("utf-8", "replace") or _extended(
-            options.get(b"filename*", b"")
-        )
+        self.name = options[b"filename"].decode("utf-8", "replace")
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         piece = data[start:end]
@@ -168,9 +164,3 @@ class _Form:
 
     def _end(self) -> None:
         self.complete = True
-
-
-def _extended(value: bytes) -> str:
-    """Return a name as RFC 5987 has it: charset'language'percent-encoded."""
-    match = re.fullmatch(r"(?i)utf-8'[^']*'(.*)", value.decode("ascii", "replace"))
-    return unquote(match[1]) if match else ""

@@ -14,17 +14,18 @@ import functools
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from visavox.media.compressed import Hint, hints
 from visavox.media.confined import sandbox
 from visavox.media.limits import LIMITS, Limits
-from visavox.media.video import Video
+from visavox.media.video import MediaInfo, Video
 from visavox.media.video import open_video as open_here
 
 if TYPE_CHECKING:
     from visavox.media.confined.decoder import ConfinedVideo
 
-__all__ = ["Confine", "in_words", "lacking", "open_video"]
+__all__ = ["Confine", "Description", "describe", "in_words", "lacking", "open_video"]
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,14 @@ def open_video(
     threads: int = 0,
     limits: Limits = LIMITS,
     confine: Confine = "auto",
+    describe: bool = False,
 ) -> Video | ConfinedVideo:
     """Open a video as `visavox.media.open_video` does, decoded in a confined child.
 
     Args:
         confine: `auto` takes what the kernel offers and says once what it lacks, `require` refuses to decode with less than all
             of it, `off` decodes in this process.
+        describe: for `describe` alone: the child says what the file tells, and gives no frame.
 
     Raises:
         MediaError: as `visavox.media.open_video`; reason `decoder` where the child failed, was ended or took too long.
@@ -75,12 +78,31 @@ def open_video(
         return open_here(path, **how)
     from visavox.media.confined.decoder import ConfinedVideo, decoder  # needs what Linux alone has
 
-    return ConfinedVideo(decoder(), os.fsdecode(path), how)
+    return ConfinedVideo(decoder(), os.fsdecode(path), how | ({"describe": True} if describe else {}))
 
 
 def in_words(missing: tuple[str, ...]) -> str:
     """Say which layers are missing."""
     return f"it lacks {', '.join(missing)}"
+
+
+class Description(NamedTuple):
+    """What a video says of itself before more than its first frame is decoded."""
+
+    info: MediaInfo
+    notes: list[str]
+    hints: list[Hint]
+
+
+def describe(path: str | os.PathLike, *, limits: Limits = LIMITS, confine: Confine = "auto") -> Description:
+    """Return what a video says of itself; raises as `open_video`. No frame of it is given."""
+    if confine == "off" or not sys.platform.startswith("linux"):
+        with open_here(path, max_seconds=limits.seconds, threads=1, limits=limits) as video:
+            return Description(video.info, list(video.notes), hints(path, limits=limits))
+    opened = open_video(path, max_seconds=limits.seconds, threads=1, limits=limits, confine=confine, describe=True)
+    with opened as video:
+        assert not isinstance(video, Video)
+        return Description(video.info, *video.rest_of_description())
 
 
 @functools.cache

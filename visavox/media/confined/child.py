@@ -21,6 +21,7 @@ import av
 import numpy as np
 
 from visavox.media import MediaError, hdr, open_video
+from visavox.media.compressed import hints
 from visavox.media.confined import sandbox
 from visavox.media.confined.messages import CREDIT, Channel
 from visavox.media.container import HandedFile
@@ -60,8 +61,12 @@ def _import_all() -> None:
 def _serve(channel: Channel, asked: dict[str, Any], descriptor: int, decode: Callable[..., Any]) -> None:
     try:
         file = HandedFile(asked["name"], os.fdopen(descriptor, "rb", buffering=0))
-        with file, decode(file, limits=Limits(**asked.pop("limits")), **_rest(asked)) as video:
+        limits, described = Limits(**asked.pop("limits")), asked.pop("describe", False)
+        with file, decode(file, limits=limits, **_rest(asked)) as video:
             channel.say({"info": asdict(video.info)})
+            if described:
+                channel.say({"hints": hints(file, limits=limits), "notes": video.notes})
+                return
             wanted, (shared,) = channel.hear_with_descriptor()
             with closing(_Ring(shared, wanted["slots"], (video.info.height, video.info.width, 3))) as ring:
                 _send_frames(channel, video.frames(), ring)

@@ -24,6 +24,7 @@ import numpy as np
 
 from visavox.errors import OF_MEDIA
 from visavox.files import utf8_name
+from visavox.media.compressed import Hint
 from visavox.media.confined.messages import CREDIT, Channel, shared_memory
 from visavox.media.container import MediaError, open_regular
 from visavox.media.convert import Arrays
@@ -104,6 +105,19 @@ class ConfinedVideo:
             yield last
         with self._faults():
             self._take_rest(message, count)
+
+    def rest_of_description(self) -> tuple[list[str], list[Hint]]:
+        """Notes and hints of a video that was opened to be described."""
+        with self._faults():
+            message = self._hear()
+            notes, found = message["notes"], message["hints"]
+            if not all(isinstance(each, list) and len(each) <= MOST_NOTES for each in (notes, found)):
+                raise _Breach("notes that are no list")
+            if any(not isinstance(hint, list) or len(hint) != 3 for hint in found):
+                raise _Breach("hints that are none")
+            self._complete = True
+            self._decoder.videos += 1
+            return [_words(note) for note in notes], [Hint(*map(_words, hint)) for hint in found]
 
     def audio(self) -> np.ndarray | None:
         """Sound as `Video.audio` gives it."""
