@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from visavox.service import server
 from visavox.service.api import create_app
@@ -178,6 +180,38 @@ class Process:
         self.process.send_signal(number)
         self.client.close()
         return self.process.wait(seconds)
+
+
+class Server:
+    """Redis or Valkey on a free port, which writes each change to the disk before it answers."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.port = folder, free_port()
+        self.address = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        program = shutil.which("valkey-server") or shutil.which("redis-server")
+        if program is None:
+            pytest.skip("neither valkey-server nor redis-server is installed (apt-get install valkey or redis-server)")
+        words = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
+        words += ["--appendonly", "yes", "--appendfsync", "always"]
+        self.process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                    connection.sendall(b"PING\r\n")
+                    if connection.recv(64).startswith(b"+PONG"):
+                        return
+            except OSError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ Exit codes: 0 stopped by Ctrl-C; 2 wrong settings, or the extra `serve` is not i
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,8 +52,12 @@ def settings_of(arguments: argparse.Namespace, program: str) -> Settings | None:
 
         import visavox.service.api  # noqa: F401  # says which part of the extra is missing
         from visavox.service.settings import Settings
+
+        if arguments.store or os.environ.get("VISAVOX_SERVICE_STORE"):
+            import redis  # noqa: F401
     except ImportError as error:
-        complain(program, f"{error.name} is not installed: pip install 'visavox[serve]'")
+        extra = "queue" if error.name == "redis" else "serve"
+        complain(program, f"{error.name} is not installed: pip install 'visavox[{extra}]'")
         return None
     given = {name: value for name, value in vars(arguments).items() if value not in (None, [])}
     given = {name: value for name, value in given.items() if name in Settings.model_fields}
@@ -74,6 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what API and workers have in common."""
     parser.add_argument("--checkpoint", type=Path, help="of visavox train or fuse, or a published model by its name")
     parser.add_argument("--folder", type=Path, help="for uploads and results (default ~/.cache/visavox/service)")
+    parser.add_argument("--store", metavar="URL", help="redis://HOST:PORT/DB instead of SQLite (extra `queue`)")
     parser.add_argument(
         "--set",
         dest="overrides",

@@ -1,10 +1,11 @@
 """Take videos from the service's queue and judge them; as many of these as there are cores or GPUs to use.
 
     visavox worker --checkpoint runs/v1/best.ckpt          # beside `visavox serve --workers 0`
+    visavox worker --checkpoint runs/v1/best.ckpt --store redis://queue:6379/0 --folder /shared/visavox
 
-Folder and checkpoint have to be those of the service. SIGTERM: the video at hand is finished, or put back after
-VISAVOX_SERVICE_GRACE_SECONDS. Exit codes: 0 stopped by Ctrl-C; 2 wrong settings, or the networks cannot be loaded; 143 stopped
-by SIGTERM.
+The second may run on another machine. Store, folder and checkpoint have to be those of the service. SIGTERM: the video at hand is
+finished, or put back after VISAVOX_SERVICE_GRACE_SECONDS. Exit codes: 0 stopped by Ctrl-C; 2 wrong settings, or the networks
+cannot be loaded; 143 stopped by SIGTERM.
 """
 
 from __future__ import annotations

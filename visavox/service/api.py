@@ -113,6 +113,7 @@ async def _sweeping(desk: Desk) -> None:
         with suppress(StoreError, OSError):
             words = (desk.folder, desk.store, settings.retention_minutes, settings.result_hours)
             count = await anyio.to_thread.run_sync(folders.sweep, *words)
+            await anyio.to_thread.run_sync(folders.recover, desk.folder, desk.store, settings.queue_length)
             if count:
                 log.info("uploads deleted, their time was over", uploads=count)
 

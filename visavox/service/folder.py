@@ -57,11 +57,10 @@ class Folder:
         """Move an upload from `incoming` to its place, with what is known of it; on the disk when this returns."""
         place = self._job(submission.id)
         place.mkdir(mode=0o700)
-        with files.replacing(place / "job.json") as beside:
-            beside.write_text(submission.to_json(), encoding="utf-8")
         self.incoming(submission.id).rename(place / "video")
-        files.to_disk(place)
         files.to_disk(place.parent)
+        with files.replacing(place / "job.json") as beside:  # last: what has no record is no job yet
+            beside.write_text(submission.to_json(), encoding="utf-8")
 
     def result(self, key: str) -> dict[str, Any] | None:
         """Return what was found for a key; None while nothing was."""

@@ -21,6 +21,10 @@ def open_store(settings: Settings, folder: Folder) -> JobStore:
     Raises:
         StoreError: it cannot be reached.
     """
+    if settings.store:
+        from visavox.service.redis_store import RedisStore
+
+        return RedisStore(settings.store)
     return SQLiteStore(folder.queue)
 
 
@@ -31,7 +35,7 @@ def open_whole(settings: Settings, folder: Folder) -> JobStore:
         StoreError: it cannot be reached.
     """
     empty_incoming(folder)
-    if not is_whole(folder.queue):
+    if not settings.store and not is_whole(folder.queue):
         aside = folder.queue.with_name(f"queue.damaged.{round(time.time())}.sqlite")
         folder.queue.rename(aside)
         for ending in ("-wal", "-shm"):

@@ -138,9 +138,10 @@ def report(request: Request, id: Id) -> HTMLResponse:
 )
 def delete(request: Request, id: Id) -> Response:
     at = desk(request)
-    if not at.store.delete(id):
+    if at.store.submission(id) is None:
         raise Problem("NO_SUCH_ANALYSIS")
-    at.folder.forget(id)
+    at.folder.forget(id)  # first: what lies there without its job would be queued again
+    at.store.delete(id)
     return Response(status_code=204)
 
 

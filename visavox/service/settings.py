@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     """`key=value` words for the checkpoint's configuration, such as `device=cpu`."""
     folder: Path = Path("~/.cache/visavox/service")
     """Where uploads, results, feedback and the embedded queue lie; shared by all workers."""
+    store: str = ""
+    """Address of Redis or Valkey, `redis://HOST:PORT/DB` (extra `queue`); empty: SQLite in `folder`."""
     workers: int = Field(1, ge=0)
     """Worker processes that the service starts; 0 where `visavox worker` is started otherwise."""
     demo: bool = False
