@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 seconds=arguments.seconds,
                 seed=arguments.seed,
                 road=arguments.road,
+                tooled=arguments.tooled,
+                pairs=arguments.pairs,
                 sheets=arguments.sheets,
             )
     except KeyboardInterrupt as stop:
@@ -86,12 +88,16 @@ def write_set(
     seconds: float | None = None,
     seed: int = 100,
     road: str = "both",
+    tooled: float = 0.5,
+    pairs: bool = False,
     sheets: bool = False,
 ) -> pd.DataFrame:
     """Write the set; returns the rows of its CSV.
 
     Args:
         kinds: names with weights, such as `sbv:2`; a clip is given those it allows in turns, drawn by weight.
+        tooled: share of clips whose whole sound passed the tool of the fake unchanged, in both classes.
+        pairs: write the real clip once more beside each of its fakes, with the same stretch and road.
         road: `both` classes take it, `fakes` alone (to see what that gives away), or `none`.
 
     Raises:
@@ -121,11 +127,11 @@ def write_set(
                 lender = _somebody_else(clips, index, draw)
                 other = None if lender is None else Bundle.load(lender.path)
                 kind = _kind(shares, bundle, draw, other)
-                how: dict[str, Any] = {"seed": draw, "other": other, "seconds": seconds}
+                how: dict[str, Any] = {"seed": draw, "other": other, "seconds": seconds, "tooled": tooled}
                 fake = forge(kind, bundle, measure, **how, road=road != "none")
-                if turn == 0:
+                if turn == 0 or pairs:
                     real = untouched(bundle, measure, **how, beside=kind, road=road == "both")
-                    rows.append(_write(real, output, f"real/{clip.name}.npz", clip))
+                    rows.append(_write(real, output, f"real/{clip.name}{f'_{turn}' if pairs else ''}.npz", clip))
                 rows.append(_write(fake, output, f"fake/{clip.name}_{turn}_{kind}.npz", clip, lender))
                 if sheets and len(seen.setdefault(kind, [])) < 3:
                     pair = untouched(bundle, None, **how, beside=kind, road=road != "none")
@@ -239,6 +245,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("both", "fakes", "none"),
         default="both",
         help="who is encoded once more: both classes alike (default); fakes alone gives the class away, for trying the audit",
+    )
+    parser.add_argument(
+        "--tooled", type=float, default=0.5, help="share of clips vocoded as a whole in both classes (default 0.5)"
+    )
+    parser.add_argument(
+        "--pairs", action="store_true", help="write a real clip beside each fake, not one for all of its fakes"
     )
     parser.add_argument("--sheets", action="store_true", help="write contact sheets and spectrograms of each kind")
     return parser.parse_args(argv)

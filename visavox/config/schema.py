@@ -155,6 +155,9 @@ class Config(Settings):
     """Fakes of a real clip that are shown in one batch with it; 1 + fakes_per_real divides train_batch_size."""
     fake_seconds: float = Field(3.0, ge=0.8)
     """With fakes: longest stretch of a clip that is shown, of both classes alike."""
+    fake_tooled: float = Field(0.5, ge=0, le=1)
+    """With fakes: share of clips, of both classes alike, whose whole sound passed the vocoder or codec of the fake unchanged.
+    0 lets the traces of vocoders count as forgery, which they are in made speech and are not in re-encoded speech."""
     max_videos_per_class: int | None = Field(None, ge=1)
     """Training clips of each class, at most, drawn by seed; null takes all."""
     training_datasets: list[str] = []

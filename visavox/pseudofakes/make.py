@@ -27,7 +27,8 @@ from visavox.pseudofakes.vocoders import TOOLS
 MARK = "made: "
 """How the line of a bundle's notes begins that says what was made of it."""
 TOOLED = 0.5
-"""Share of clips, of both classes, whose whole sound passed the vocoder or codec of their kind without any change."""
+"""Share of clips, of both classes, whose whole sound passed the vocoder or codec of their kind without any change: what a tool
+leaves behind then says nothing, and only parts that sound otherwise than the rest do. 0 makes its traces a sign of forgery."""
 TRIES = 5
 NEEDS_OTHER = ("swap", "voice_swap")
 """What borrows the sound of somebody else."""
@@ -69,6 +70,7 @@ def forge(
     other: Bundle | None = None,
     seconds: float | None = None,
     road: bool = True,
+    tooled: float = TOOLED,
 ) -> Fake:
     """Make a fake of a real clip.
 
@@ -81,6 +83,7 @@ def forge(
         other: a clip of somebody else, for those in NEEDS_OTHER, and `planted`.
         seconds: longest stretch; None: all of the clip.
         road: whether the clip takes the road at all.
+        tooled: as TOOLED.
 
     Raises:
         BundleError: the clip is too short or has no track or no sound for it, or somebody else's is missing.
@@ -98,7 +101,7 @@ def forge(
     if not _possible(generator, footage, borrowed):
         raise BundleError(f"{kind} needs sound{', also of somebody else' if generator in NEEDS_OTHER else ''}")
     if road:
-        footage = _tooled(footage, seed, borrowed, generator)
+        footage = _tooled(footage, seed, borrowed, generator, tooled)
     before = footage
     for _ in range(TRIES):  # a splice of silence, say, changes nothing: draw again
         forged = GENERATORS[generator](before, span, rng, borrowed)
@@ -120,6 +123,7 @@ def untouched(
     other: Bundle | None = None,
     seconds: float | None = None,
     road: bool = True,
+    tooled: float = TOOLED,
 ) -> Bundle:
     """Return a real clip that took the road a fake with the same seed takes.
 
@@ -129,7 +133,7 @@ def untouched(
     """
     footage = _stretch(bundle, seed, seconds)
     if road:
-        footage = _tooled(footage, seed, None if other is None else _sound_alone(other), beside)
+        footage = _tooled(footage, seed, None if other is None else _sound_alone(other), beside, tooled)
         footage = travel(footage, np.random.default_rng([*seed, 2]))
     return put_together(footage, measure, f"{MARK}untouched, seed {[*seed]}")
 
@@ -169,9 +173,9 @@ def _stretch(bundle: Bundle, seed: Sequence[int], seconds: float | None) -> Foot
     return take(bundle, seconds, np.random.default_rng([*seed, 0]))
 
 
-def _tooled(footage: Footage, seed: Sequence[int], other: Footage | None, kind: str) -> Footage:
+def _tooled(footage: Footage, seed: Sequence[int], other: Footage | None, kind: str, share: float) -> Footage:
     rng = np.random.default_rng([*seed, 1])
-    return voice.unchanged_by(footage, rng, other, kind) if rng.random() < TOOLED else footage
+    return voice.unchanged_by(footage, rng, other, kind) if rng.random() < share else footage
 
 
 def _sound_alone(bundle: Bundle) -> Footage:

@@ -6,6 +6,7 @@ R real clips · k fakes of each · position p of R (1 + k): clip p // (1 + k), i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,10 +60,11 @@ class MadeDataset(Dataset[Example]):
         other = self._somebody_else(clip, seed)
         lent = other is not None and other.has_sound
         kind = draw_kind(self.shares, bundle, seed, max(turn, 0), lent=lent)
-        seconds = self.config.fake_seconds
+        how: dict[str, Any] = {"seed": seed, "other": other}
+        how |= {"seconds": self.config.fake_seconds, "tooled": self.config.fake_tooled}
         if turn < 0:
-            return untouched(bundle, self.measure, seed=seed, beside=kind, other=other, seconds=seconds)
-        return forge(kind, bundle, self.measure, seed=seed, turn=turn, other=other, seconds=seconds).bundle
+            return untouched(bundle, self.measure, beside=kind, **how)
+        return forge(kind, bundle, self.measure, turn=turn, **how).bundle
 
     def bundles(self) -> Iterator[Bundle]:
         """Every real bundle once, as it lies on the disk, without audio and track."""
