@@ -5,7 +5,10 @@
 
 Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
 below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior; why, and the seconds
-of each stage, stand in submission.details.jsonl. A run that was killed continues when it is started again.
+of each stage, stand in submission.details.jsonl. With `--detector my.py` the scores are those of a file with
+`predict(path) -> float` (or `predict_bundle(bundle)`), run in a child with a deadline and a limit of memory; with
+`--detector NAME` those of a published model (`visavox detect --models`).
+A run that was killed continues when it is started again.
 Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 4 another run writes to OUTPUT;
 5 the disk is full; 130 interrupted; 143 terminated.
 """
@@ -61,6 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = label_map(arguments.label_map)
         labels = read_labels(arguments.labels, known) if arguments.labels else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
+        if arguments.detector:
+            rows = _score_foreign(arguments, inputs, calibration, known)
+            _report(rows, arguments.output)
+            if not arguments.report:
+                say(describe_auc(rows, labels, arguments.labels))
+            return 0
         detector = load(arguments.checkpoint, arguments.overrides)
         detector = detector.to(resolve_device(detector.config.device))
         check_weights(detector.config)
@@ -102,6 +111,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.report:
         say(describe_auc(rows, labels, arguments.labels))
     return 0
+
+
+def _score_foreign(
+    arguments: argparse.Namespace, inputs: dict[str, Path], calibration: Calibration | None, known: dict[str, int]
+) -> list[ScoredRow]:
+    """Score by somebody else's detector and write what is asked for."""
+    from visavox import config as configuration
+    from visavox.commands import foreign
+    from visavox.report.write import report_run
+
+    config = configuration.load(configuration.reference(), arguments.overrides)
+    with (
+        runs.stoppable(),
+        runs.holding(arguments.output),
+        foreign.opened(
+            arguments.detector, timeout=arguments.timeout, memory=arguments.memory, config=config
+        ) as detector,
+    ):
+        if calibration:
+            calibration.require(detector.identity)
+        if detector.scorer is None:
+            rows = foreign.score_paths(inputs, detector, arguments.output, config, calibration)
+        else:
+            from visavox.preprocessing.tools import check_weights
+
+            check_weights(config)
+            rows = score_inputs(
+                inputs,
+                detector.scorer,
+                detector.scorer.config,
+                arguments.output,
+                identity=detector.identity,
+                workers=arguments.workers,
+                timeout=arguments.timeout,
+                any_bundles=arguments.any_bundles,
+                calibration=calibration,
+            )
+        write_submission(rows, arguments.output, COLUMNS[arguments.format])
+        if arguments.report:
+            report_run(
+                rows,
+                arguments.labels,
+                arguments.report,
+                inputs=inputs,
+                config=config if detector.scorer else None,
+                calibration=calibration,
+                checkpoint=detector.identity,
+                label_map=known,
+                name=detector.name,
+            )
+    return rows
 
 
 def score_inputs(
@@ -330,6 +390,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("-output", "--output", type=Path, required=True, help="the CSV to write")
     parser.add_argument("--checkpoint", type=Path, default=_default_checkpoint(), help="default model.ckpt")
+    parser.add_argument(
+        "--detector",
+        metavar="FILE.py|NAME",
+        help="a Python file with predict(path) or predict_bundle(bundle), or a published model, in place of a checkpoint",
+    )
+    parser.add_argument(
+        "--memory", type=float, default=8.0, metavar="GIB", help="that the child of --detector may hold (default 8)"
+    )
     parser.add_argument("--labels", type=Path, help="CSV with filename,label (0 real, 1 fake): prints the AUC")
     parser.add_argument(
         "--label-map",

@@ -3,6 +3,7 @@
 from visavox.config.anomaly import AnomalyConfig
 from visavox.config.base import Settings, Tunable
 from visavox.config.fiveway import FiveWayConfig
+from visavox.config.gend import GenDConfig
 from visavox.config.loading import from_dict, help_text, load, reference, shipped
 from visavox.config.schema import SYNC_FPS, Config, ConfigError, DetectorConfig, Prep
 from visavox.config.td3mf import TD3MFConfig
@@ -21,6 +22,7 @@ __all__ = [
     "ConfigError",
     "DetectorConfig",
     "FiveWayConfig",
+    "GenDConfig",
     "LogitCalibration",
     "Pooling",
     "Prep",

@@ -15,6 +15,7 @@ from visavox.config import fakes
 from visavox.config.anomaly import AnomalyConfig
 from visavox.config.base import Settings
 from visavox.config.fiveway import FiveWayConfig
+from visavox.config.gend import GenDConfig
 from visavox.config.td3mf import TD3MFConfig
 from visavox.config.timesformer import TimeSformerSyncNetConfig
 from visavox.config.xception import (
@@ -31,6 +32,7 @@ DetectorConfig = (
     | AnomalyConfig
     | TD3MFConfig
     | FiveWayConfig
+    | GenDConfig
 )
 
 SYNC_FPS = 25.0

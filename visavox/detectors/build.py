@@ -15,6 +15,7 @@ from visavox.config import (
     Config,
     ConfigError,
     FiveWayConfig,
+    GenDConfig,
     TD3MFConfig,
     TimeSformerSyncNetConfig,
     XceptionAudioConfig,
@@ -63,6 +64,10 @@ def build(config: Config) -> Detector | FusedScorer:
             from visavox.detectors.fiveway.detector import FiveWayDetector
 
             return FiveWayDetector(config, settings)
+        case GenDConfig() as settings:
+            from visavox.detectors.gend.detector import GenD
+
+            return GenD(config, settings)
         case unknown:
             assert_never(unknown)
 

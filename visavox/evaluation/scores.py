@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from visavox.evaluation.rows import read_details
+from visavox.evaluation.score_files import only, read_score_file
 from visavox.splits.names import match
 from visavox.splits.table import LABELS
 from visavox.splits.text_table import count_and_first, read_text_table
@@ -34,35 +35,45 @@ def join(
     *,
     label_map: dict[str, int] = LABELS,
     scores_of: str = "fake",
+    column: str | None = None,
+    where: Sequence[str] = (),
+    label_column: str = "label",
 ) -> pd.DataFrame:
     """Return the labelled rows of a score file: filename, probability (of fake), label (1 = fake), status, seconds, and
     every column of the labels.
 
     Args:
-        scores: CSV with filename,probability (or filename,label of the DFDC form); statuses and seconds are taken from
-            the details file that eval.py wrote beside it.
+        scores: of any form that `visavox.evaluation.score_files` knows; statuses and seconds are taken from the details
+            file that eval.py wrote beside it.
         labels: CSV with filename,label and more columns, a split CSV for example; None where `scores` has both columns.
         label_map: what labels mean there, as `visavox.splits.table.label_map` gives it.
         scores_of: `real` turns scores round that are P(real).
+        column: of a file with several detectors, the one whose scores are meant.
+        where: conditions `COLUMN=PATTERN` on the rows of the score file.
+        label_column: of the score file, where `labels` is None.
 
     Raises:
         ScoresError: a column is missing, a label or score is unreadable, or no file is labelled.
     """
-    table = read_scores(scores)
+    table = read_scores(scores, column)
+    table = only(table, where, scores, ScoresError)
     if labels is None:
-        if "label" not in table:
-            raise ScoresError(f"{scores}: lacks the column label; give --labels CSV with filename,label")
-        joined = table.assign(label=_as_labels(table["label"], scores, label_map)).reset_index(drop=True)
+        if label_column not in table:
+            raise ScoresError(f"{scores}: lacks the column {label_column}; give --labels CSV with filename,label")
+        joined = table.assign(label=_as_labels(table[label_column], scores, label_map)).reset_index(drop=True)
     else:
         joined = look_up(table, read_labels(labels, label_map), labels)
     if scores_of == "real":
-        for column in joined.columns.intersection(["probability", "raw"]):
-            joined[column] = 1 - joined[column]
+        for name in joined.columns.intersection(["probability", "raw"]):
+            joined[name] = 1 - joined[name]
     return joined
 
 
-def read_scores(path: Path) -> pd.DataFrame:
+def read_scores(path: Path, column: str | None = None) -> pd.DataFrame:
     """Read a score file and the details file that eval.py wrote beside it.
+
+    Args:
+        column: of a file with several detectors, the one whose scores are meant.
 
     Returns:
         filename, probability, status ("" where unknown), seconds (dict), and raw where scores were calibrated: P(fake)
@@ -71,11 +82,7 @@ def read_scores(path: Path) -> pd.DataFrame:
     Raises:
         ScoresError: a column is missing, a score is unreadable, a file has two rows, or the details are those of other scores.
     """
-    table = _read(path, ("filename",))
-    if "probability" not in table and "label" in table:
-        table = table.rename(columns={"label": "probability"})
-    if "probability" not in table:
-        raise ScoresError(f"{path}: column probability is missing; the file has {', '.join(table.columns)}")
+    table = _named(read_score_file(path, ScoresError, column), path).copy()
     table["probability"] = _as_scores(table["probability"], path)
     twice = table["filename"].duplicated()
     if twice.any():
@@ -239,7 +246,11 @@ def _as_scores(cells: pd.Series, path: Path, column: str = "probability") -> pd.
 
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    table = read_text_table(path, columns, ScoresError)
+    return _named(read_text_table(path, columns, ScoresError), path)
+
+
+def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Return the table if it has rows and each names a file."""
     if not len(table):
         raise ScoresError(f"{path}: has no rows")
     unnamed = table["filename"] == ""

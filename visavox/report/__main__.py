@@ -1,13 +1,17 @@
 """Reports of score files.
 
     visavox report make submission.csv --labels data/split.csv --output report/ [--input VIDEOS]
+    visavox report --scores prediction.txt --labels labels.csv --output report/       the same; files of others, too
+    visavox report --from report/scores.csv            its numbers again, from its rows alone; compared with report.json beside
     visavox report compare a.csv b.csv --labels data/split.csv
     visavox report matrix ours=ours.csv theirs=theirs.csv --labels data/all.csv --output matrix/
 
-A score file is what eval.py writes (filename,probability), or the scores.csv of a report, which needs no --labels. Labels are
-a CSV with filename,label; further columns (split, corpus, method, kind, identity, gender, ...) give the parts, and an
-identity column the groups of the bootstrap.
-Exit codes: 0 done; 2 wrong arguments or files; 4 another run writes to OUTPUT; 5 the disk is full.
+A score file is what eval.py writes (filename,probability), the scores.csv of a report or of detect, AV-Deepfake1M's
+prediction.txt, a submission to DFDC, or deepsafe-bench's matrix of detectors (--score-column NAME); one with labels in it needs
+no --labels. Labels are a CSV with filename,label; further columns (split, corpus, method, kind, identity, gender, ...) give the
+parts, and an identity column the groups of the bootstrap.
+Exit codes: 0 done; 1 --from found other numbers than report.json has; 2 wrong arguments or files; 4 another run writes to
+OUTPUT; 5 the disk is full.
 """
 
 from __future__ import annotations
@@ -25,15 +29,24 @@ from visavox.logs import complain, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parse(argv)
+    arguments = _parse(_spelled(list(sys.argv[1:] if argv is None else argv)))
     try:
         if arguments.output and arguments.command != "compare":
             arguments.output.mkdir(parents=True, exist_ok=True)
         with runs.holding(arguments.output) if arguments.output else nullcontext():
-            return {"make": _make, "compare": _compare, "matrix": _matrix}[arguments.command](arguments)
+            commands = {"make": _make, "again": _again, "compare": _compare, "matrix": _matrix}
+            return commands[arguments.command](arguments)
     except (ValueError, runs.LockedError, OSError) as error:
         complain("visavox report", error)
         return runs.exit_code(error)
+
+
+def _spelled(words: list[str]) -> list[str]:
+    """`--scores FILE ...` is `make FILE ...`, `--from FILE` is `again FILE`."""
+    for option, command in (("--scores", "make"), ("--from", "again")):
+        if words[:1] == [option]:
+            return [command, *words[1:]]
+    return words
 
 
 def _make(arguments: argparse.Namespace) -> int:
@@ -69,6 +82,27 @@ def _make(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _again(arguments: argparse.Namespace) -> int:
+    """Measure the rows of a report again and say whether its report.json has the same numbers."""
+    from visavox.evaluation.scores import join
+    from visavox.report.again import differences, measured_again
+
+    rows = join(arguments.scores, None)
+    written, numbers = measured_again(rows, arguments.scores.with_name("report.json"))
+    for name, metric in numbers["overall"]["metrics"].items():
+        if metric["value"] is not None:
+            span = "" if metric["low"] is None else f"  [{metric['low']:.4f}, {metric['high']:.4f}]"
+            say(f"{name:18} {metric['value']:.4f}{span}")
+    if written is None:
+        say(f"{len(rows)} rows; there is no report.json beside them to compare with")
+        return 0
+    found = differences(written, numbers)
+    for line in found:
+        say(f"differs: {line}")
+    say(f"{len(rows)} rows; " + (f"{len(found)} numbers differ from report.json" if found else "all as in report.json"))
+    return 1 if found else 0
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from visavox.evaluation.scores import of_split
     from visavox.report.compare import compare, describe_comparison
@@ -102,7 +136,15 @@ def _rows(path: Path, arguments: argparse.Namespace) -> Any:
     from visavox.evaluation.scores import join
     from visavox.splits.table import label_map
 
-    return join(path, arguments.labels, label_map=label_map(arguments.label_map), scores_of=arguments.scores_of)
+    return join(
+        path,
+        arguments.labels,
+        label_map=label_map(arguments.label_map),
+        scores_of=arguments.scores_of,
+        column=arguments.score_column,
+        where=arguments.where,
+        label_column=arguments.label_column,
+    )
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -118,6 +160,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     shared.add_argument(
         "--scores-of", choices=("fake", "real"), default="fake", help="what the scores are probabilities of"
     )
+    shared.add_argument(
+        "--score-column", metavar="NAME", help="of a file with several detectors, the one that is meant"
+    )
+    shared.add_argument("--label-column", default="label", metavar="NAME", help="of a score file that holds labels")
+    shared.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=PATTERN",
+        help="use rows of the score file that are like this: generator=lavdf*, or label=real; may be repeated",
+    )
     shared.add_argument("--threshold", type=float, help="a clip at or above it is called fake")
     shared.add_argument("--resamples", type=int, help="bootstrap resamples (default 2000; matrix 1000)")
 
@@ -127,6 +180,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     make.add_argument("--input", type=Path, help="folder that was scored, for pictures of the worst errors")
     make.add_argument("--calibration", type=Path, help="what calibrated the scores: its threshold is used")
     make.add_argument("--title")
+    again = commands.add_parser("again", help="the numbers of a report from its scores.csv alone")
+    again.add_argument("scores", type=Path)
+    again.set_defaults(output=None)
     two = commands.add_parser("compare", parents=[shared], help="two score files of the same clips")
     two.add_argument("a", type=Path)
     two.add_argument("b", type=Path)

@@ -93,10 +93,11 @@ def report_run(
     folder: Path,
     *,
     inputs: dict[str, Path],
-    config: Config,
+    config: Config | None,
     calibration: Calibration | None,
     checkpoint: str,
     label_map: dict[str, int] | None = None,
+    name: str = "",
 ) -> dict[str, Any]:
     """Write the report of an evaluation that has just run, print it in short and return its numbers.
 
@@ -104,8 +105,10 @@ def report_run(
         rows: as `visavox.commands.evaluate.score_inputs` gives them.
         labels: CSV with filename,label and the columns of the parts.
         inputs: file name -> the video or bundle it was scored from.
+        config: of the detector, or of the bundles it was given; None where it took files.
         checkpoint: sha256 of the checkpoint.
         label_map: what the labels mean where 1 is not fake.
+        name: of a detector that is not the configuration's.
     """
     import pandas as pd
 
@@ -117,21 +120,22 @@ def report_run(
     columns = ["filename", "probability", "status", "seconds"]
     columns += ["raw"] if any(row.raw is not None for row in rows) else []
     scored = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in columns})
+    name = name or (config.detector.name if config else "a detector")
+    made = {"prep_hash": prep_hash(config), "trim_silence": config.trim_silence} if config else {}
     numbers = write_report(
         look_up(scored, known, labels),
         folder,
-        title=f"Evaluation of {config.detector.name}",
+        title=f"Evaluation of {name}",
         labels=known,
         calibration=calibration,
         find=inputs.get,
         provenance={
-            "detector": config.detector.name,
+            "detector": name,
             "checkpoint_sha256": checkpoint,
-            "prep_hash": prep_hash(config),
-            "trim_silence": config.trim_silence,
+            **made,
             "labels": str(labels),
             "labels_sha256": sha256_of(labels),
-            "config": config.model_dump(mode="json"),
+            **({"config": config.model_dump(mode="json")} if config else {}),
         },
     )
     say(describe(numbers, folder))
@@ -191,4 +195,6 @@ def _note(row: Any) -> str:
 def _csv(rows: pd.DataFrame) -> bytes:
     first = [name for name in ("filename", "probability", "raw", "label", "status", "split") if name in rows]
     others = [name for name in rows if name not in (*first, "seconds", "path")]
-    return rows[[*first, *others]].to_csv(index=False, lineterminator="\n", float_format="%.12g").encode()
+    return (
+        rows[[*first, *others]].to_csv(index=False, lineterminator="\n").encode()
+    )  # floats exactly: its numbers can be made again

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import io
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,8 @@ import pandas as pd
 from visavox.files import shown
 
 DELIMITERS = ",;\t"
+MOST_UNPACKED = 1 << 30
+"""Bytes that a compressed table may unpack to."""
 SHOWN = 5
 """Faulty lines that a message names; the rest is counted."""
 
@@ -33,8 +37,8 @@ class Cells(NamedTuple):
 def read_cells(path: Path, error: type[ValueError] = ValueError) -> Cells:
     """Read a table as text.
 
-    UTF-8 with or without a byte order mark and UTF-16 with one are understood; as are comma, semicolon and tab, whichever
-    the header has most of; a first line `sep=;`; every kind of line end; and quotes.
+    UTF-8 with or without a byte order mark and UTF-16 with one are understood, also compressed with gzip; as are comma,
+    semicolon and tab, whichever the header has most of; a first line `sep=;`; every kind of line end; and quotes.
 
     Args:
         error: class of what is raised.
@@ -61,7 +65,9 @@ def read_cells(path: Path, error: type[ValueError] = ValueError) -> Cells:
     return Cells(rows[0], lines[1:], rows[1:]) if rows else Cells([], [], [])
 
 
-def read_text_table(path: Path, columns: Sequence[str], error: type[ValueError] = ValueError) -> pd.DataFrame:
+def read_text_table(
+    path: Path, columns: Sequence[str], error: type[ValueError] = ValueError, *, names: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Read a table as text cells, indexed by line number.
 
     Names of columns are lower-cased where no other column has that name already; columns without a name, which
@@ -70,12 +76,15 @@ def read_text_table(path: Path, columns: Sequence[str], error: type[ValueError] 
     Args:
         columns: those that must be there.
         error: class of what is raised.
+        names: of the columns of a table without a header.
 
     Raises:
         ValueError: as `error`, all faults at once: as `read_cells`; a column is missing or stands there twice, a line is
             longer or shorter than the header.
     """
     cells = read_cells(path, error)
+    if names is not None:
+        cells = Cells(list(names), [1, *cells.lines], [cells.header, *cells.rows])
     names = [name if name.lower() in cells.header else name.lower() for name in cells.header]
     faults = [_missing_column(name, names) for name in columns if name not in names]
     faults += [f"column {name} stands there twice" for name in sorted({n for n in names if n and names.count(n) > 1})]
@@ -106,12 +115,25 @@ def _decode(path: Path, error: type[ValueError]) -> str:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise error(f"{path}: no such file") from None
+    if data[:2] == b"\x1f\x8b":
+        data = _unpacked(path, data, error)
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as fault:
         raise error(f"{path}: not UTF-8 nor UTF-16 ({fault.reason}); save it as CSV with UTF-8 encoding") from None
     if "\0" in text:
         raise error(f"{path}:{text.count(chr(10), 0, text.index(chr(0))) + 1}: holds binary data; is it a CSV?")
+    return text
+
+
+def _unpacked(path: Path, data: bytes, error: type[ValueError]) -> bytes:
+    try:
+        with gzip.open(io.BytesIO(data)) as packed:
+            text = packed.read(MOST_UNPACKED + 1)
+    except (OSError, EOFError, zlib.error) as fault:
+        raise error(f"{path}: its compression is damaged ({fault}); copy it again") from None
+    if len(text) > MOST_UNPACKED:
+        raise error(f"{path}: unpacks to more than {MOST_UNPACKED:,} bytes; is it a table?")
     return text
 
 

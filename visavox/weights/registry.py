@@ -182,6 +182,58 @@ REGISTRY: dict[str, Entry] = {
             input="any size, RGB, ImageNet mean and deviation",
             purpose="Tiny-LaDeDa trained on ForenSynths, pictures of ProGAN (start of fiveway's branch tiny)",
         ),
+        # GenD's three files: the address follows from the names that its README gives to `from_pretrained`.
+        *(
+            Entry(
+                name=name,
+                file=f"{name}.safetensors",
+                urls=(f"https://huggingface.co/yermandy/{hub}/resolve/main/model.safetensors",),
+                licence=licence,
+                labels="two classes, 0 = real and 1 = fake",
+                fake_index=1,
+                input=f"224x224 faces aligned by five landmarks (scale 1.3), RGB, {norm}",
+                purpose=f"GenD on {backbone}, its layer norms tuned on FaceForensics++ (visavox detect)",
+            )
+            for name, hub, backbone, licence, norm in (
+                (
+                    "gend_clip_l14",
+                    "GenD_CLIP_L_14",
+                    "CLIP ViT-L/14",
+                    "MIT (yermandy/GenD)",
+                    "CLIP's mean and deviation",
+                ),
+                (
+                    "gend_pe_l",
+                    "GenD_PE_L",
+                    "PE-core ViT-L/14",
+                    "MIT (yermandy/GenD); PE-core Apache-2.0",
+                    "(x - 127.5) / 127.5",
+                ),
+                (
+                    "gend_dinov3_l16",
+                    "GenD_DINOv3_L",
+                    "DINOv3 ViT-L/16",
+                    "MIT (yermandy/GenD); DINOv3 has a licence of its own (Meta)",
+                    "ImageNet mean and deviation",
+                ),
+            )
+        ),
+        *(
+            Entry(
+                name=f"{name}_config",
+                file=f"{name}.config.json",
+                urls=(f"https://huggingface.co/yermandy/{hub}/resolve/main/config.json",),
+                licence="MIT (yermandy/GenD)",
+                labels="none; a few lines of JSON",
+                input="nothing",
+                purpose=f"says which head {name} has (visavox detect)",
+            )
+            for name, hub in (
+                ("gend_clip_l14", "GenD_CLIP_L_14"),
+                ("gend_pe_l", "GenD_PE_L"),
+                ("gend_dinov3_l16", "GenD_DINOv3_L"),
+            )
+        ),
         # The sums are those of the repository's Git LFS pointers. The two files were trained with opposite labels: the data set
         # of the audio notebook gives RealVideo-RealAudio label 0, that of the video notebook class 0 to fakes; the multimodal
         # notebook swaps the audio logits before it fuses them.

@@ -8,8 +8,10 @@ import hashlib
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 
+from visavox.files import replacing
 from visavox.weights import download
 from visavox.weights.registry import REGISTRY, Entry
 
@@ -28,6 +30,7 @@ def resolve(name: str) -> Path:
         return fetch(name)
     if wrong := complaint(entry, path):
         raise WeightsError(f"{path} {wrong}.\nRemove it, then: visavox weights fetch {name}\n{by_hand(entry)}")
+    _trust(entry, path)
     _say_unverified(name)
     return path
 
@@ -108,7 +111,36 @@ def complaint(entry: Entry, path: Path, *, fresh: bool = False) -> str | None:
         return f"has sha256 {found}, expected {entry.sha256}"
     if not found.startswith(entry.sha256_prefix):
         return f"has sha256 {found}, expected one that begins with {entry.sha256_prefix}"
+    known = first_seen(entry)
+    if entry.sha256 is None and known and found != known:
+        return (
+            f"has sha256 {found}, but had {known} when it was first used; if you want this one, remove {_first(entry)}"
+        )
     return None
+
+
+def first_seen(entry: Entry) -> str | None:
+    """Return the sha256 that a file without a known sum had when it was first used, or None."""
+    try:
+        return _first(entry).read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError):
+        return None
+
+
+def _trust(entry: Entry, path: Path) -> None:
+    """Trust a file without a known sum on its first use: note its sum, which it must keep."""
+    if entry.sha256 is not None or first_seen(entry):
+        return
+    note = _first(entry)
+    try:
+        with replacing(note) as beside:
+            beside.write_text(f"{sha256_of(path)} {time.strftime('%Y-%m-%d', time.gmtime())}\n", encoding="utf-8")
+    except OSError as error:  # a folder that others fill: its file is trusted each time, which is said
+        log.warning("%s: its sha256 could not be noted in %s (%s)", entry.name, note, error)
+
+
+def _first(entry: Entry) -> Path:
+    return folder() / f".{entry.file}.first-use"
 
 
 def sha256_of(path: Path, *, fresh: bool = False) -> str:

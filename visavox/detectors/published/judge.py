@@ -52,6 +52,7 @@ def _published(model: Published, device: torch.device, threads: int) -> Judge:
 
     card = ModelCard(detector=model.name, trained_on=model.what.rpartition("trained on ")[2])
     card = replace(card, checkpoint=fingerprint(model.weights[0]))
-    from visavox.detectors.published import tiny_ladeda
+    from visavox.detectors.published import gend, tiny_ladeda
 
-    return tiny_ladeda.judge(card, model.weights[0], device, threads)
+    make = gend.judge if model.name in gend.BACKBONES else tiny_ladeda.judge
+    return make(card, model.weights[0], device, threads)
