@@ -104,8 +104,9 @@ class GenD(Detector):
         took = Stopwatch()
         with took("score"):
             chosen, p = self._faces_of(bundle)
+        seconds = took.total()
         if watch:
-            watch("face", took.total())
+            watch("face", seconds)
         times = bundle.times[chosen].astype(float)
         middles = (times[1:] + times[:-1]) / 2
         edges = [float(bundle.times[0]), *middles, float(bundle.times[-1]) + 1 / float(bundle.fps)]
@@ -114,7 +115,7 @@ class GenD(Detector):
         return Analysis.of(
             probability,
             card=self.card_of(bundle),
-            branches=[Branch("face", probability, 1.0, took.total(), timeline)],
+            branches=[Branch("face", probability, 1.0, seconds, timeline)],
             timeline=timeline,
             notes=["Faces are judged one by one; the sound was not judged."],
             settings=self.settings.model_dump(mode="json"),
