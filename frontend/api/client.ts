@@ -31,6 +31,12 @@ export function unreachable(): Problem {
   );
 }
 
+/** Whatever was thrown, as a problem. */
+export function asProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  return new Problem("Something failed that nobody foresaw.", "Reload the page and try again.", "", 0, String(error));
+}
+
 /** The problem that an answer tells of: application/problem+json, or whatever a proxy put in its place. */
 export function problemOf(status: number, text: string): Problem {
   let body: Record<string, unknown> = {};
@@ -76,13 +82,19 @@ async function json<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await request(path, signal ? { signal } : {})).json() as Promise<T>;
 }
 
+/** An analysis that an earlier version kept lacks what has been added since. */
+function whole(dossier: Dossier): Dossier {
+  const since = { ledger: [], calibrated: null, degraded: [], counterfactuals: [], novelty: null };
+  return dossier.analysis ? { ...dossier, analysis: { ...since, ...dossier.analysis } } : dossier;
+}
+
 const of = (id: string) => encodeURIComponent(id);
 
 export const service = {
   limits: (signal?: AbortSignal) => json<Limits>("/limits", signal),
   model: (signal?: AbortSignal) => json<Model>("/model", signal),
   status: (id: string, signal?: AbortSignal) => json<Status>(`/status/${of(id)}`, signal),
-  dossier: (id: string, signal?: AbortSignal) => json<Dossier>(`/analyses/${of(id)}`, signal),
+  dossier: async (id: string, signal?: AbortSignal) => whole(await json<Dossier>(`/analyses/${of(id)}`, signal)),
   report: async (id: string) => (await request(`/analyses/${of(id)}/report`)).blob(),
   remove: (id: string) => request(`/analyses/${of(id)}`, { method: "DELETE" }),
   /** Say what is known of a video: label 1 = it is a deepfake, 0 = it is authentic. */

@@ -17,6 +17,7 @@ export function Branches({ analysis }: { analysis: Analysis }) {
             key={branch.name}
             branch={branch}
             threshold={analysis.threshold}
+            least={analysis.least_confidence}
             absent={analysis.degraded.find((left) => left.what === branch.name)?.why ?? ""}
           />
         ))}
@@ -25,9 +26,18 @@ export function Branches({ analysis }: { analysis: Analysis }) {
   );
 }
 
-function Row({ branch, threshold, absent }: { branch: Branch; threshold: number; absent: string }) {
+interface RowProps {
+  branch: Branch;
+  threshold: number;
+  /** Confidence below which nothing is called fake. */
+  least: number;
+  /** Why it has no opinion; empty where that is not told. */
+  absent: string;
+}
+
+function Row({ branch, threshold, least, absent }: RowProps) {
   const p = branch.probability;
-  const fake = p !== null && p >= threshold;
+  const fake = p !== null && p >= threshold && Math.max(p, 1 - p) >= least;
   return (
     <li data-testid="branch">
       <div className="flex items-baseline justify-between gap-3">

@@ -1,6 +1,6 @@
 import type { Analysis, Dossier, Observation } from "../api/types";
 import { bytes, date, duration } from "../lib/format";
-import { ended, secondsOf } from "../lib/stages";
+import { ended } from "../lib/stages";
 import { Pipeline } from "./Pipeline";
 
 /** What container and codec tell: observations, which are no part of the score. */
@@ -66,7 +66,7 @@ export function Provenance({ dossier, analysis }: { dossier: Dossier; analysis: 
       <summary className="text-lg font-semibold">How this came about</summary>
       {dossier.stages.length > 0 && (
         <div className="mt-6">
-          <Pipeline states={ended(dossier.stages)} seconds={(node) => secondsOf(node, dossier.stages)} />
+          <Course stages={dossier.stages} />
         </div>
       )}
       <dl className="mt-6 divide-y divide-edge text-sm">
@@ -84,6 +84,16 @@ export function Provenance({ dossier, analysis }: { dossier: Dossier; analysis: 
           ))}
       </dl>
     </details>
+  );
+}
+
+function Course({ stages }: Pick<Dossier, "stages">) {
+  const nodes = ended(stages);
+  return (
+    <Pipeline
+      states={nodes.map((node) => (node === "skipped" ? "skipped" : "done"))}
+      seconds={nodes.map((node) => (node === "skipped" ? null : node))}
+    />
   );
 }
 

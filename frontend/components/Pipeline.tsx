@@ -1,7 +1,7 @@
 import { m, useReducedMotion } from "motion/react";
 import { Fragment } from "react";
 import { took } from "../lib/format";
-import { NODES, type Node, type NodeState } from "../lib/stages";
+import { NODES, type NodeState } from "../lib/stages";
 import { Icon } from "./Icon";
 
 const LOOK: Record<NodeState, string> = {
@@ -27,8 +27,8 @@ interface Props {
   states: readonly NodeState[] | null;
   /** What the active node is at, in words. */
   detail?: string;
-  /** Seconds that a node took, where they are known. */
-  seconds?: (node: Node) => number | null;
+  /** Seconds that each node took; null where they are not known. */
+  seconds?: readonly (number | null)[];
 }
 
 /** The stations of an analysis: a row on wide screens, a column on narrow ones. It shows what it is told, and moves by nothing else. */
@@ -38,7 +38,7 @@ export function Pipeline({ states, detail, seconds }: Props) {
     <ol className="flex flex-col md:flex-row" data-testid="pipeline" aria-label="Stages of the analysis">
       {NODES.map((node, n) => {
         const state = states?.[n] ?? "waiting";
-        const took_ = seconds?.(node) ?? null;
+        const measured = seconds?.[n] ?? null;
         return (
           <Fragment key={node.name}>
             {n > 0 && <Link flowing={state === "active" && !still} reached={state !== "waiting"} />}
@@ -58,8 +58,8 @@ export function Pipeline({ states, detail, seconds }: Props) {
                     ? node.what
                     : state === "active"
                       ? detail || node.what
-                      : took_ !== null
-                        ? took(took_)
+                      : measured !== null
+                        ? took(measured)
                         : WORDS[state]}
                 </span>
               </span>

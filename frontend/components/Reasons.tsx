@@ -9,8 +9,8 @@ export function Reasons({ analysis }: { analysis: Analysis }) {
   const { ledger, counterfactuals } = analysis;
   if (ledger.length === 0 && counterfactuals.length === 0) return null;
   return (
-    <section className="card grid gap-x-10 gap-y-6 p-5 sm:p-6 lg:grid-cols-2" aria-labelledby="reasons">
-      <h2 id="reasons" className="text-lg font-semibold lg:col-span-2">
+    <section className="card flex flex-col gap-5 p-5 sm:p-6" aria-labelledby="reasons">
+      <h2 id="reasons" className="text-lg font-semibold">
         What it rests on
       </h2>
       {ledger.length > 0 && <Ledger ledger={ledger} />}

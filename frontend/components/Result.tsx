@@ -36,10 +36,10 @@ export function Result({ dossier, demo, file, onAttach, onRestart, onRemove }: P
         />
         <div className="flex flex-col gap-5">
           <Branches analysis={analysis} />
+          <Reasons analysis={analysis} />
           <Notes notes={analysis.notes} />
         </div>
       </div>
-      <Reasons analysis={analysis} />
       <Observations observations={dossier.observations} />
       <Provenance dossier={dossier} analysis={analysis} />
       <Actions dossier={dossier} onRestart={onRestart} onRemove={onRemove} />

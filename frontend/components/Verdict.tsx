@@ -30,7 +30,7 @@ export function Verdict({ dossier, analysis, demo }: Props) {
       <div className="grid gap-x-10 gap-y-6 lg:grid-cols-[1fr_22rem]">
         <div className="min-w-0">
           <p className="text-sm break-words text-soft">{dossier.fileName}</p>
-          <div className="mt-2 flex items-center gap-3">
+          <div className="mt-2 flex flex-wrap items-center gap-3">
             <m.span
               className={`grid size-12 shrink-0 place-items-center rounded-full ${look.wash} ${look.text}`}
               initial={{ scale: 0.7, opacity: 0 }}
@@ -43,7 +43,7 @@ export function Verdict({ dossier, analysis, demo }: Props) {
               {result.verdict}
             </Heading>
             {demo && (
-              <span className="rounded-full border border-unsure px-2.5 py-0.5 text-xs font-semibold text-unsure">
+              <span className="rounded-full border border-unsure px-2.5 whitespace-nowrap py-0.5 text-xs font-semibold text-unsure">
                 demo model
               </span>
             )}

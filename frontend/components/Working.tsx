@@ -1,4 +1,5 @@
 import type { Stage, Status } from "../api/types";
+import { nameOf } from "../lib/branches";
 import { inWords, running } from "../lib/stages";
 import { Bar } from "./Bar";
 import { Heading } from "./Heading";
@@ -48,5 +49,5 @@ export function Working({ name, status, seen, lost }: Props) {
 }
 
 function detailOf(status: Status): string {
-  return status.detail ?? inWords(status.stage);
+  return status.detail ? `${nameOf(status.detail)}: done` : inWords(status.stage);
 }

@@ -1,7 +1,7 @@
 /** Where the page stands, from the choice of a file to the verdict, and the steps that lead from one to the next. */
 
 import { useCallback, useEffect, useRef, useState } from "react";
-import { Problem, service } from "../api/client";
+import { asProblem, Problem, service } from "../api/client";
 import { follow } from "../api/follow";
 import type { Dossier, Limits, Stage, Status } from "../api/types";
 import { upload } from "../api/upload";
@@ -20,11 +20,6 @@ export type View =
 /** The problem of a job that ended in an error. */
 function problemOfJob(status: Status): Problem {
   return new Problem("This video could not be analysed.", "", status.code ?? "", 0, status.error ?? "");
-}
-
-function asProblem(error: unknown): Problem {
-  if (error instanceof Problem) return error;
-  return new Problem("Something failed that nobody foresaw.", "Reload the page and try again.", "", 0, String(error));
 }
 
 export interface Detector {

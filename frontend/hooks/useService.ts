@@ -1,7 +1,7 @@
 /** Limits and model of the service, asked for when the page opens and again when the connection is back. */
 
 import { useCallback, useEffect, useState } from "react";
-import { Problem, service } from "../api/client";
+import { asProblem, type Problem, service } from "../api/client";
 import type { Limits, Model } from "../api/types";
 
 export interface Service {
@@ -22,15 +22,17 @@ export function useService(): Service {
   useEffect(() => {
     const control = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
-    Promise.all([service.limits(control.signal), service.model(control.signal)]).then(
-      ([limits, model]) => setFound({ limits, model, problem: null }),
-      (error: unknown) => {
-        if (control.signal.aborted) return;
-        const problem = error instanceof Problem ? error : new Problem(String(error), "Reload the page.");
-        setFound((before) => ({ ...before, problem }));
-        if (problem.status !== 401) timer = setTimeout(ask, AGAIN);
-      },
-    );
+    void Promise.allSettled([service.limits(control.signal), service.model(control.signal)]).then(([limits, model]) => {
+      if (control.signal.aborted) return;
+      const failed = [limits, model].find((answer) => answer.status === "rejected");
+      const problem = failed ? asProblem(failed.reason) : null;
+      setFound((before) => ({
+        limits: limits.status === "fulfilled" ? limits.value : before.limits,
+        model: model.status === "fulfilled" ? model.value : before.model,
+        problem,
+      }));
+      if (problem && problem.status !== 401) timer = setTimeout(ask, AGAIN);
+    });
     window.addEventListener("online", ask);
     return () => {
       control.abort();

@@ -39,16 +39,27 @@ export function running(seen: readonly Stage[], failed = false): NodeState[] {
   });
 }
 
-/** State of each node after the end: done where the service measured one of its stages, else skipped. */
-export function ended(stages: readonly { name: string }[]): NodeState[] {
-  const ran = new Set(stages.map((stage) => stage.name));
-  return NODES.map((node) => (node.stages.some((stage) => ran.has(stage)) ? "done" : "skipped"));
-}
+/** What the service measured: seconds of a stage, and of `branch NAME`. */
+type Measured = readonly { name: string; seconds: number }[];
 
-/** Seconds that a node took, null where it did not run. */
-export function secondsOf(node: Node, stages: readonly { name: string; seconds: number }[]): number | null {
-  const own = stages.filter((stage) => (node.stages as readonly string[]).includes(stage.name));
-  return own.length === 0 ? null : own.reduce((sum, stage) => sum + stage.seconds, 0);
+const GATE = "branch tiny";
+
+/**
+ * Seconds that each node took after the end: null where it was not measured, as ingest and fusion, "skipped" where it did not
+ * run: there is no gate in this detector, or the gate ended the analysis before the large networks.
+ */
+export function ended(measured: Measured): (number | null | "skipped")[] {
+  const sum = (wanted: (name: string) => boolean) => {
+    const own = measured.filter(({ name }) => wanted(name));
+    return own.length === 0 ? null : own.reduce((total, { seconds }) => total + seconds, 0);
+  };
+  const gate = sum((name) => name === GATE);
+  const branches = sum((name) => name.startsWith("branch ") && name !== GATE);
+  return NODES.map(({ stages }) => {
+    if (stages.includes("gate")) return gate ?? "skipped";
+    if (stages.includes("models")) return branches ?? (gate === null ? sum((name) => name === "models") : "skipped");
+    return sum((name) => (stages as readonly string[]).includes(name));
+  });
 }
 
 const SUBSTAGES: Record<Stage, string> = {

@@ -54,14 +54,16 @@ test("a node is active while one of its stages is the last, done when it was, pa
   expect(running(["ingest", "faces"], true)[2]).toBe("failed");
   expect(after(["ingest", "faces"], "faces")).toEqual(["ingest", "faces"]);
   expect(after(["ingest", "faces"], "ingest")).toEqual(["faces", "ingest"]);
-  expect(ended([{ name: "ingest" }, { name: "models" }, { name: "visual" }])).toEqual([
-    "done",
-    "skipped",
-    "skipped",
-    "skipped",
-    "done",
-    "skipped",
-  ]);
+});
+
+test("after the end a node has its seconds, or did not run", () => {
+  const measured = (seconds: Record<string, number>) =>
+    ended(Object.entries(seconds).map(([name, seconds]) => ({ name, seconds })));
+  expect(
+    measured({ container: 1, faces: 2, voice: 3, models: 9, "branch tiny": 1, "branch visual": 3, "branch sync": 5 }),
+  ).toEqual([null, 1, 5, 1, 8, null]);
+  expect(measured({ models: 1, "branch tiny": 1 }).slice(3)).toEqual([1, "skipped", null]); // the gate let it through
+  expect(measured({ models: 4 }).slice(3)).toEqual(["skipped", 4, null]); // a detector of one part
 });
 
 test("a curve is the mean of what lies over each part, with gaps where nothing does", () => {
