@@ -36,6 +36,7 @@ COMMANDS = {
     "train": Command("visavox.commands.train", "train a detector on bundles"),
     "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV"),
     "score": Command("visavox.commands.score", "print P(fake) of single videos or bundles, with its reasons"),
+    "merge": Command("visavox.commands.merge", "put together what the shards of a crop or an evaluation left"),
     "corpora": Command("visavox.corpora.__main__", "make a leak-proof split CSV of a corpus or a folder"),
     "ffpp-audio": Command("visavox.corpora.ffpp_audio", "give the clips of FaceForensics++ their sound back"),
     "audit": Command("visavox.audit.__main__", "find what separates the classes of a split without any skill"),

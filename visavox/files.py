@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,8 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".vob")
     + (".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".mxf")
 )
+ABANDONED = 24 * 3600
+"""Seconds after which what another machine was writing counts as left behind."""
 LONGEST_NAME = 255
 """Bytes of a file's name that the file systems in use allow."""
 PREVIEW = ".preview"
@@ -90,10 +94,10 @@ def replacing(path: str | Path, ending: str = "") -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.part{ending}")
+    beside = path.with_name(f"{path.name}.{_host()}.{os.getpid()}.part{ending}")
     if len(os.fsencode(beside.name)) > LONGEST_NAME:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-        beside = path.with_name(f"{digest}.{os.getpid()}.part{ending}")
+        beside = path.with_name(f"{digest}.{_host()}.{os.getpid()}.part{ending}")
     try:
         yield beside
         to_disk(beside)
@@ -120,11 +124,24 @@ def to_disk(path: Path) -> None:
 
 
 def sweep(output: Path) -> None:
-    """Remove what killed processes were writing below a folder: files of `replacing` whose process is gone."""
+    """Remove what killed processes were writing below a folder: files of `replacing` whose process on this machine is gone, and
+    those of other machines that are older than a day."""
     for part in output.rglob("*.part*"):
-        written_by = re.search(r"\.(\d+)\.part(\.\w+)?$", part.name)
-        if written_by and not is_alive(int(written_by[1])):
+        written_by = re.search(r"\.(?:([0-9a-f]{8})\.)?(\d+)\.part(\.\w+)?$", part.name)
+        if written_by is None:
+            continue
+        here = written_by[1] in (None, _host())
+        try:
+            gone = not is_alive(int(written_by[2])) if here else time.time() - part.stat().st_mtime > ABANDONED
+        except FileNotFoundError:  # swept by somebody else
+            continue
+        if gone:
             part.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """Eight hex digits of this machine's name: process numbers mean nothing on another."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
 def is_alive(pid: int) -> bool:

@@ -33,6 +33,7 @@ from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.tools import build, check_weights, gpu_networks
 from visavox.progress import Stopwatch, progress
 from visavox.status import SCORED, Status
+from visavox.workers.sharding import Shard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs = find_inputs(arguments.input)
         check_weights(config)
         arguments.output.mkdir(parents=True, exist_ok=True)
-        with runs.stoppable(), runs.holding(arguments.output):
+        held = arguments.shard.of(arguments.output / MANIFEST) if arguments.shard else arguments.output
+        with runs.stoppable(), runs.holding(held):
             rows = crop_folder(
                 inputs,
                 arguments.output,
@@ -51,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 timeout=arguments.timeout,
                 save_image=arguments.save_image,
                 save_avi=arguments.save_avi,
+                shard=arguments.shard,
             )
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to resume", error=True)
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) as error:  # what the user can mend; anything else is ours
         complain("visavox crop", error)
         return runs.exit_code(error)
-    return _report(rows, arguments.output)
+    return _report(rows, held if arguments.shard else arguments.output / MANIFEST)
 
 
 def crop_folder(
@@ -75,8 +78,13 @@ def crop_folder(
     timeout: float | None = None,
     save_image: bool = False,
     save_avi: bool = False,
+    shard: Shard | None = None,
 ) -> list[ManifestRow]:
-    """Crop every input into `output`, keeping sub-folders; return the rows of the manifest, sorted by input."""
+    """Crop every input into `output`, keeping sub-folders; return the rows of the manifest, sorted by input.
+
+    Args:
+        shard: take its share of the inputs alone, into a manifest of its own; `visavox merge` puts them together.
+    """
     from visavox.preprocessing import provenance
     from visavox.workers import pool
 
@@ -86,8 +94,9 @@ def crop_folder(
     tasks = [
         Task(name, path, output, place, stamp, save_image, save_avi)
         for (name, path), place in zip(inputs.items(), bundle_names(inputs))
+        if shard is None or shard.takes(name)
     ]
-    manifest = Manifest(output / MANIFEST)
+    manifest = Manifest(shard.of(output / MANIFEST) if shard else output / MANIFEST)
     rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
     open_tasks = [task for task in tasks if task.name not in {row.input for row in rows}]
     workers = max(1, min(workers, len(open_tasks)))
@@ -191,13 +200,13 @@ def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> Status 
     return cast(Status, stamp.status) if fits else None
 
 
-def _report(rows: Sequence[ManifestRow], output: Path) -> int:
+def _report(rows: Sequence[ManifestRow], manifest: Path) -> int:
     counts = Counter(row.status for row in rows)
     lost = [row for row in rows if row.bundle is None]
     for row in lost:
         say(f"  {row.status:9} {shown(row.input)}: {shown(row.reason)} [{row.code}]", error=True)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    say(f"{len(rows)} inputs: {summary}; {sum(row.kept for row in rows)} kept from before; {output / MANIFEST}")
+    say(f"{len(rows)} inputs: {summary}; {sum(row.kept for row in rows)} kept from before; {manifest}")
     short = sum(row.frames < COVERED * row.frames_read for row in rows if row.frames and row.frames_read)
     if short:
         say(
@@ -222,6 +231,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=_positive, default=4, help="processes (default 4)")
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
+    )
+    parser.add_argument(
+        "--shard",
+        type=Shard.parse,
+        metavar="I/N",
+        help="take share I (from 0) of N alone; `visavox merge OUTPUT` afterwards",
     )
     parser.add_argument(
         "--save-image", action="store_true", help="also write NAME.preview.png: faces, mel images, sync curve"

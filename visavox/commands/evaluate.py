@@ -34,6 +34,7 @@ from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
 from visavox.logs import complain, say
 from visavox.progress import Stopwatch, progress
 from visavox.status import Status
+from visavox.workers.sharding import Shard
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
@@ -61,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.splits.table import label_map
 
         inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
+        if arguments.shard:
+            inputs = {name: path for name, path in inputs.items() if arguments.shard.takes(name)}
         known = label_map(arguments.label_map)
         labels = read_labels(arguments.labels, known) if arguments.labels else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
@@ -413,6 +416,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
     )
+    parser.add_argument(
+        "--shard",
+        type=Shard.parse,
+        metavar="I/N",
+        help="score share I (from 0) of N alone; `visavox merge OUTPUT` afterwards",
+    )
     parser.add_argument("--calibration", type=Path, help="JSON of `visavox calibrate`, applied to the scores")
     parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
     parser.add_argument(
@@ -427,6 +436,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the checkpoint"
     )
     arguments = parser.parse_intermixed_args(argv)
+    if arguments.shard:
+        arguments.output = arguments.shard.of(arguments.output)
     if arguments.label_map and not arguments.labels:
         parser.error("--label-map says what the labels mean; give --labels CSV")
     if arguments.time_budget is not None and not arguments.time_budget > 0:

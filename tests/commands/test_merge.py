@@ -1,0 +1,94 @@
+"""Shares of one job: every input in one of them, and together what one machine makes."""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+from visavox.commands import crop, evaluate, merge
+from visavox.files import sha256_of
+from visavox.workers.sharding import Shard, ShardError, shards_of
+
+
+def test_every_name_is_taken_by_one_share_and_always_the_same():
+    names = [f"real/person {n}/clip {n}.mp4" for n in range(3000)]
+    shares = [[name for name in names if Shard(index, 7).takes(name)] for index in range(7)]
+    assert sorted(name for share in shares for name in share) == sorted(names)
+    assert all(350 < len(share) < 510 for share in shares)
+    assert [Shard(index, 3).takes("clip.mp4") for index in range(3)] == [
+        True,
+        False,
+        False,
+    ]  # whatever Python, whatever machine
+
+
+def test_a_share_is_written_as_schedulers_count():
+    assert Shard.parse("0/1") == (0, 1) and str(Shard.parse("7/8")) == "7/8"
+    for text in ("8/8", "1", "-1/3", "1/0", "a/b", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="from 0 to N - 1"):
+            Shard.parse(text)
+
+
+def test_missing_and_mixed_shards_are_named(tmp_path: Path):
+    path = tmp_path / "manifest.jsonl"
+    with pytest.raises(ShardError, match=r"run with --shard I/N first"):
+        shards_of(path)
+    for index in (0, 2):
+        Shard(index, 4).of(path).touch()
+    with pytest.raises(ShardError, match=r"2 of 4 shards are missing; run --shard 1/4, --shard 3/4"):
+        shards_of(path)
+    Shard(0, 2).of(path).touch()
+    with pytest.raises(ShardError, match="of 2 and of 4 are mixed"):
+        shards_of(path)
+
+
+@pytest.fixture(scope="module")
+def shared_out(talking: Path, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("shared out")
+    for index in (2, 0, 1):
+        arguments = ["--input", str(talking), "--output", str(output), "--workers", "1", "--shard", f"{index}/3", *TINY]
+        assert crop.main(arguments) == 0
+    return output
+
+
+def rows(manifest: Path) -> list[dict]:
+    found = [json.loads(line) for line in manifest.read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "kept")} for row in found]
+
+
+def test_shards_merged_are_what_one_machine_makes(talking: Path, shared_out: Path, data: Path, capsys):
+    assert merge.main([str(shared_out)]) == 0
+    alone = data / "data/bundles"
+    assert "3 shards" in capsys.readouterr().out
+    assert rows(shared_out / "manifest.jsonl") == rows(alone / "manifest.jsonl")
+    bundles = sorted(path.relative_to(alone) for path in alone.rglob("*.npz"))
+    assert bundles == sorted(path.relative_to(shared_out) for path in shared_out.rglob("*.npz"))
+    assert [sha256_of(alone / path) for path in bundles] == [sha256_of(shared_out / path) for path in bundles]
+
+
+def test_a_share_that_was_cropped_otherwise_is_refused(talking: Path, tmp_path: Path, capsys):
+    for index, more in enumerate(([], ["face_margin=0.5"])):
+        arguments = ["--input", str(talking), "--output", str(tmp_path), "--workers", "1", "--shard", f"{index}/2"]
+        crop.main([*arguments, *TINY, "max_clip_len=0.4", *more])
+    assert merge.main([str(tmp_path)]) == 2
+    assert "2 different settings" in capsys.readouterr().err
+    assert not (tmp_path / "manifest.jsonl").exists()
+
+
+def test_scores_of_shards_merge_into_one_submission(data: Path, run: Path, tmp_path: Path, capsys):
+    source, checkpoint = str(data / "data/bundles"), str(run / "best.ckpt")
+    arguments = ["--input", source, "--checkpoint", checkpoint, "--workers", "1", "submit_batch_size=1"]
+    alone, merged = tmp_path / "alone.csv", tmp_path / "merged.csv"
+    assert evaluate.main([*arguments, "--output", str(alone)]) == 0
+    assert evaluate.main([*arguments, "--output", str(merged), "--shard", "0/2"]) == 0
+    assert merge.main([str(merged)]) == 2
+    assert "1 of 2 shards are missing; run --shard 1/2" in capsys.readouterr().err and not merged.exists()
+    assert evaluate.main([*arguments, "--output", str(merged), "--shard", "1/2"]) == 0
+    assert merge.main([str(merged)]) == 0
+    assert merged.read_bytes() == alone.read_bytes()
+    with merged.open() as file:
+        assert len(list(csv.DictReader(file))) == len(list((data / "data/bundles").rglob("*.npz")))
+    assert merged.with_name("merged.details.jsonl").is_file()
