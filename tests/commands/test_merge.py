@@ -26,7 +26,7 @@ def test_every_name_is_taken_by_one_share_and_always_the_same():
 
 
 def test_a_share_is_written_as_schedulers_count():
-    assert Shard.parse("0/1") == (0, 1) and str(Shard.parse("7/8")) == "7/8"
+    assert Shard.parse("0/1") == Shard(0, 1) and str(Shard.parse("7/8")) == "7/8"
     for text in ("8/8", "1", "-1/3", "1/0", "a/b", ""):
         with pytest.raises(argparse.ArgumentTypeError, match="from 0 to N - 1"):
             Shard.parse(text)

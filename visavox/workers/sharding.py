@@ -11,15 +11,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 
 class ShardError(ValueError):
     """Shards do not fit together; the message says which and what to run."""
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """Number `index` of `count` shares of the inputs."""
 
     index: int
