@@ -80,7 +80,15 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     return summary
 
 
-def make_clips(root: Path, *, seed: int, workers: int) -> Path:
+def make_clips(
+    root: Path,
+    *,
+    seed: int,
+    workers: int,
+    identities: int = IDENTITIES,
+    clips_per_identity: int = CLIPS_PER_IDENTITY,
+    seconds: tuple[float, float] = SECONDS,
+) -> Path:
     from visavox.synthetic.dataset import make_dataset
 
     labels = root / VIDEOS / "labels.csv"
@@ -88,9 +96,9 @@ def make_clips(root: Path, *, seed: int, workers: int) -> Path:
         return labels
     return make_dataset(
         root / VIDEOS,
-        identities=IDENTITIES,
-        clips_per_identity=CLIPS_PER_IDENTITY,
-        seconds=SECONDS,
+        identities=identities,
+        clips_per_identity=clips_per_identity,
+        seconds=seconds,
         seed=seed,
         workers=workers,
     )

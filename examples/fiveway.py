@@ -2,8 +2,9 @@
 
     python -m examples.fiveway            # on the clips of `make demo`, which are made if they are not there
 
-Trains configs/fiveway_tiny.json and prints the test AUC of each branch and each fusion for each kind of fake, with the 95 %
-interval of all kinds together, the coefficients of the five-way head, and the seconds of a clip with and without the gate.
+Trains configs/fiveway_tiny.json and prints, of each branch and each fusion, the test AUC for each kind of fake and for all
+together with 95 % intervals, whether the branches see what they should and nothing where they are blind, the coefficients of
+the five-way head, and the seconds of a clip with and without the gate.
 Everyone in the test is unseen in training and in the fusion. Synthetic clips say nothing about real deepfakes.
 """
 
@@ -21,6 +22,16 @@ from examples import demo
 
 CONFIG = Path("configs/fiveway_tiny.json")
 RUN = "fiveway"
+SEES: dict[str, tuple[str, ...]] = {
+    "tiny": ("face_blended",),
+    "visual": ("face_blended",),
+    "temporal": ("face_blended",),
+    "audio": ("voice_vocoded",),
+    "sync": ("audio_shifted", "audio_swapped"),
+}
+"""The kinds of fake that each branch should see."""
+MAY_SEE = {"sync": ("face_blended", "voice_vocoded")}
+"""Kinds that change what a branch reads, so that it may see them: mouths of a blended face, a vocoded voice."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,48 +50,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
-    """Run every stage below `root`; returns what fiveway.json holds. Stages that are done are not done again."""
-    seconds: dict[str, float] = {}
-    with demo.stage("clips", seconds):
-        labels = demo.make_clips(root, seed=seed, workers=workers)
-    with demo.stage("crop", seconds):
+def example(
+    root: Path,
+    *,
+    seed: int = 0,
+    workers: int = 2,
+    identities: int = demo.IDENTITIES,
+    clips: int = demo.CLIPS_PER_IDENTITY,
+    seconds: tuple[float, float] = demo.SECONDS,
+    words: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Run every stage below `root`; returns what fiveway.json holds. Stages that are done are not done again.
+
+    Args:
+        identities, clips, seconds: people, clips of each, and how long these are, at least and at most.
+        words: settings (key=value) in place of the configuration's.
+    """
+    took: dict[str, float] = {}
+    with demo.stage("clips", took):
+        labels = demo.make_clips(
+            root, seed=seed, workers=workers, identities=identities, clips_per_identity=clips, seconds=seconds
+        )
+    with demo.stage("crop", took):
         demo.crop_clips(root, workers=workers)
-    with demo.stage("split", seconds):
+    with demo.stage("split", took):
         demo.make_split(root, labels, seed=seed)
-    with demo.stage("train", seconds):
-        train_tiny(root, seed)
-    summary = measure(root / "runs" / RUN) | {"seconds": {name: round(value, 1) for name, value in seconds.items()}}
+    with demo.stage("train", took):
+        train_tiny(root, seed, words)
+    summary = measure(root / "runs" / RUN) | {"seconds": {name: round(value, 1) for name, value in took.items()}}
     (root / "fiveway.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
 
-def train_tiny(root: Path, seed: int) -> None:
+def train_tiny(root: Path, seed: int, words: Sequence[str] = ()) -> None:
     from visavox import config
     from visavox.commands.train import train
 
     run = root / "runs" / RUN
     if (run / "gate.json").is_file():
         return
-    words = [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"]
+    own = [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"]
     split = Path(demo.SPLIT).stem
-    train(config.load(CONFIG, words), data_version=split, code_version=RUN, resume=(run / "config.json").is_file())
+    train(
+        config.load(CONFIG, [*own, *words]),
+        data_version=split,
+        code_version=RUN,
+        resume=(run / "config.json").is_file(),
+    )
 
 
 def measure(run: Path) -> dict[str, Any]:
     """AUC by head and kind of fake on the test clips of a finished run, its gate, and the five-way coefficients."""
     from visavox.detectors.fiveway.fusion import Fusion
-    from visavox.detectors.fiveway.outputs import ablation
+    from visavox.detectors.fiveway.outputs import ablation, by_kind
 
     table = pd.read_csv(run / "features.csv", keep_default_na=False, na_values=[""])
     fitted = Fusion.load(run / "fusion.json")
     test = table[table["split"] == "test"]
-    shown = ["tiny", "visual", "temporal", "audio", "sync", "2way", "3way", "4way", "5way"]
+    shown = [*SEES, "2way", "3way", "4way", "5way"]
     whole = ablation(fitted, test).set_index("head")
+    cells: dict[str, dict[str, list[float]]] = {name: {} for name in shown}
+    for cell in by_kind(fitted, test, shown).itertuples():
+        cells[cell.head][cell.kind] = [round(float(value), 4) for value in (cell.auc, cell.low, cell.high)]
     head = fitted["5way"]
     return {
-        "auc_by_kind": {name: by_kind(fitted, test, name) for name in shown},
+        "auc_by_kind": cells,
         "auc": {name: [round(float(whole.loc[name, k]), 4) for k in ("auc", "auc_low", "auc_high")] for name in shown},
+        "not_as_expected": surprises(cells),
         "coefficients": {n: round(w, 3) for n, w in zip(head.features, head.weights)},
         "temperature": round(head.temperature, 3),
         "gate": json.loads((run / "gate.json").read_text(encoding="utf-8")),
@@ -88,17 +124,16 @@ def measure(run: Path) -> dict[str, Any]:
     }
 
 
-def by_kind(fitted: Any, test: pd.DataFrame, name: str) -> dict[str, float]:
-    """Kind of fake -> AUC of one head against all real test clips."""
-    from visavox.detectors.fiveway.outputs import predictions
-    from visavox.evaluation.metrics import auc
-
-    p, labels, kinds = predictions(fitted, test, name), test["label"].to_numpy(), test["kind"].to_numpy()
-    found = {}
-    for kind in sorted(set(kinds[labels == 1])):
-        chosen = (labels == 0) | (kinds == kind)
-        found[kind] = round(auc(labels[chosen], p[chosen]), 4)
-    return found
+def surprises(cells: dict[str, dict[str, list[float]]]) -> list[str]:
+    """Branches that do not see what they should (AUC below 0.9), or whose interval leaves out chance where they are blind."""
+    said = []
+    for branch, seen in SEES.items():
+        for kind, (auc, low, high) in cells[branch].items():
+            if kind in seen and auc < 0.9:
+                said.append(f"{branch} should see {kind}: {auc:.3f} [{low:.3f}, {high:.3f}]")
+            elif kind not in (*seen, *MAY_SEE.get(branch, ())) and not low <= 0.5 <= high:
+                said.append(f"{branch} should be blind to {kind}: {auc:.3f} [{low:.3f}, {high:.3f}]")
+    return said
 
 
 def print_summary(summary: dict[str, Any], root: Path) -> None:
@@ -107,19 +142,23 @@ def print_summary(summary: dict[str, Any], root: Path) -> None:
 
     kinds = list(summary["auc_by_kind"]["5way"])
     title = f"Test AUC by kind of fake; {summary['n_test']} clips of unseen people (synthetic: no real skill)"
-    shown = Table("head", *kinds, "all", "95 %", title=title)
+    shown = Table("head", *kinds, "all", title=title)
     for name, row in summary["auc_by_kind"].items():
-        value, low, high = summary["auc"][name]
-        shown.add_row(name, *(f"{row[kind]:.3f}" for kind in kinds), f"{value:.3f}", f"{low:.3f} to {high:.3f}")
-    console = Console(width=None if sys.stdout.isatty() else 130)
+        cells = [*(row[kind] for kind in kinds), summary["auc"][name]]
+        shown.add_row(name, *("{:.3f} [{:.2f}, {:.2f}]".format(*cell).replace("[", "\\[") for cell in cells))
+    console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(shown)
+    for said in summary["not_as_expected"] or ["every branch sees what it should and is at chance elsewhere"]:
+        console.print(said, markup=False)
     weights = ", ".join(f"{n} {w:+.2f}" for n, w in sorted(summary["coefficients"].items(), key=lambda i: -abs(i[1])))
-    console.print(f"five-way coefficients, log-odds per deviation (T {summary['temperature']}): {weights}")
+    console.print(
+        f"five-way coefficients, log-odds per deviation (T {summary['temperature']}): {weights}", markup=False
+    )
     gate, test = summary["gate"], summary["gate"]["test"]
     console.print(
-        f"gate: recall {gate['recall']:.3f} [{gate['low']:.3f}, {gate['high']:.3f}] of {gate['fakes']} fake validation clips; "
-        f"on test clips {1 - test['exits_fake']:.3f}, {test['exits_real']:.0%} of the real ones exit; "
-        f"{test['seconds_per_clip']:.3f} s a clip without it, {test['seconds_per_clip_with_gate']:.3f} s with it"
+        f"{gate['said']}; on test clips {1 - test['exits_fake']:.3f} of the fakes stay, {test['exits_real']:.0%} of the real "
+        f"ones exit; {test['seconds_per_clip']:.3f} s a clip without it, {test['seconds_per_clip_with_gate']:.3f} s with it",
+        markup=False,
     )
     console.print(f"{root / 'runs' / RUN}: features, heads and ablation; {root / 'fiveway.json'}")
     console.print(f"seconds: {summary['seconds']}")

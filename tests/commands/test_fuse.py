@@ -145,7 +145,7 @@ def test_branches_of_a_trained_detector_are_fused_anew(make_bundle, tmp_path, ca
     asked = ["--branches", str(tmp_path / "branches.ckpt"), "--data-version", "split"]
     assert fuse.main([*asked, "--output", str(tmp_path / "again.ckpt")]) == 0
     said = capsys.readouterr().out
-    assert "5way: AUC" in said and "gate: exit below" in said
+    assert "5way: AUC" in said and "the gate stays shut" in said
     detector = build.load(tmp_path / "again.ckpt")
     assert "split.csv val: 6 clips" in detector.verdicts.fusion["5way"].fitted_on
     written = json.loads((tmp_path / "again.json").read_text())

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from visavox.corpora.__main__ import main
-from visavox.corpora.folder import read_folder
+from visavox.corpora.folder import read_folder, split_table
 from visavox.splits.protocols import assign_groups
-from visavox.splits.table import COLUMNS, SplitError, describe, read_split, warnings
+from visavox.splits.table import COLUMNS, SplitError, describe, label_map, read_split, warnings
 
 GOOD = [(f"{split}{i}", f"{split}{i}.npz", split, i % 2) for split in ("train", "val", "test") for i in range(4)]
 
@@ -294,3 +294,19 @@ def test_help_imports_nothing_heavy():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--relative-to" in ran.stdout
     assert not {"pandas", "numpy", "torch"} & set(ran.stdout.split())
+
+
+def test_labels_of_sound_and_picture_are_taken_from_the_table(tmp_path):
+    """As the table means them: here 1 is real; what it does not say stays empty."""
+    root = tree(tmp_path / "b", "a.npz", "b.npz", "c.npz")
+    table = tmp_path / "labels.csv"
+    table.write_text("filename,label,audio_label,video_label\na.mp4,0,1,0\nb.mp4,1,,1\nc.mp4,0,0,\n")
+    rows = split_table(read_folder(root, labels=table, label_map=label_map("1=real,0=fake")), root, tmp_path)
+    assert rows[["label", "audio_label", "video_label"]].to_numpy().tolist() == [
+        [1, "0", "1"],
+        [0, "", "0"],
+        [1, "1", ""],
+    ]
+    table.write_text("filename,label,audio_label\na.mp4,0,maybe\nb.mp4,1,\nc.mp4,0,\n")
+    with pytest.raises(SplitError, match=r"audio_label 'maybe' is unknown \(line 2\)"):
+        read_folder(root, labels=table)

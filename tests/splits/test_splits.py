@@ -12,7 +12,7 @@ import pytest
 from visavox.corpora.__main__ import main
 from visavox.splits.groups import borrowed, components, find_leak, group_of, homes
 from visavox.splits.protocols import share_out
-from visavox.splits.table import LABELS, SplitError, label_map, read_split
+from visavox.splits.table import LABELS, SplitError, label_map, labels_of, read_split
 
 SHARES = {"val": 0.2, "test": 0.2, "seed": 0}
 
@@ -316,3 +316,28 @@ def test_a_part_of_dfdc(data_dir, capsys):
     assert main(["dfdc", "--metadata", str(path)]) == 0
     said = capsys.readouterr().out
     assert "1455 clips in the metadata" in said and "219 connected groups" in said
+
+
+def test_a_stage_learns_of_the_sound_or_the_picture_where_the_split_says_what_they_are(tmp_path):
+    """Where it does not, of the clip as a whole; a label that means nothing is refused with its line."""
+    (tmp_path / "a.npz").touch()
+    for i in range(4):
+        (tmp_path / f"{i}.npz").touch()
+    lines = [
+        "0.mp4,0.npz,train,0,,",
+        "1.mp4,1.npz,train,1,0,1",
+        "2.mp4,2.npz,train,1,,fake",
+        "3.mp4,3.npz,train,1,1.0,-",
+    ]
+    path = tmp_path / "s.csv"
+    path.write_text("\n".join(["filename,filepath,split,label,audio_label,video_label", *lines]) + "\n")
+    rows = read_split(path, tmp_path, part=True)
+    assert labels_of(rows, "label").tolist() == [0, 1, 1, 1]
+    assert labels_of(rows, "audio_label").tolist() == [0, 0, 1, 1]
+    assert labels_of(rows, "video_label").tolist() == [0, 1, 1, 1]
+    assert labels_of(rows.drop(columns="audio_label"), "audio_label").tolist() == [0, 1, 1, 1]
+    path.write_text(path.read_text().replace(",1,0,1", ",1,2,1"))
+    with pytest.raises(
+        SplitError, match=r"audio_label '2' is unknown \(line 3\); write 0 for real, 1 for fake, nothing"
+    ):
+        read_split(path, tmp_path, part=True)

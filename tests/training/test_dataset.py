@@ -228,6 +228,24 @@ def epoch(sampler: EpochSampler, number: int) -> np.ndarray:
     return np.array(list(sampler))  # (draws, 2): position, seed
 
 
+def test_what_is_taught_is_the_column_that_the_stage_learns(config, csv_path, tmp_path, caplog):
+    """Labels, their balance and the examples are those of the sound or the picture; a column of one class is said."""
+    rows = pd.read_csv(csv_path)
+    rows["audio_label"] = np.where(rows["filename"].isin(["1.npz", "2.npz", "17.npz"]), 1, 0)
+    rows["video_label"] = 0
+    rows.to_csv(tmp_path / "split.csv", index=False)
+    data = BundleDataModule(config, tmp_path / "split.csv", lambda bundle, rng: torch.zeros(1))
+    assert data.labels("train") == [0] * 6 + [1] * 3
+    data.target = "audio_label"
+    assert data.labels("train") == [1, 1] + [0] * 7 and data.labels("test") == [0, 0, 1, 0][: len(data.labels("test"))]
+    taught = torch.cat([batch.label for batch in data.train_dataloader()])
+    assert taught.tolist().count(1) == 4  # of nine draws half are of the rarer class
+    assert "nothing to learn" not in caplog.text
+    data.target = "video_label"
+    data.train_dataloader()
+    assert "every training clip has the same video_label" in caplog.text
+
+
 def test_a_balanced_epoch_is_half_real_half_fake():
     sampler = EpochSampler(LABELS, seed=1)
     seen = set()

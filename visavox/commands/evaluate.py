@@ -4,8 +4,9 @@
     python eval.py --input VIDEOS --output submission.csv --checkpoint runs/v1/best.ckpt --labels labels.csv
 
 Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
-below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior; why, and the seconds
-of each stage, stand in submission.details.jsonl. With `--detector my.py` the scores are those of a file with
+below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior, or, where there is no
+face, the score of its sound by a detector that judges sound alone; why, what judged it, and the seconds of each stage stand
+in submission.details.jsonl. With `--detector my.py` the scores are those of a file with
 `predict(path) -> float` (or `predict_bundle(bundle)`), run in a child with a deadline and a limit of memory; with
 `--detector NAME` those of a published model (`visavox detect --models`).
 A run that was killed continues when it is started again.
@@ -20,6 +21,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -37,8 +39,10 @@ from visavox.status import Status
 from visavox.workers.sharding import Shard
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from visavox.bundle import Bundle
-    from visavox.detectors.scorer import Scorer
+    from visavox.detectors.scorer import Scored, Scorer
     from visavox.evaluation.calibration import Calibration
     from visavox.preprocessing.budget import Planner
     from visavox.workers.gpu_server import Address
@@ -192,6 +196,7 @@ def score_inputs(
         calibration: maps the scores of the network to those of the rows, which keep both.
     """
     from visavox.bundle.trim import needs_sound
+    from visavox.detectors.scorer import Hearing
     from visavox.evaluation.calibration import apply_to_rows
     from visavox.preprocessing.budget import Planner
     from visavox.preprocessing.provenance import prep_hash
@@ -211,7 +216,7 @@ def score_inputs(
     workers = max(1, min(workers, len(tasks)))
     lean = config.model_copy(update={"store_track": scorer.needs_track or needs_sound(config)})
     planner = Planner.of(time_budget, scorer, config) if time_budget and tasks else None
-    work = partial(_bundle_of, lean, None if any_bundles else prep_hash(config))
+    work = partial(_bundle_of, lean, None if any_bundles else prep_hash(config), isinstance(scorer, Hearing))
     waiting: list[Prepared] = []
 
     def finish(some: Iterable[ScoredRow]) -> None:
@@ -227,7 +232,7 @@ def score_inputs(
                 if isinstance(prepared, pool.Died):
                     prepared = Prepared(name, path, None, "failed", prepared.reason, [], {}, code=prepared.code)
                 if prepared.bundle is None:
-                    finish([_row(prepared, config.failure_prior, 0.0)])
+                    finish([_row_without_face(scorer, prepared, config.failure_prior)])
                     continue
                 waiting.append(prepared)
                 if len(waiting) == config.submit_batch_size:
@@ -255,6 +260,8 @@ class Prepared(NamedTuple):
     """What `--time-budget` left out, `Budget.record`."""
     code: str = ""
     """Why there is no bundle, for programs: one of `visavox.errors.CODES`."""
+    sound: np.ndarray | None = None
+    """(N,) int16 of a video without a face, for a scorer that can judge by it."""
 
 
 def _build(config: Config, planner: Planner | None, threads: int, server: Address | None) -> Any:
@@ -267,8 +274,8 @@ def _build(config: Config, planner: Planner | None, threads: int, server: Addres
     return preprocess, planner
 
 
-def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[str, Path]) -> Prepared:
-    """In a worker: the bundle of one input, or the reason why there is none."""
+def _bundle_of(config: Config, prep_hash: str | None, hears: bool, state: Any, task: tuple[str, Path]) -> Prepared:
+    """In a worker: the bundle of one input, or the reason why there is none, with its sound where the scorer `hears`."""
     from visavox.bundle import Bundle, BundleError
     from visavox.bundle.trim import needs_sound, trimmed_as
     from visavox.preprocessing import pipeline
@@ -296,7 +303,8 @@ def _bundle_of(config: Config, prep_hash: str | None, state: Any, task: tuple[st
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         status, reason = pipeline.explain(error)
         seconds = watch.seconds | {"total": watch.total()}
-        return Prepared(name, path, None, status, reason, [], seconds, code=code_of(error))
+        sound = error.sound if hears and isinstance(error, pipeline.CropError) and status == "no_face" else None
+        return Prepared(name, path, None, status, reason, [], seconds, code=code_of(error), sound=sound)
     notes = bundle.notes.split("\n") if bundle.notes else []
     seconds = watch.seconds | {"total": watch.total()}
     return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
@@ -337,12 +345,33 @@ def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> I
         return
     for prepared, one in zip(waiting, found, strict=True):
         if math.isfinite(one.probability):
-            parts = {f"score_{part}": spent for part, spent in one.seconds.items()}
-            told = prepared._replace(notes=[*prepared.notes, *one.notes], seconds=prepared.seconds | parts)
-            yield _row(told, one.probability, watch.total() / len(waiting))
+            yield _scored_row(prepared, one, watch.total() / len(waiting))
         else:
             reason = f"the network gave {one.probability}; score again with score_precision=fp32"
             yield _row(prepared._replace(status="failed", reason=reason, code="BAD_SCORE"), prior, 0.0)
+
+
+def _row_without_face(scorer: Scorer, prepared: Prepared, prior: float) -> ScoredRow:
+    """The row of an input that gave no bundle: judged by its sound where there is one and the scorer can, else at the prior."""
+    from visavox.detectors.scorer import Hearing
+
+    if prepared.sound is not None and isinstance(scorer, Hearing):
+        watch = Stopwatch()
+        try:
+            one = scorer.score_sound(prepared.sound)
+        except Exception as error:  # the row stands at the prior as it would without sound; why is said
+            prepared.notes.append(f"its sound could not be judged: {error}")
+        else:
+            if math.isfinite(one.probability):
+                return _scored_row(prepared, one, watch.total())
+    return _row(prepared, prior, 0.0)
+
+
+def _scored_row(prepared: Prepared, one: Scored, scoring: float) -> ScoredRow:
+    """The row of an input with a score of its own."""
+    parts = {f"score_{part}": spent for part, spent in one.seconds.items()}
+    told = prepared._replace(notes=[*prepared.notes, *one.notes], seconds=prepared.seconds | parts)
+    return replace(_row(told, one.probability, scoring), head=one.head, exited=one.exited)
 
 
 def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
@@ -368,10 +397,15 @@ def _report(rows: Sequence[ScoredRow], output: Path) -> None:
     lost = [row for row in rows if not row.scored]
     for row in lost:
         say(f"  {row.status:9} {shown(row.filename)}: {shown(row.reason)} [{row.code}]", error=True)
+    faceless = [row for row in rows if row.scored and row.status == "no_face"]
+    for row in faceless:
+        say(f"  {row.status:9} {shown(row.filename)}: judged by its sound, head {row.head}", error=True)
     silent = sum(row.status == "no_audio" for row in rows)
-    say(
-        f"{len(rows)} files: {len(rows) - len(lost)} scored ({silent} without audio), {len(lost)} at the prior; {output}"
-    )
+    without = f"{silent} without audio" + (f", {len(faceless)} without a face" if faceless else "")
+    say(f"{len(rows)} files: {len(rows) - len(lost)} scored ({without}), {len(lost)} at the prior; {output}")
+    gated = [row for row in rows if row.exited is not None]
+    if gated:
+        say(f"gate: {sum(bool(row.exited) for row in gated)} of {len(gated)} clips exited early")
 
 
 def _default_checkpoint() -> Path:

@@ -136,6 +136,7 @@ def train(
 
         for stage, folder, last in zip(detector.stages, folders, begun):
             detector.begin(stage)
+            data.target = detector.target
             trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"))
             if not (folder / FINISHED).is_file():
                 with (
@@ -317,7 +318,7 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
         detector = build.load(best)
         assert isinstance(detector, LightningModule)
         tested = trainer.test(detector, datamodule=data, verbose=False)[0]
-        metrics |= {"test_auc": tested["test/auc"], "test_loss": tested["test/loss"], "n_test": len(labels)}
+        metrics |= {name.replace("/", "_"): value for name, value in tested.items()} | {"n_test": len(labels)}
         if data.config.eval_datasets:
             metrics |= _by_corpus(detector, data)
     if trainer.is_global_zero:

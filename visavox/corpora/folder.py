@@ -15,7 +15,7 @@ from visavox.files import VIDEO_SUFFIXES
 from visavox.preprocessing.manifest import MANIFEST, Manifest
 from visavox.splits.groups import components
 from visavox.splits.names import match
-from visavox.splits.table import COLUMNS, LABELS, SPLITS, SplitError
+from visavox.splits.table import COLUMNS, LABELS, MODALITY_LABELS, SPLITS, SplitError
 from visavox.splits.text_table import count_and_first, on_lines, read_text_table
 
 CLASSES = {"real": 0, "fake": 1}
@@ -29,12 +29,13 @@ def read_folder(
     Args:
         root: folder of bundles.
         by: what stays together: `identity`, or `file` for folders that are not identities.
-        labels: CSV with filename, label and perhaps kind and identity (several joined by `;`) instead of folder names.
-        label_map: what a label in the table means.
+        labels: CSV with filename, label and perhaps kind, identity (several joined by `;`), audio_label and video_label
+            instead of folder names.
+        label_map: what a label in the table means, those of the sound and the picture included.
 
     Returns:
-        Columns filename, bundle (path below root), label, split ("" where the tree names none), group, kind and identity
-        where the table has them, and source and donors where identities are known and kept apart.
+        Columns filename, bundle (path below root), label, split ("" where the tree names none), group, kind, identity,
+        audio_label and video_label where the table has them, and source and donors where identities are known and kept apart.
 
     Raises:
         SplitError: no bundles, or bundles without label; the message holds the cure.
@@ -133,15 +134,18 @@ def _from_table(bundles: list[PurePosixPath], path: Path, by: str, label_map: di
 
 
 def _read_labels(path: Path, label_map: dict[str, int]) -> pd.DataFrame:
-    """Return filename, label int, and kind and identity where there are such columns."""
+    """Return filename, label int, and kind, identity, audio_label, video_label ("0", "1" or "") where there are such columns."""
     table = read_text_table(path, ("filename", "label"), SplitError)
-    labels = table["label"].str.lower().map(label_map)
-    wrong = table["label"][labels.isna()]
-    if len(wrong):
-        names = ", ".join(sorted(set(map(repr, wrong))))
-        raise SplitError(f"{path}: label {names} is unknown ({on_lines(wrong.index)}); write 0 for real, 1 for fake")
-    table["label"] = labels.astype(int)
-    return table[[name for name in ("filename", "label", "kind", "identity") if name in table]]
+    for column in ("label", *(name for name in MODALITY_LABELS if name in table)):
+        labels = table[column].str.lower().map(label_map)
+        wrong = table[column][labels.isna() & ((column == "label") | (table[column] != ""))]
+        if len(wrong):
+            names = ", ".join(sorted(set(map(repr, wrong))))
+            raise SplitError(
+                f"{path}: {column} {names} is unknown ({on_lines(wrong.index)}); write 0 for real, 1 for fake"
+            )
+        table[column] = labels.astype(int) if column == "label" else labels.map({0: "0", 1: "1"}).fillna("")
+    return table[[name for name in ("filename", "label", "kind", "identity", *MODALITY_LABELS) if name in table]]
 
 
 def _names(text: str) -> list[str]:

@@ -46,6 +46,8 @@ class Detector(pl.LightningModule):
     config: Config
     settings: Settings
     """`config.detector`, narrowed by `build` to this detector's own class."""
+    target: str = "label"
+    """What the stage that was begun learns: the clip's `label`, or `audio_label` or `video_label` where the split has them."""
     needs_track: bool = False
     """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
     needs_sync: bool = False

@@ -66,6 +66,10 @@ class Scored:
     """What is unusual about the verdict, such as a branch that failed."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Part of the detector -> seconds it took for this clip."""
+    head: str = ""
+    """What judged it, in a detector that has several heads."""
+    exited: bool | None = None
+    """Whether a gate let it through before the other parts ran; None where the detector has no gate."""
 
 
 @runtime_checkable
@@ -74,6 +78,17 @@ class Detailed(Protocol):
 
     def score_in_detail(self, bundles: Sequence[Bundle]) -> list[Scored]:
         """Return the probabilities of `score` with their details."""
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """A scorer that can judge a video in which no face was found by its sound, (N,) int16 at `resample_rate`."""
+
+    def score_sound(self, sound: np.ndarray) -> Scored:
+        """Return P(fake) with what judged it."""
+
+    def explain_sound(self, sound: np.ndarray, watch: Watch | None = None) -> Analysis:
+        """Return all that is to be said about it, as `Scorer.explain`; the card has no `prep_hash`, for there is no bundle."""
 
 
 def score_in_detail(scorer: Scorer, bundles: Sequence[Bundle]) -> list[Scored]:

@@ -71,16 +71,21 @@ class ScoredRow:
     """What `--time-budget` left out; None without one."""
     identity: Identity | None = None
     """What the score follows from; None in rows that no scorer made."""
+    head: str = ""
+    """What judged it, in a detector of several heads; a video without a face may be judged by one that hears alone."""
+    exited: bool | None = None
+    """Whether a gate let it through before the whole detector ran; None where there is no gate."""
 
     @property
     def scored(self) -> bool:
         """Whether the probability is the network's own, not the prior."""
-        return self.status in SCORED
+        return self.status in SCORED or bool(self.head)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as the details file holds it, without `raw` and `budget` where there are none."""
+        """Return the row as the details file holds it, without `raw`, `budget`, `head` and `exited` where there are none."""
         row = asdict(self)
-        return {name: value for name, value in row.items() if value is not None or name not in ("raw", "budget")}
+        spare = ("raw", "budget", "head", "exited")
+        return {name: value for name, value in row.items() if value not in (None, "") or name not in spare}
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:

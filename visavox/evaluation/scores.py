@@ -14,12 +14,13 @@ from visavox.evaluation.score_files import only, read_score_file
 from visavox.splits.names import match
 from visavox.splits.table import LABELS
 from visavox.splits.text_table import count_and_first, read_text_table
+from visavox.status import SCORED
 
 log = logging.getLogger(__name__)
 GROUP_COLUMNS = ("group", "identity", "source", "speaker")
 """Columns that say whose clip it is; the first one that is there groups the bootstrap."""
 
-OF_SCORES = ("probability", "raw", "seconds")
+OF_SCORES = ("probability", "raw", "seconds", "head", "exited")
 """Columns that labels never give, though a report's scores.csv may be used for labels."""
 SAME = 1e-8
 """Scores that differ by no more are one: a submission is written with nine digits."""
@@ -76,8 +77,8 @@ def read_scores(path: Path, column: str | None = None) -> pd.DataFrame:
         column: of a file with several detectors, the one whose scores are meant.
 
     Returns:
-        filename, probability, status ("" where unknown), seconds (dict), and raw where scores were calibrated: P(fake)
-        before the calibration, NaN for clips that were not scored.
+        filename, probability, status ("" where unknown), seconds (dict); raw where scores were calibrated: P(fake) before the
+        calibration, NaN for clips that were not scored; head and exited where the detector has several heads or a gate.
 
     Raises:
         ScoresError: a column is missing, a score is unreadable, a file has two rows, or the details are those of other scores.
@@ -93,12 +94,22 @@ def read_scores(path: Path, column: str | None = None) -> pd.DataFrame:
     if "status" not in table:
         table["status"] = [row.status if row else "" for row in rows]
     table["seconds"] = [row.seconds if row else {} for row in rows]
+    if any(row and row.head for row in rows):
+        table["head"] = [row.head if row else "" for row in rows]
+    if any(row and row.exited is not None for row in rows):
+        table["exited"] = [row.exited if row else None for row in rows]
     if "raw" in table:
         given = table["raw"] != ""
         table["raw"] = _as_scores(table["raw"][given], path, "raw").reindex(table.index)
     elif any(row and row.raw is not None for row in rows):
         table["raw"] = [row.raw if row and row.raw is not None else np.nan for row in rows]
     return table
+
+
+def were_scored(table: pd.DataFrame) -> np.ndarray:
+    """Return which rows of `read_scores` hold a score of the detector's own, not the prior: (N,) bool; unknown ones count."""
+    own = table["status"].isin(["", *SCORED])
+    return (own | (table["head"] != "") if "head" in table else own).to_numpy()
 
 
 def already_calibrated(table: pd.DataFrame, scores: Path) -> np.ndarray:

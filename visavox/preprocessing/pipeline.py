@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 
 class CropError(ValueError):
-    """The video was read, but gives no bundle."""
+    """The video was read, but gives no bundle.
 
-    def __init__(self, status: Status, message: str):
+    Args:
+        sound: what is left to judge it by, (N,) int16 mono at `resample_rate`; None without sound.
+    """
+
+    def __init__(self, status: Status, message: str, sound: np.ndarray | None = None):
         super().__init__(message)
         self.status = status
+        self.sound = sound
         self.code = OF_STATUS[status]
 
 
@@ -101,7 +106,9 @@ class Preprocessor:
         tracks, sound, notes = self._follow(path, watch)
         if not tracks:
             raise CropError(
-                "no_face", f"no face scored above {config.face_threshold} by {self.faces.name}; lower face_threshold"
+                "no_face",
+                f"no face scored above {config.face_threshold} by {self.faces.name}; lower face_threshold",
+                sound,
             )
         least = config.vshift + 6
         with watch("sync"):

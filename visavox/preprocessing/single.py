@@ -46,18 +46,6 @@ def bundle_or_sound(preprocess: Preprocessor, path: Path, *, watch: Stopwatch | 
     try:
         return trimmed_as(preprocess.config, preprocess(path, watch=watch))
     except CropError as error:
-        sound = sound_of(path, preprocess.config) if error.status == "no_face" else None
-        if sound is None:
+        if error.status != "no_face" or error.sound is None:
             raise
-        return sound
-
-
-def sound_of(path: Path, config: Config) -> np.ndarray | None:
-    """Return the sound of a video over the span of its frames, (N,) int16 mono at `resample_rate`; None without."""
-    from visavox.media import confined
-
-    rate, seconds = config.resample_rate, config.max_clip_len
-    with confined.open_video(path, sample_rate=rate, max_seconds=seconds, confine=config.confine) as video:
-        for _ in video.frames():
-            pass
-        return video.audio()
+        return error.sound

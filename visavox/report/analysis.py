@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from visavox.evaluation.intervals import FEW_GROUPS, RESAMPLES, Estimate, estimate, polarity_warning
-from visavox.evaluation.scores import groups_of
-from visavox.status import SCORED
+from visavox.evaluation.scores import groups_of, were_scored
 
 BREAKDOWNS = ("corpus", "method", "kind", "category", "quality", "gender", "race", "audio_label", "video_label")
 """Columns that split a report into parts."""
@@ -43,6 +42,7 @@ def analyse(
         },
         "group_column": column,
         "statuses": {str(name): int(n) for name, n in rows["status"].value_counts().items() if name},
+        "gate": gate_of(rows) if "exited" in rows else None,
         "run_time": run_time(rows["seconds"]) if "seconds" in rows else [],
         "warnings": warnings_of(rows, overall, column),
         "bootstrap": {"resamples": resamples, "seed": seed, "level": 0.95},
@@ -98,6 +98,17 @@ def macro(parts: Sequence[dict[str, Any]]) -> dict[str, float]:
     return means
 
 
+def gate_of(rows: pd.DataFrame) -> dict[str, float | int | None]:
+    """Return how many clips met a gate, and which share of all, of the real and of the fake ones exited early."""
+    met = rows[rows["exited"].notna()]
+
+    def share(some: pd.DataFrame) -> float | None:
+        return float(some["exited"].astype(bool).mean()) if len(some) else None
+
+    of = {"real": met[met["label"] == 0], "fake": met[met["label"] == 1]}
+    return {"clips": len(met), "exited": share(met)} | {f"exited_{name}": share(some) for name, some in of.items()}
+
+
 def run_time(seconds: Sequence[dict[str, float]]) -> list[dict[str, Any]]:
     """Per stage: clips that went through it, mean, median, 95th percentile and sum of seconds; longest first.
 
@@ -145,7 +156,7 @@ def warnings_of(rows: pd.DataFrame, overall: dict[str, Any], group_column: str) 
         said.append(
             f"{overall['groups']} identity groups ({group_column}); with fewer than {FEW_GROUPS} an interval is a rough guess"
         )
-    lost = ~rows["status"].isin([*SCORED, ""])
+    lost = ~were_scored(rows)
     if lost.any():
         said.append(f"{int(lost.sum())} of {len(rows)} clips could not be scored and stand at the failure prior")
     return [text for text in said if text]

@@ -119,6 +119,8 @@ def report_run(
     known = read_labels(labels, label_map or LABELS)
     columns = ["filename", "probability", "status", "seconds"]
     columns += ["raw"] if any(row.raw is not None for row in rows) else []
+    columns += ["head"] if any(row.head for row in rows) else []
+    columns += ["exited"] if any(row.exited is not None for row in rows) else []
     scored = pd.DataFrame({name: [getattr(row, name) for row in rows] for name in columns})
     name = name or (config.detector.name if config else "a detector")
     made = {"prep_hash": prep_hash(config), "trim_silence": config.trim_silence} if config else {}
@@ -150,6 +152,8 @@ def describe(numbers: dict[str, Any], folder: Path) -> str:
         if metric["value"] is not None:
             span = "" if metric["low"] is None else f"  [{metric['low']:.4f}, {metric['high']:.4f}]"
             lines.append(f"{name:18} {metric['value']:.4f}{span}")
+    if numbers.get("gate"):
+        lines.append(f"{'exited early':18} {numbers['gate']['exited']:.4f}")
     return "\n".join([*lines, shown(folder / "report.html")])
 
 

@@ -4,6 +4,7 @@ filename    name of the video, for people
 filepath    its bundle, absolute or relative to root_path
 split       train, val or test
 label       0 = real, 1 = fake
+audio_label, video_label    may be there: whether the sound, or the picture, is fake by itself; empty where that is not known
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from visavox.files import replacing
 from visavox.splits.text_table import count_and_first, on_lines, read_text_table
 
 COLUMNS = ("filename", "filepath", "split", "label")
+MODALITY_LABELS = ("audio_label", "video_label")
 SPLITS = ("train", "val", "test")
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "fake": 1}
 """How a label may be written; letter case does not matter."""
@@ -77,6 +80,20 @@ def read_split(path: str | Path, root: str | Path, *, part: bool = False) -> pd.
         raise SplitError(f"{path}: {len(faults)} fault(s)\n" + "\n".join(f"  - {fault}" for fault in faults))
     rows["label"] = [LABELS[label.lower()] for label in rows["label"]]
     return rows
+
+
+def labels_of(rows: pd.DataFrame, column: str) -> np.ndarray:
+    """Return what a detector learns of each clip: (N,) int64, 1 = fake.
+
+    Args:
+        rows: as `read_split` gives them.
+        column: `label`, or `audio_label` or `video_label`, which fall back on `label` where they are empty or not there.
+    """
+    labels = rows["label"].to_numpy(np.int64)
+    if column == "label" or column not in rows:
+        return labels
+    own = [LABELS.get(str(cell).lower()) for cell in rows[column]]
+    return np.array([whole if one is None else one for one, whole in zip(own, labels)], np.int64)
 
 
 def write_split(rows: pd.DataFrame, path: Path, root: Path, *, part: bool = False) -> None:
@@ -140,6 +157,10 @@ def _faults(rows: pd.DataFrame, root: Path, part: bool) -> Iterator[str]:
             yield f"{column} is empty ({on_lines(rows.index[unset[column]])})"
     yield from _unknown(rows["split"][~unset["split"]], SPLITS, "split")
     yield from _unknown(rows["label"][~unset["label"]], LABELS, "label", "write 0 for real, 1 for fake")
+    for column in MODALITY_LABELS:
+        if column in rows:
+            given = rows[column][~unset[column] & (rows[column] != "-")]
+            yield from _unknown(given, LABELS, column, "write 0 for real, 1 for fake, nothing where it is not known")
     named = rows[~unset["filepath"]]
     yield from _missing_files(named, root)
     yield from _repeated(named)
@@ -148,7 +169,7 @@ def _faults(rows: pd.DataFrame, root: Path, part: bool) -> Iterator[str]:
 
 
 def _unknown(cells: pd.Series, known: Iterable[str], column: str, cure: str | None = None) -> Iterator[str]:
-    wrong = cells[~cells.str.lower().isin(list(known)) if column == "label" else ~cells.isin(list(known))]
+    wrong = cells[~cells.isin(list(known)) if column == "split" else ~cells.str.lower().isin(list(known))]
     for value, where in wrong.groupby(wrong):
         yield f"{column} {value!r} is unknown ({on_lines(where.index)}); {cure or 'write ' + ', '.join(known)}"
 

@@ -20,6 +20,8 @@ from visavox.synthetic.clips import MAX_SHIFT, Clip, at_level, render
 from visavox.synthetic.voice import RATE
 
 KINDS = ("audio_shifted", "audio_swapped", "face_blended", "voice_vocoded")
+FORGED_SOUND, FORGED_PICTURE = ("voice_vocoded",), ("face_blended",)
+"""Kinds of which one half is forged by itself; in the others both are genuine and do not belong together."""
 MIN_SHIFT = 3  # frames
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)

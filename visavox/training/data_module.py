@@ -40,6 +40,9 @@ class BundleDataModule(pl.LightningDataModule):
         measure: audio-visual distances of made fakes, for a detector that reads them.
     """
 
+    target: str = "label"
+    """The column that is taught and balanced, `Detector.target`: a stage may learn of the sound or the picture alone."""
+
     def __init__(
         self,
         config: Config,
@@ -90,7 +93,7 @@ class BundleDataModule(pl.LightningDataModule):
         rows = self._rows(name)
         if self.makes_fakes(name):
             return MadeDataset(rows, self.config, self.prepare, self.measure)
-        return BundleDataset(rows, self.config, self.prepare, full=self.full)
+        return BundleDataset(rows, self.config, self.prepare, full=self.full, target=self.target)
 
     def makes_fakes(self, name: str) -> bool:
         """Return whether the fakes of a split are made: those of training, and of a split that has none of its own."""
@@ -116,7 +119,7 @@ class BundleDataModule(pl.LightningDataModule):
         return rows.loc[sorted(pd.concat(drawn).index)]
 
     def labels(self, name: str) -> list[int]:
-        """Labels of a split, 1 = fake, in the order of its rows."""
+        """Labels of a split, 1 = fake, in the order of its rows: those of the column `target`."""
         return [int(label) for label in self.split(name).labels]
 
     def bundles(self, name: str) -> Iterator[Bundle]:
@@ -129,6 +132,12 @@ class BundleDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> EpochLoader:
         dataset = self.split("train")
+        if self.target != "label" and len(np.unique(dataset.labels)) < 2:
+            log.warning(
+                "%s: every training clip has the same %s: there is nothing to learn for this stage",
+                self.csv_path,
+                self.target,
+            )
         rank, world = self._rank_and_world()
         sampler: EpochSampler | PairSampler
         if isinstance(dataset, MadeDataset):

@@ -20,7 +20,7 @@ from visavox.bundle import Bundle, BundleError, Stamp, read_stamp
 from visavox.bundle.trim import needs_sound, trimmed_as
 from visavox.config import Config
 from visavox.preprocessing.provenance import differing_settings, prep_hash
-from visavox.splits.table import SplitError, count_and_first
+from visavox.splits.table import SplitError, count_and_first, labels_of
 from visavox.training.batch import Example
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,11 @@ class BundleDataset(Dataset[Example]):
     augmentation from that seed: what a clip looks like depends on neither the worker nor what was drawn before.
     """
 
-    def __init__(self, rows: pd.DataFrame, config: Config, prepare: Prepare, *, full: bool = False):
+    def __init__(
+        self, rows: pd.DataFrame, config: Config, prepare: Prepare, *, full: bool = False, target: str = "label"
+    ):
         self.paths: list[str] = list(rows["path"])
-        self.labels = rows["label"].to_numpy(np.float32)  # (N,)
+        self.labels = labels_of(rows, target).astype(np.float32)  # (N,)
         self.config = config
         self.prepare = prepare
         self.full = full or needs_sound(config)  # load track and audio too

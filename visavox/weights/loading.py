@@ -84,7 +84,8 @@ def fit(
     if missing or strange or differ:
         raise WeightsError(
             f"{what} does not fit {type(module).__name__} of {len(own)} parameters: {len(missing)} missing {missing[:3]}, "
-            f"{len(strange)} unknown {strange[:3]}, {len(differ)} of another shape {differ[:3]}"
+            f"{len(strange)} unknown {strange[:3]}, {len(differ)} of another shape {differ[:3]}. Give weights of this "
+            "network, and the settings (detector.*) that they were trained with"
         )
     given = {name: state[name] for name in own if name in state}
     module.load_state_dict(given, strict=False)

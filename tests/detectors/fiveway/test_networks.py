@@ -10,7 +10,7 @@ from visavox.detectors.fiveway.audio import CepstraNet, fit_length, standardised
 from visavox.detectors.fiveway.temporal import TemporalNet
 from visavox.detectors.fiveway.tiny import LaDeDa9, TinyLaDeDa, cut_patches, distillation_loss
 from visavox.detectors.fiveway.visual import FrameNet, normalised
-from visavox.weights import WeightsError
+from visavox.weights import Fit, WeightsError, fit
 
 # The published code (barcavia/RealTime-DeepfakeDetection-in-the-RealWorld e734562) on `filled` weights and `image`:
 # map[0, 0, 0], map[1, 7, 3], mean of the map, and both images' pooled logits.
@@ -125,7 +125,7 @@ def test_patches_lie_on_the_seed_s_grid():
 def test_the_visual_branch_is_torchvision_s_resnet18():
     theirs = filled(torchvision.models.resnet18(num_classes=1))
     ours = FrameNet().eval()
-    assert weights.fit(ours, theirs.state_dict(), what="visual") == "122 of 122 entries loaded"
+    assert fit(ours, theirs.state_dict(), what="visual") == Fit(122)
     assert sum(p.numel() for p in ours.parameters()) == 11_177_025
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -139,18 +139,52 @@ def test_faces_are_normalised_as_imagenet():
     assert normalised(faces).abs().max() < 0.01
 
 
+def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    """Entries of a batch norm."""
+    parts = ("weight", "bias", "running_mean", "running_var")
+    return {f"{name}.{part}": (width,) for part in parts} | {f"{name}.num_batches_tracked": ()}
+
+
+def _resnet18() -> dict[str, tuple[int, ...]]:
+    """Entries of torchvision's resnet18 with one logit, from the paper's table (He et al., 2016)."""
+    found: dict[str, tuple[int, ...]] = {"conv1.weight": (64, 3, 7, 7), **_norm("bn1", 64)}
+    for i, width in enumerate((64, 128, 256, 512), start=1):
+        for j in range(2):
+            inside = width if j or i == 1 else width // 2
+            block = f"layer{i}.{j}"
+            found |= {f"{block}.conv1.weight": (width, inside, 3, 3), **_norm(f"{block}.bn1", width)}
+            found |= {f"{block}.conv2.weight": (width, width, 3, 3), **_norm(f"{block}.bn2", width)}
+            if inside != width:
+                found |= {
+                    f"{block}.downsample.0.weight": (width, inside, 1, 1),
+                    **_norm(f"{block}.downsample.1", width),
+                }
+    return found | {"fc.weight": (1, 512), "fc.bias": (1,)}
+
+
 SEED_SHAPES = {
+    "tiny": (
+        lambda: TinyLaDeDa("raw"),
+        {
+            "conv1.weight": (8, 3, 1, 1),
+            "conv2.weight": (8, 8, 3, 3),
+            **_norm("bn1", 8),
+            "layer1.0.conv1.weight": (8, 8, 1, 1),
+            **_norm("layer1.0.bn1", 8),
+            "layer1.0.conv2.weight": (8, 8, 3, 3),
+            **_norm("layer1.0.bn2", 8),
+            "fc.weight": (1, 8),
+            "fc.bias": (1,),
+        },
+        1297,
+    ),
+    "visual": (FrameNet, _resnet18(), 11_177_025),
     "audio": (
         CepstraNet,
         {
             **{f"conv{i}.weight": (32 * 2 ** (i - 1), 1 if i == 1 else 16 * 2 ** (i - 1), 3, 3) for i in range(1, 5)},
             **{f"conv{i}.bias": (32 * 2 ** (i - 1),) for i in range(1, 5)},
-            **{
-                f"bn{i}.{part}": (32 * 2 ** (i - 1),)
-                for i in range(1, 5)
-                for part in ("weight", "bias", "running_mean", "running_var")
-            },
-            **{f"bn{i}.num_batches_tracked": () for i in range(1, 5)},
+            **{name: shape for i in range(1, 5) for name, shape in _norm(f"bn{i}", 32 * 2 ** (i - 1)).items()},
             "fc.weight": (1, 256),
             "fc.bias": (1,),
         },
@@ -182,20 +216,30 @@ SEED_SHAPES = {
 }
 
 
+@pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("branch", SEED_SHAPES)
-def test_state_dicts_of_the_seed_s_shapes_load_strict(branch):
+def test_files_of_the_seed_s_names_and_shapes_load_strict(branch, prefix, tmp_path):
+    """Bare, or as DataParallel saves them; nothing may be missing, too many or of another shape."""
     make, shapes, size = SEED_SHAPES[branch]
-    network = make()
-    state = {
-        name: torch.full(shape, 0.01) if shape or "num_batches" not in name else torch.tensor(1250)
-        for name, shape in shapes.items()
-    }
-    assert weights.fit(network, state, what=branch) == f"{len(shapes)} of {len(shapes)} entries loaded"
+    path = tmp_path / f"{branch}.pth"
+
+    def start(state):
+        torch.save({prefix + name: value for name, value in state.items()}, path)
+        network = make()
+        return weights.start(network, branch, str(path)), network
+
+    state = {name: torch.full(shape, 0.01) if shape else torch.tensor(1250) for name, shape in shapes.items()}
+    said, network = start(state)
+    assert said == f"{len(shapes)} of {len(shapes)} entries loaded"
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
     assert sum(p.numel() for p in network.parameters()) == size
-    with pytest.raises(WeightsError, match="1 missing, first .*fc|1 missing, first .*net"):
-        weights.fit(make(), dict(list(state.items())[:-1]), what=branch)
-    with pytest.raises(WeightsError, match="1 unknown, first .'stranger'"):
-        weights.fit(make(), state | {"stranger": torch.zeros(1)}, what=branch)
+    *_, last = state
+    with pytest.raises(WeightsError, match=rf"1 missing \['{last}'\]"):
+        start({name: value for name, value in state.items() if name != last})
+    with pytest.raises(WeightsError, match=r"1 unknown \['stranger'\]"):
+        start(state | {"stranger": torch.zeros(1)})
+    with pytest.raises(WeightsError, match=rf"1 of another shape .*{last} \(2,\), expected \(1,\)"):
+        start(state | {last: torch.zeros(2)})
 
 
 def test_imagenet_s_classifier_is_left_out_and_said(tmp_path):

@@ -58,6 +58,8 @@ class View:
         self.bundle, self.config, self.settings, self.rng = bundle, config, settings, rng
         self.audio: np.ndarray = bundle.audio
 
+    seen = True
+
     @property
     def heard(self) -> bool:
         return self.bundle.status == "ok" and bool(np.any(self.audio))
@@ -84,11 +86,7 @@ class View:
     @cached_property
     def cepstra(self) -> np.ndarray:
         """(C, audio_steps) float32."""
-        settings = self.settings
-        audio = np.ascontiguousarray(self.audio).tobytes()
-        found = _cepstra(audio, self.bundle.sample_rate, settings.audio_recipe)
-        found = standardised(found) if settings.audio_standardise else found
-        return np.ascontiguousarray(fit_length(found, settings.audio_steps, settings.audio_pad, self.rng))
+        return cepstra_of(self.audio, self.bundle.sample_rate, self.settings, self.rng)
 
     def stretch(self, first: int, count: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
         """Mouths and log-mel of some frames, zero behind them: (padded, s, s, 3) uint8, (F, STEPS * padded) float32."""
@@ -107,6 +105,33 @@ class View:
     def _mel(self) -> np.ndarray:
         mel = log_mel(self.audio, self.bundle.sample_rate, self.settings.sync_mels)
         return (mel - mel.mean()) / (mel.std() + 1e-6)
+
+
+class SoundAlone:
+    """The sound of a video in which no face was found: what the audio branch needs of a `View`.
+
+    Args:
+        sound: (N,) int16 at `resample_rate`.
+    """
+
+    seen, length, begin = False, 0, 0.0
+
+    def __init__(self, sound: np.ndarray, config: Config, settings: FiveWayConfig) -> None:
+        self.heard = bool(np.any(sound))
+        self.cepstra = cepstra_of(sound, config.resample_rate, settings) if self.heard else np.zeros((0, 0), np.float32)
+        self.faces = np.zeros((0, 0, 0, 3), np.uint8)
+
+    def stretch(self, first: int, count: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
+        raise ValueError("no face was found: there are no mouths")
+
+
+def cepstra_of(
+    sound: np.ndarray, rate: int, settings: FiveWayConfig, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """What the audio branch reads of sound (N,) int16: (C, audio_steps) float32."""
+    found = _cepstra(np.ascontiguousarray(sound).tobytes(), rate, settings.audio_recipe)
+    found = standardised(found) if settings.audio_standardise else found
+    return np.ascontiguousarray(fit_length(found, settings.audio_steps, settings.audio_pad, rng))
 
 
 def empty() -> Clip:

@@ -6,109 +6,48 @@ B clips · n faces of a clip · D width of the visual branch's features
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric
 
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, Config, FiveWayConfig
 from visavox.config.fiveway import STAGES
-from visavox.detectors.analysis import Analysis, Branch, Calibrated, LeftOut, Segment, Weighed
-from visavox.detectors.base import Detector
 from visavox.detectors.fiveway import fusion, sync, weights
-from visavox.detectors.fiveway.audio import CepstraNet
-from visavox.detectors.fiveway.crops import Clip, View, as_jpeg, empty
-from visavox.detectors.fiveway.fusion import FEATURES, Fusion, Head
+from visavox.detectors.fiveway.crops import Clip, View, empty
+from visavox.detectors.fiveway.fusion import FEATURES
 from visavox.detectors.fiveway.gate import fit_gate
-from visavox.detectors.fiveway.state import Verdicts
-from visavox.detectors.fiveway.temporal import TemporalNet, fixed_length
-from visavox.detectors.fiveway.tiny import LaDeDa9, TinyLaDeDa, cut_patches, distillation_loss
-from visavox.detectors.fiveway.visual import FrameNet, normalised
-from visavox.detectors.scorer import Scored, Watch
+from visavox.detectors.fiveway.judging import BRANCHES, Judging
+from visavox.detectors.fiveway.tiny import LaDeDa9, cut_patches, distillation_loss
+from visavox.detectors.fiveway.visual import normalised
 from visavox.training import checkpoint as checkpoints
 from visavox.training.batch import Example
-from visavox.weights import WeightsError, parameters
+from visavox.weights import WeightsError, fit, parameters
 
 log = logging.getLogger(__name__)
 
-BRANCHES = STAGES[:-1]
-FAULTS = (RuntimeError, ValueError, OSError, ArithmeticError, MemoryError)
-"""What a branch may raise without taking the verdict of the others with it."""
 CLASSIFIER = ("fc.weight", "fc.bias")
+TARGETS = {"tiny": "video_label", "visual": "video_label", "temporal": "video_label", "audio": "audio_label"}
+"""The label that a stage learns, so that the voice of a face swap is not taught as a fake one; others learn `label`."""
 
 
-class Shown(Protocol):
-    """What is judged: a `View` of a bundle, or one clip of a batch."""
-
-    @property
-    def faces(self) -> np.ndarray: ...
-
-    @property
-    def cepstra(self) -> np.ndarray: ...
-
-    @property
-    def heard(self) -> bool: ...
-
-    @property
-    def length(self) -> int: ...
-
-    @property
-    def begin(self) -> float: ...
-
-    def stretch(self, first: int, count: int, padded: int) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-@dataclass
-class Judged:
-    """What was found about one clip."""
-
-    row: dict[str, float]
-    """The twelve features, NaN where a branch said nothing."""
-    logit: float
-    """Calibrated log-odds of fake; NaN before the fusion is fitted."""
-    head: Head | None
-    exited: bool
-    """Whether the gate let it through without the heavy branches."""
-    seconds: dict[str, float]
-    """Of each branch that ran."""
-    notes: list[str]
-    """Which branches said nothing, and why."""
-    faces: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """(n,) P(fake) of each face by the visual branch; empty where it did not run."""
-    windows: list[tuple[float, float, float]] = field(default_factory=list)
-    """(start, end, P(out of step)) of each window of the sync branch, in seconds of the video's own clock."""
-
-
-class FiveWayDetector(Detector):
+class FiveWayDetector(Judging):
     """Stages tiny, visual, temporal, audio, sync, fusion; each branch is frozen once its stage is over.
 
+    A branch learns of what it reads: faces by `video_label`, the voice by `audio_label`, where the split has them.
     The fusion is fitted on the validation split, whose people the branches have not seen, in folds by person.
     """
-
-    needs_track = True
-    settings: FiveWayConfig
 
     def __init__(self, config: Config, settings: FiveWayConfig) -> None:
         super().__init__(config, settings)
         self.stages = tuple(s for s in STAGES if s == "fusion" or self._epochs_of(s) > 0)
         self.stage = "fusion"
-        self.tiny = TinyLaDeDa(settings.tiny_preprocess)
-        self.visual = FrameNet(settings.visual_width, settings.visual_blocks)
-        self.temporal = TemporalNet(8 * settings.visual_width, settings.temporal_hidden, settings.temporal_mode)
-        self.audio = CepstraNet(settings.audio_width)
-        if settings.sync_head == "windows":
-            self.sync: nn.Module = sync.WindowSync(settings.sync_mels, settings.sync_width, settings.sync_dim)
-        else:
-            self.sync = sync.ClipHead(8 * (settings.visual_width + settings.audio_width))
-        self.verdicts = Verdicts()
         self.validated: Mapping[str, fusion.Validated] = {}
         self._teacher: list[LaDeDa9] = []  # in a list, so that it is no part of the checkpoint
         self._rows: list[tuple[int, int, dict[str, float]]] = []
@@ -128,7 +67,7 @@ class FiveWayDetector(Detector):
 
     def begin(self, stage: str) -> None:
         """Make ready to train one branch: the others are frozen."""
-        self.stage = stage
+        self.stage, self.target = stage, TARGETS.get(stage, "label")
         for branch in BRANCHES:
             self.get_submodule(branch).requires_grad_(branch == stage)
         if stage == "tiny" and self.settings.teacher_weights != "none" and not self._teacher:
@@ -166,7 +105,7 @@ class FiveWayDetector(Detector):
             part = {name.removeprefix(f"{branch}."): v for name, v in given.items() if name.startswith(f"{branch}.")}
             if not part:
                 raise WeightsError(f"no branch {branch} in it; --pret-version takes a run of configs/fiveway.json")
-            weights.fit(self.get_submodule(branch), part, what=f"branch {branch}")
+            fit(self.get_submodule(branch), part, what=f"branch {branch}")
         return "an earlier run"
 
     def configure_optimizers(self) -> Any:
@@ -256,12 +195,6 @@ class FiveWayDetector(Detector):
             return self.temporal(features.view(B, -1, features.shape[1]))[:, None]
         return self.audio(clip.cepstra[:, None])[:, None]
 
-    def _tiny_input(self, images: Tensor) -> Tensor:
-        """(N, S, S, 3) uint8 -> (N, 3, S, S) float32."""
-        if self.settings.tiny_input == "imagenet":
-            return normalised(images)
-        return images.movedim(3, 1).float() / 255
-
     def _sync_step(self, split: str, batch: Example) -> Tensor:
         """Real clips with sound, long enough to move it; others teach nothing."""
         settings, clip = self.settings, batch.clip
@@ -310,11 +243,6 @@ class FiveWayDetector(Detector):
         truth[0] = 1
         return binary_cross_entropy_with_logits(logits, truth), (logits.argmax(0) == 0).float().mean()
 
-    @staticmethod
-    def _clip_mean(features: Tensor) -> Tensor:
-        """The seed's mean over 32 rows, zeros among them: (n, D) -> (D,)."""
-        return fixed_length(features).mean(0)
-
     # Validation
 
     def validation_step(self, batch: Example, batch_idx: int) -> None:
@@ -323,8 +251,9 @@ class FiveWayDetector(Detector):
                 torch.manual_seed(self.config.seed)  # which negatives are drawn is the same in every epoch
                 self._sync_step("val", batch)
         elif self.stage == "fusion":
-            for i, label in enumerate(batch.label.tolist()):
-                judged = self.judge_shown(_OfBatch(batch.clip, i), early_exit=False)
+            for i, (label, judged) in enumerate(
+                zip(batch.label.tolist(), self.judge_batch(batch.clip, early_exit=False))
+            ):
                 turn = batch_idx * self.config.submit_batch_size + i  # devices take turns in the order of the rows
                 self._rows.append((turn * self.trainer.world_size + self.global_rank, int(label), judged.row))
         else:
@@ -391,214 +320,19 @@ class FiveWayDetector(Detector):
         gate = fit_gate(labels[known], table["tiny_prob_max"][known], self.settings.gate_recall)
         self.verdicts.hold(fitted, gate)
         self.validated = fitted.validated
-        log.info("%s", gate)
-        if doubt := gate.warning(self.settings.gate_recall):
-            log.warning("gate: %s", doubt)
+        log.log(logging.INFO if gate.open else logging.WARNING, "%s", gate)
         for head in fitted.heads:
             for warning in head.warnings:
                 log.warning("head %s: %s", head.name, warning)
 
     def test_step(self, batch: Example, batch_idx: int) -> None:
-        logits = self(batch.clip)
+        judged = self.judge_batch(batch.clip)
+        logits = torch.tensor([one.logit for one in judged], device=self.device)  # (B,)
         self.auc("test").update(logits.float(), batch.label.long())
         how: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
         self.log("test/auc", self.auc("test"), **how)
         self.log("test/loss", self.loss(logits, batch.label), **how)
-
-    # Scores
-
-    def forward(self, clip: Clip) -> Tensor:
-        """A collated clip -> (B,) calibrated log-odds, higher = more fake; each clip is judged by itself."""
-        judged = [self.judge_shown(_OfBatch(clip, i)) for i in range(len(clip.heard))]
-        return torch.tensor([one.logit for one in judged], device=self.device)
-
-    def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
-        """Return P(fake) of bundles, (N,) float64, each judged by itself."""
-        return np.array([one.probability for one in self.score_in_detail(bundles)], np.float64)
-
-    def score_in_detail(self, bundles: Sequence[Bundle]) -> list[Scored]:
-        """Return the scores with each branch's seconds, and notes: what failed, what is missing, which head was used."""
-        judged = [self.examine(bundle) for bundle in bundles]
-        if any(np.isnan(one.logit) for one in judged):
-            raise RuntimeError(
-                "this detector has no fusion yet: it is the checkpoint of an early stage, or fresh. Train it with "
-                "`python train.py --config configs/fiveway.json`, and score with RUN/best.ckpt"
-            )
-        return [
-            Scored(torch.sigmoid(torch.tensor(one.logit, dtype=torch.float64)).item(), tuple(one.notes), one.seconds)
-            for one in judged
-        ]
-
-    def examine(self, bundle: Bundle, *, early_exit: bool | None = None, watch: Watch | None = None) -> Judged:
-        """Judge one bundle and keep what was found on the way.
-
-        Args:
-            early_exit: let the gate end it; None as the settings say.
-            watch: told of each branch that has ended.
-        """
-        self.eval()
-        return self.judge_shown(View(bundle, self.config, self.settings), early_exit=early_exit, watch=watch)
-
-    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
-        """Return the analysis of one clip: what each branch found, what it counted for, and why, in words."""
-        judged = self.examine(bundle, watch=watch)
-        head = judged.head
-        if head is None:
-            self.score([bundle])  # raises, and says what to do
-            raise AssertionError("a detector without a fusion gives no score")
-        parts = head.contributions(judged.row)
-        weights_ = {
-            branch: abs(sum(parts.get(name, 0.0) for name in fusion.BRANCHES[branch])) for branch in head.branches
-        }
-        whole = sum(weights_.values()) or 1.0
-        timelines = {"visual": self._faces_in_time(bundle, judged), "sync": judged.windows}
-        branches = [
-            Branch(
-                branch,
-                _opinion(judged.row, branch),
-                weights_.get(branch, 0.0) / whole,
-                judged.seconds.get(branch, 0.0),
-                [Segment(round(start, 3), round(end, 3), p) for start, end, p in timelines.get(branch, ())],
-            )
-            for branch in BRANCHES
-        ]
-        notes = [
-            *fusion.explain(head, judged.row),
-            *judged.notes,
-            *(f"head {head.name}: {warning}" for warning in head.warnings),
-            "Branches are fused over the clip as a whole: it has no time line of its own, those of `visual` and `sync` have.",
-        ]
-        calibration = f"temperature {head.temperature:.3g} on {head.fitted_on}, at equal priors"
-        return Analysis.of(
-            float(torch.sigmoid(torch.tensor(judged.logit, dtype=torch.float64))),
-            card=replace(self.card_of(bundle), calibration=calibration),
-            branches=branches,
-            notes=notes,
-            settings=self.settings.model_dump(mode="json"),
-            ledger=[Weighed(name, part) for name, part in parts.items()],
-            calibrated=Calibrated(head.fitted_on, head.n_real + head.n_fake, head.fitted_at[:10]),
-            degraded=[
-                LeftOut(branch, "it gave no opinion; its reason stands in the notes")
-                for branch in BRANCHES
-                if branch not in head.branches
-            ],
-        )
-
-    def _faces_in_time(self, bundle: Bundle, judged: Judged) -> list[tuple[float, float, float]]:
-        """(start, end, P(fake)) of each face that the visual branch saw: the seconds that it stands for."""
-        n = len(judged.faces)
-        if not n:
-            return []
-        begin, end = float(bundle.times[0]), float(bundle.times[-1]) + 1 / SYNC_FPS
-        edges = begin + (end - begin) * np.arange(n + 1) / n
-        return [(float(a), float(b), float(p)) for a, b, p in zip(edges, edges[1:], judged.faces)]
-
-    @torch.inference_mode()
-    def judge_shown(self, shown: Shown, *, early_exit: bool | None = None, watch: Watch | None = None) -> Judged:
-        """Run the branches, the cheap one first; what fails is noted and leaves the others' verdict standing.
-
-        Raises:
-            RuntimeError: no branch gave anything that a head could judge.
-        """
-        found: dict[str, Any] = {}
-        seconds: dict[str, float] = {}
-        notes: list[str] = []
-
-        def run(branch: str, work: Callable[[], Any]) -> Any:
-            begun = time.perf_counter()
-            try:
-                value = work()
-                if not np.isfinite(np.asarray(value, np.float64)).all():
-                    raise ValueError("its network gave numbers that are not finite")
-            except FAULTS as error:
-                log.warning("branch %s failed: %s", branch, error)
-                notes.append(f"branch {branch} failed and was left out: {error}")
-                return None
-            finally:
-                seconds[branch] = time.perf_counter() - begun
-                if watch:
-                    watch(branch, seconds[branch])
-            found[branch] = value
-            return value
-
-        tiny = run("tiny", lambda: self._tiny_probabilities(shown.faces))
-        patches = 9 * len(tiny) if tiny is not None else 0
-        fitted, gate = self.verdicts.fusion, self.verdicts.gate
-        wants = self.settings.early_exit if early_exit is None else early_exit
-        exited = bool(wants and gate and tiny is not None and tiny.max() < gate.threshold)
-        windows: list[tuple[float, float, float]] = []
-        if exited:
-            notes.append("the gate let it through: all patches are surely real, the other branches did not run")
-        else:
-            features: list[Tensor] = []
-            run("visual", lambda: self._visual_probabilities(shown.faces, features))
-            run("temporal", lambda: self._temporal_probability(features))
-            if shown.heard:
-                run("audio", lambda: self._audio_probability(shown.cepstra))
-                run("sync", lambda: self._sync_probability(shown, features, windows))
-            else:
-                notes.append("no sound: branches audio and sync say nothing")
-        row = fusion.clip_features(patches=patches, **found)
-        head, logit = None, float("nan")
-        if fitted is not None:
-            logit, head = self._fused(fitted, row, exited)
-            if not exited and head.name != "5way":
-                notes.append(f"judged by the head {head.name}")
-        return Judged(row, logit, head, exited, seconds, notes, found.get("visual", np.zeros(0)), windows)
-
-    @staticmethod
-    def _fused(fitted: Fusion, row: Mapping[str, float], exited: bool) -> tuple[float, Head]:
-        try:
-            return fitted.logit(row)
-        except fusion.FusionError as error:
-            raise RuntimeError(f"no verdict{' after the gate' if exited else ''}: {error}") from None
-
-    def _tiny_probabilities(self, faces: np.ndarray) -> np.ndarray:
-        """(n,) mean probability of each face's patches."""
-        patches = torch.from_numpy(cut_patches(faces)).flatten(0, 1)  # (n * 9, 32, 32, 3)
-        logits = self.tiny(self._tiny_input(patches.to(self.device)))
-        return torch.sigmoid(logits.double()).view(len(faces), -1).mean(1).cpu().numpy()
-
-    def _visual_probabilities(self, faces: np.ndarray, features: list[Tensor]) -> np.ndarray:
-        """(n,) probability of each face; what the network saw in them goes to `features`, (n, D)."""
-        seen = as_jpeg(faces) if self.settings.preprocessing == "wrapped" else faces
-        images = torch.from_numpy(np.ascontiguousarray(seen)).to(self.device)
-        parts = [self.visual.features(normalised(part)) for part in images.split(self.settings.chunk)]
-        features.append(torch.cat(parts))
-        return torch.sigmoid(self.visual.fc(features[0])[:, 0].double()).cpu().numpy()
-
-    def _temporal_probability(self, features: list[Tensor]) -> float:
-        if not features:
-            raise ValueError("it reads the visual branch's features, and there are none")
-        return _probability(self.temporal(features[0][None]))
-
-    def _audio_probability(self, cepstra: np.ndarray) -> float:
-        return _probability(self.audio(torch.from_numpy(cepstra)[None, None].to(self.device)))
-
-    def _sync_probability(
-        self, shown: Shown, features: list[Tensor], windows: list[tuple[float, float, float]]
-    ) -> float:
-        """P(sound and picture belong together)."""
-        settings = self.settings
-        if settings.sync_head == "clip":
-            if not features:
-                raise ValueError("it reads the visual branch's features, and there are none")
-            heard = self.audio.embed(torch.from_numpy(shown.cepstra)[None, None].to(self.device))
-            return _probability(self.sync(self._clip_mean(features[0])[None], heard))
-        mouths, mel = shown.stretch(0, shown.length, shown.length)
-        starts, logits = cast(sync.WindowSync, self.sync).windows(
-            torch.from_numpy(mouths).to(self.device),
-            torch.from_numpy(mel).to(self.device),
-            settings.sync_window,
-            settings.sync_stride,
-        )
-        p = torch.sigmoid(logits.double()).cpu().numpy()
-        span = min(settings.sync_window, shown.length)
-        begin = shown.begin
-        windows += [
-            (begin + s / SYNC_FPS, begin + (s + span) / SYNC_FPS, float(1 - q)) for s, q in zip(starts.tolist(), p)
-        ]
-        return float(p.mean())
+        self.log("test/exited", float(np.mean([one.exited for one in judged])), **how)
 
     # What a run leaves
 
@@ -623,33 +357,6 @@ def load(path: str | Path) -> FiveWayDetector:
     detector = FiveWayDetector(found.config, found.config.detector)
     detector.load_state_dict(found.state)
     return detector.eval()
-
-
-class _OfBatch:
-    """One clip of a collated batch, without its padding."""
-
-    def __init__(self, clip: Clip, i: int) -> None:
-        self.faces, self.cepstra = clip.faces[i].cpu().numpy(), clip.cepstra[i].cpu().numpy()
-        self.heard, self.length, self.begin = bool(clip.heard[i]), int(clip.length[i]), 0.0
-        self._mouths, self._mel = clip.mouths[i], clip.mel[i]
-
-    def stretch(self, first: int, count: int, padded: int) -> tuple[np.ndarray, np.ndarray]:
-        mouths, mel = self._mouths[first : first + padded], self._mel[:, sync.STEPS * first :]
-        return mouths.cpu().numpy(), mel[:, : sync.STEPS * padded].contiguous().cpu().numpy()
-
-
-def _opinion(row: Mapping[str, float], branch: str) -> float | None:
-    """P(fake) by one branch alone, for show; None where it said nothing. The calibrated heads read more than this."""
-    name = {"tiny": "tiny_prob_mean", "visual": "visual_prob_mean", "sync": "sync_prob"}.get(
-        branch, f"{branch}_prob_fake"
-    )
-    if not np.isfinite(row[name]):
-        return None
-    return 1 - row[name] if branch == "sync" else row[name]
-
-
-def _probability(logit: Tensor) -> float:
-    return float(torch.sigmoid(logit.double())[0])
 
 
 def _gathered(rows: list[Any]) -> list[Any]:

@@ -11,8 +11,7 @@ import pandas as pd
 from visavox.detectors.fiveway import fusion
 from visavox.detectors.fiveway.fusion import Fusion, FusionError
 from visavox.evaluation.intervals import estimate
-from visavox.evaluation.scores import groups_of, join, of_split, read_scores
-from visavox.status import SCORED
+from visavox.evaluation.scores import groups_of, join, of_split, read_scores, were_scored
 
 CLIP = 1e-6
 """Scores nearer to 0 or 1 than this count as this: log-odds within ±13.8."""
@@ -59,7 +58,7 @@ def stack(scores: Mapping[str, Path], labels: Path | None, split: str | None) ->
             rows, said = of_split(rows, split or "val")
         rows = rows.reset_index(drop=True)
         groups, column = groups_of(rows)
-        scored = rows["status"].isin(["", *SCORED]).to_numpy()
+        scored = were_scored(rows)
         odds = np.where(scored, log_odds(rows["probability"].to_numpy()), np.nan)
         group = groups if groups is not None else rows["filename"].astype(str).to_numpy()
         key = [str(PurePosixPath(file).with_suffix("")) for file in rows["filename"]]
@@ -105,7 +104,7 @@ def apply_stack(fitted: Fusion, scores: Mapping[str, Path], prior: float) -> pd.
     rows: dict[str, dict[str, float]] = {}
     for name, path in scores.items():
         table = read_scores(path)
-        scored = table["status"].isin(["", *SCORED]).to_numpy()
+        scored = were_scored(table)
         odds = np.where(scored, log_odds(table["probability"].to_numpy()), np.nan)
         for file, value in zip(table["filename"], odds):
             rows.setdefault(str(file), dict.fromkeys(known, float("nan")))[name] = float(value)

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from visavox.weights import WeightsError, parameters, resolve, safe_load
+from visavox.weights import WeightsError, fit, parameters, resolve, safe_load
 
 log = logging.getLogger(__name__)
 
@@ -37,34 +36,11 @@ def start(network: nn.Module, branch: str, source: str, *, leave_out: Collection
             f"`visavox fuse --from-sklearn {path}` prints what to run where you trust the file"
         )
     state = parameters(safe_load(path or resolve(source)), what=source)
-    said = fit(network, state, what=f"{branch} weights of {source}", leave_out=leave_out)
-    log.info("the %s branch starts from %s: %s", branch, source, said)
-    return said
-
-
-def fit(network: nn.Module, state: dict[str, torch.Tensor], *, what: str, leave_out: Collection[str] = ()) -> str:
-    """Load named parameters; nothing may be missing, too many, or of another shape, but for what is left out.
-
-    Raises:
-        WeightsError: names what does not fit.
-    """
     own = network.state_dict()
     left = sorted(n for n in leave_out if n in own and (n not in state or state[n].shape != own[n].shape))
     given = {name: value for name, value in state.items() if name not in left}
-    counters = {n for n in own if n.endswith("num_batches_tracked") and n not in given}  # older files do not count
-    missing = sorted(own.keys() - given.keys() - set(left) - counters)
-    strange = sorted(given.keys() - own.keys())
-    shapes = [
-        f"{n} is {tuple(given[n].shape)}, expected {tuple(own[n].shape)}"
-        for n in sorted(own.keys() & given.keys())
-        if given[n].shape != own[n].shape
-    ]
-    if missing or strange or shapes:
-        faults = [
-            *([f"{len(missing)} missing, first {missing[:3]}"] if missing else []),
-            *([f"{len(strange)} unknown, first {strange[:3]}"] if strange else []),
-            *([f"{len(shapes)} of other shape, first {shapes[:3]}"] if shapes else []),
-        ]
-        raise WeightsError(f"{what}: does not fit: {'; '.join(faults)}. Give the file of this branch and its sizes")
-    network.load_state_dict(given, strict=False)
-    return f"{len(given)} of {len(own)} entries loaded" + (f", left as they were: {', '.join(left)}" if left else "")
+    fresh = [*left, "*num_batches_tracked"]  # older files do not count
+    found = fit(network, given, fresh=fresh, what=f"{branch} weights of {source}")
+    said = f"{found.loaded} of {len(own)} entries loaded" + (f", left as they were: {', '.join(left)}" if left else "")
+    log.info("the %s branch starts from %s: %s", branch, source, said)
+    return said

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from visavox.weights.loading import fit
+
 if TYPE_CHECKING:
     from visavox.detectors.timesformer.network import TimeSformer
 
@@ -36,17 +38,17 @@ class LoadReport(NamedTuple):
     """The file's classification head and other parts that a backbone never has."""
 
 
-def load_pretrained(model: TimeSformer, state: State, *, strict: bool = True) -> LoadReport:
-    """Load published or earlier weights into a TimeSformer, whichever names they have.
+def load_pretrained(model: TimeSformer, state: State) -> LoadReport:
+    """Load published or earlier weights into a TimeSformer, whichever names they have; all of it, or nothing.
 
     Args:
         model: `model.TimeSformer`.
         state: a state dict of mmaction2's TimeSformer (recogniser, backbone or its ViT start file), of Hugging Face's
             TimesformerModel, of timm's VisionTransformer, or of a MultimodalDetector.
-        strict: False loads what fits and leaves the rest as it is.
 
     Raises:
-        ValueError: names every parameter that is missing, left over, or of another shape.
+        WeightsError: counts and names parameters that are missing, left over, or of another shape.
+        ValueError: the names are none of these.
     """
     source, mapped = _translate(state, model.attention_type)
     dropped = [name for name in mapped if name.startswith(_NOT_BACKBONE)]
@@ -62,22 +64,8 @@ def load_pretrained(model: TimeSformer, state: State, *, strict: bool = True) ->
             found[name] = resize(found[name], size(wanted[name]))
             resized.append(name)
 
-    fits = {name: value for name, value in found.items() if name in wanted and value.shape == wanted[name].shape}
-    faults = [f"missing from the file: {name}" for name in wanted if name not in found]
-    faults += [f"unknown here: {name}" for name in found if name not in wanted]
-    faults += [
-        f"{name} is {tuple(found[name].shape)}, this model wants {tuple(wanted[name].shape)}"
-        for name in found
-        if name in wanted and name not in fits
-    ]
-    if faults and strict:
-        raise ValueError(
-            f"{source} weights do not fit this TimeSformer ({len(fits)} of {len(wanted)} parameters do). Match the "
-            "detector.* settings to the weights, or pass strict=False to keep fresh values for the rest:\n  - "
-            + "\n  - ".join(faults)
-        )
-    model.load_state_dict(fits, strict=False)
-    return LoadReport(source, sorted(fits), resized, dropped)
+    fit(model, found, what=f"a file of {source} weights")
+    return LoadReport(source, sorted(found), resized, dropped)
 
 
 def _translate(state: State, attention_type: AttentionType) -> tuple[str, State]:

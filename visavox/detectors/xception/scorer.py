@@ -19,7 +19,7 @@ from torch import nn
 from visavox.bundle import Bundle
 from visavox.config import Config, ConfigError, XceptionFusedConfig
 from visavox.detectors.analysis import Analysis, ModelCard
-from visavox.detectors.scorer import Scorer, Watch
+from visavox.detectors.scorer import Scored, Scorer, Watch
 from visavox.detectors.xception.analysis import explain
 from visavox.detectors.xception.audio import XceptionAudio
 from visavox.detectors.xception.evidence import Evidence, clip_probability
@@ -57,6 +57,17 @@ class FusedScorer(nn.Module):
     def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return verdict, branches and time line of one clip, with the scorer's own settings."""
         session = Session(self, bundle)
+        session.ended = watch
+        return session.explain()
+
+    def score_sound(self, sound: np.ndarray) -> Scored:
+        """Return the score of a video without a face, from its sound (N,) int16 at `resample_rate`."""
+        probability = clip_probability(Session(self, sound).evidence(), self.settings)
+        return Scored(probability, ("no face: judged by the branch audio",), head="audio")
+
+    def explain_sound(self, sound: np.ndarray, watch: Watch | None = None) -> Analysis:
+        """Return the analysis of a video without a face, from its sound (N,) int16 at `resample_rate`."""
+        session = Session(self, sound)
         session.ended = watch
         return session.explain()
 
