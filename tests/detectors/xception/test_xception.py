@@ -17,6 +17,7 @@ from visavox.commands import train
 from visavox.config import Config, ConfigError, LogitCalibration, XceptionFusedConfig
 from visavox.detectors import build
 from visavox.detectors.analysis import Analysis, ModelCard
+from visavox.detectors.scorer import Hearing
 from visavox.detectors.xception import __main__ as command
 from visavox.detectors.xception import analysis as xception_analysis
 from visavox.detectors.xception import fusion
@@ -501,6 +502,16 @@ def test_a_clip_without_sound_is_not_guessed(pair: FusedScorer, make_bundle):
     clip = torch.utils.data.default_collate([pair.audio.prepare(silent, None)])
     assert pair.audio.eval()(clip).tolist() == [0]
     assert pair.score([silent]) == pytest.approx(pair.video.score([silent]), abs=0.02)  # pooled over segments
+
+
+def test_a_video_without_a_face_is_judged_by_its_sound(pair: FusedScorer):
+    sound = np.random.default_rng(3).integers(-3000, 3000, 5 * 16000).astype(np.int16)
+    scored = pair.score_sound(sound)
+    ended: list[str] = []
+    analysis = pair.explain_sound(sound, watch=lambda branch, _: ended.append(branch))
+    assert scored.head == "audio" and scored.probability == pytest.approx(analysis.probability) and ended == ["audio"]
+    assert analysis == replace(Session(pair, sound).explain(), branches=analysis.branches)
+    assert isinstance(pair, Hearing) and not isinstance(pair.video, Hearing)
 
 
 def test_frames_are_skipped_and_thinned():
