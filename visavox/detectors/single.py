@@ -18,8 +18,7 @@ from visavox.bundle.trim import trimmed_as
 from visavox.compute import scoring_context, scoring_dtype
 from visavox.config import FiveWayConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
-from visavox.detectors.published.catalogue import MODELS
-from visavox.detectors.scorer import Scorer, Watch
+from visavox.detectors.scorer import Hearing, Scorer, Watch
 from visavox.preprocessing import tools
 from visavox.preprocessing.pipeline import CropError, Preprocessor
 from visavox.preprocessing.single import bundle_or_sound, single_config
@@ -82,7 +81,8 @@ class HouseJudge:
         Raises:
             WeightsError: weights of the face detector or of SyncNet are missing; the message says what to do.
         """
-        config = single_config(scorer.config) if hears_alone(scorer) else scorer.config
+        any_length = isinstance(scorer.config.detector, XceptionFusedConfig)
+        config = single_config(scorer.config) if any_length else scorer.config
         tools.check_weights(config)
         dtype = scoring_dtype(config.score_precision, scorer.device)
         return cls(scorer.for_inference(dtype), tools.build(config, threads), dtype)
@@ -110,11 +110,13 @@ class HouseJudge:
         """
         path = Path(path)
         if is_picture(path):
+            from visavox.detectors.published.catalogue import MODELS  # its package imports this module
+
             others = [model.name for model in MODELS.values() if "picture" in model.reads]
             raise ModelError(
                 f"{path}: {self.name} judges videos, a picture has neither course nor sound; give --model {others[0]}"
             )
-        if hears_alone(self.scorer) and path.suffix.lower() != ".npz":
+        if isinstance(self.scorer, Hearing) and path.suffix.lower() != ".npz":
             return bundle_or_sound(self.preprocess, path, watch=watch)
         # A bundle's file is measured against the checkpoint's own settings: it was made for eval, not for this video.
         bundle = tools.bundle_of(path, self.scorer.config, lambda video: self.preprocess(video, watch=watch))
@@ -128,12 +130,8 @@ class HouseJudge:
         with watch("models"), scoring_context(self.dtype, self.scorer.device):
             if not isinstance(clip, np.ndarray):
                 return self.scorer.explain(clip, ended)
-            from visavox.detectors.xception.scorer import FusedScorer, Session
-
-            assert isinstance(self.scorer, FusedScorer)  # hears_alone: no other scorer is given sound
-            session = Session(self.scorer, clip)
-            session.ended = ended
-            return session.explain()
+            assert isinstance(self.scorer, Hearing)  # `see` gives sound to no other
+            return self.scorer.explain_sound(clip, ended)
 
 
 def nothing_to_judge(judge: Judge, error: CropError) -> Analysis:
@@ -147,16 +145,11 @@ def nothing_to_judge(judge: Judge, error: CropError) -> Analysis:
     )
 
 
-def hears_alone(scorer: Scorer) -> bool:
-    """Return whether the scorer judges sound where there is no face, and clips of any length."""
-    return isinstance(scorer.config.detector, XceptionFusedConfig)
-
-
 def branches_of(judge: Judge) -> list[str]:
     """Return the names that the branches of its analyses have, in their order."""
     match judge.scorer.config.detector if isinstance(judge, HouseJudge) else None:
         case FiveWayConfig():
-            from visavox.detectors.fiveway.detector import BRANCHES
+            from visavox.detectors.fiveway.judging import BRANCHES
 
             return list(BRANCHES)
         case XceptionFusedConfig():
