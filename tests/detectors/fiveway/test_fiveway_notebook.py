@@ -11,8 +11,8 @@ from nbclient import NotebookClient
 
 PATH = CHECKOUT / "notebooks/fiveway.ipynb"
 FULL = "IDENTITIES, CLIPS, SECONDS, WORDS = 48, 12, (2.4, 3.4), []"
-SMALL = 'IDENTITIES, CLIPS, SECONDS, WORDS = 8, 8, (1.0, 1.2), ["epoch=2"]'
-"""64 clips of eight people; two epochs a stage at most."""
+SMALL = 'IDENTITIES, CLIPS, SECONDS, WORDS = 16, 4, (1.0, 1.2), ["epoch=2"]'
+"""64 clips of 16 people, so that two are in the validation split; two epochs a stage at most."""
 
 
 @pytest.fixture(scope="module")
