@@ -11,8 +11,9 @@ from nbclient import NotebookClient
 
 PATH = CHECKOUT / "notebooks/fiveway.ipynb"
 FULL = "IDENTITIES, CLIPS, SECONDS, WORDS = 48, 12, (2.4, 3.4), []"
-SMALL = 'IDENTITIES, CLIPS, SECONDS, WORDS = 16, 4, (1.0, 1.2), ["epoch=2"]'
-"""64 clips of 16 people, so that two are in the validation split; two epochs a stage at most."""
+EPOCHS = [f"{name}=2" for name in ("epoch", *(f"detector.{stage}_epochs" for stage in ("temporal", "audio", "sync")))]
+SMALL = f"IDENTITIES, CLIPS, SECONDS, WORDS = 16, 4, (1.0, 1.2), {EPOCHS}"
+"""64 clips of 16 people, so that two are in the validation split."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[nbformat.Noteboo
         patch.setenv("VISAVOX_DEMO", str(demo))
         patch.delenv("VISAVOX_RUN", raising=False)
         patch.delenv("MPLBACKEND", raising=False)
-        NotebookClient(notebook, timeout=170, resources={"metadata": {"path": str(PATH.parent)}}).execute()
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(PATH.parent)}}).execute()
     return notebook, demo / "runs/fiveway"
 
 
