@@ -28,11 +28,11 @@ __version__ = "0.2.0"
 __all__ = ["detect", "load", "preprocessor", "score"]
 
 
-def detect(path: str | Path, model: str | Path = "tiny_ladeda_wildrf", *, device: str = "auto") -> Analysis:
+def detect(path: str | Path, model: str | Path = "default", *, device: str = "auto") -> Analysis:
     """Judge one video or picture with a published model or a checkpoint; `visavox detect` does the same for many.
 
     Args:
-        model: a name that `visavox detect --models` lists, or a checkpoint of `visavox train`.
+        model: `default`, a name that `visavox detect --models` lists, or a checkpoint of `visavox train`.
         device: `auto`, `cuda` or `cpu`.
 
     Raises:

@@ -41,7 +41,9 @@ COMMANDS = {
     "ffpp-audio": Command("visavox.corpora.ffpp_audio", "give the clips of FaceForensics++ their sound back"),
     "audit": Command("visavox.audit.__main__", "find what separates the classes of a split without any skill"),
     "report": Command("visavox.report.__main__", "report on scores: metrics with intervals, plots, comparisons"),
-    "calibrate": Command("visavox.evaluation.calibration", "fit and apply a calibration of scores"),
+    "calibrate": Command(
+        "visavox.commands.calibrate", "fit a calibration of scores, or of a model on clips with labels"
+    ),
     "fuse": Command("visavox.commands.fuse", "put detectors together: branches, or any score files, calibrated"),
     "pretrain-audio": Command("visavox.commands.pretrain_audio", "train fiveway's audio branch on ASVspoof 2019 LA"),
     "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),

@@ -190,8 +190,11 @@ def _write_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def _list_models() -> None:
     from visavox.detectors.published import MODELS
+    from visavox.detectors.published.judge import DEFAULT
     from visavox.weights import find, folder
 
+    parts = ", ".join(f"{branch} by {name}" for branch, name in DEFAULT.items())
+    say(f"default: {parts}; the mean of their log-odds, calibrated where `visavox calibrate --on` was run")
     for model in MODELS.values():
         entries = [find(name) for name in model.weights]
         sizes = [f"{entry.size:,} bytes" if entry.size else "size unknown" for entry in entries]
@@ -214,7 +217,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "files", type=Path, nargs="*", metavar="FILE", help="videos, pictures, bundles or folders of them"
     )
-    parser.add_argument("--model", default="tiny_ladeda_wildrf", help="a name of --models, or a checkpoint")
+    parser.add_argument("--model", default="default", help="default, a name of --models, or a checkpoint")
     parser.add_argument("--json", action="store_true", help="a JSON object per file, as docs/analysis.schema.json says")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write pages, analyses and scores.csv there")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +18,34 @@ if TYPE_CHECKING:
     from visavox.detectors.scorer import Scorer
 
 
-def open_judge(model: str | Path, *, device: str = "auto", threads: int = 0) -> Judge:
+DEFAULT = {"face": "gend_clip_l14"}
+"""Branch -> model of `--model default`."""
+
+
+def open_judge(model: str | Path, *, device: str = "auto", threads: int = 0, calibrated: bool = True) -> Judge:
     """Return a model ready to judge; the weights it needs are fetched and verified.
 
     Args:
-        model: a name of the catalogue, or the path of a checkpoint of `visavox train` or `visavox fuse`.
+        model: `default`, a name of the catalogue, or the path of a checkpoint of `visavox train` or `visavox fuse`.
         device: `auto` takes a GPU where there is one.
+        calibrated: apply the calibration that `visavox calibrate --on` made for this model, where there is one.
 
     Raises:
         ModelError: there is no such model.
         WeightsError: weights are missing and could not be fetched; the message says what to put where.
     """
+    from visavox.detectors.published.calibrated import CalibratedJudge, stored
+
+    judge = _opened(model, device, threads)
+    fitted = stored(str(model)) if calibrated else None
+    return CalibratedJudge(judge, fitted) if fitted else judge
+
+
+def _opened(model: str | Path, device: str, threads: int) -> Judge:
     from visavox.compute import resolve_device
 
+    if str(model) == "default":
+        return _default(device, threads)
     if str(model) in MODELS:
         return _published(MODELS[str(model)], resolve_device(device), threads)
     if Path(model).is_file():
@@ -36,6 +53,31 @@ def open_judge(model: str | Path, *, device: str = "auto", threads: int = 0) -> 
     near = difflib.get_close_matches(str(model), MODELS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"`visavox detect --models` lists {', '.join(MODELS)}"
     raise ModelError(f"{model}: no model of this name and no such checkpoint; {hint}")
+
+
+def _default(device: str, threads: int) -> Judge:
+    """Face, voice and how they fit together; what is not at hand is left out with its reason.
+
+    Raises:
+        WeightsError: no branch is at hand; the message holds the reason of each.
+    """
+    from visavox.detectors.published.fused import FusedJudge
+    from visavox.weights import WeightsError
+
+    judges: dict[str, Judge] = {}
+    missing = {"sync": "no detector of this kind is carried yet", "voice": "no detector of this kind is carried yet"}
+    opening: dict[str, Callable[[], Judge]] = {
+        name: partial(_opened, model, device, threads) for name, model in DEFAULT.items()
+    }
+    for branch, open_branch in opening.items():
+        try:
+            judges[branch] = open_branch()
+        except (WeightsError, ValueError, ImportError) as error:  # not fetched, an extra missing
+            missing[branch] = str(error)
+    if not judges:
+        reasons = "\n".join(f"{branch}: {why}" for branch, why in missing.items())
+        raise WeightsError(f"none of the branches of the default model is at hand\n{reasons}")
+    return FusedJudge("default", judges, missing)
 
 
 def _loaded(path: Path, device: str) -> Scorer:

@@ -1,0 +1,149 @@
+"""Judges together: log-odds add up, what is missing is said, and a calibration is applied to what it was fitted for alone."""
+
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from visavox.__main__ import main
+from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.published import calibrated, judge, open_judge
+from visavox.detectors.published.calibrated import CalibratedJudge, Fitted, place, stored
+from visavox.detectors.published.fused import FusedJudge
+from visavox.evaluation.calibration import CalibrationError, fit
+from visavox.preprocessing.pipeline import CropError
+from visavox.weights import WeightsError
+
+
+class Says:
+    """A judge that says what it was told to, or raises it."""
+
+    def __init__(self, name: str, answer: object, checkpoint: str = "c") -> None:
+        self.name, self.answer = name, answer
+        self.card = ModelCard(name, checkpoint=checkpoint)
+
+    def __call__(self, path, *, watch=None, ended=None) -> Analysis:
+        answer = self.answer(path) if callable(self.answer) else self.answer
+        if isinstance(answer, Exception):
+            raise answer
+        branch = Branch(self.name, answer, 1.0, 0.5)
+        return Analysis.of(
+            answer if answer is not None else 0.5, card=self.card, branches=[branch], judged=answer is not None
+        )
+
+
+def odds(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def test_log_odds_are_averaged_and_the_ledger_adds_up():
+    analysis = FusedJudge("x", {"face": Says("a", 0.9), "voice": Says("b", 0.4)}, {"sync": "no weights"})("clip.mp4")
+    expected = (odds(0.9) + odds(0.4)) / 2
+    assert odds(analysis.probability) == pytest.approx(expected)
+    assert sum(line.log_odds for line in analysis.ledger) == pytest.approx(expected)
+    assert {each.without: each.probability for each in analysis.counterfactuals} == pytest.approx(
+        {"face": 0.4, "voice": 0.9}
+    )
+    assert [(part.what, part.why) for part in analysis.degraded] == [("sync", "no weights")]
+    assert [branch.weight for branch in analysis.branches] == [0.5, 0.5, 0] and analysis.calibrated is None
+    assert Analysis.from_json(analysis.to_json()) == analysis
+
+
+def test_a_missing_modality_leaves_its_branch_out_and_says_so():
+    judges = {
+        "face": Says("a", CropError("no_face", "nobody to be seen")),
+        "voice": Says("b", 0.7),
+        "sync": Says("c", None),
+    }
+    ended: list[str] = []
+    analysis = FusedJudge("x", judges, {})("clip.mp4", ended=lambda name, seconds: ended.append(name))
+    assert analysis.probability == pytest.approx(0.7) and {part.what for part in analysis.degraded} == {"face", "sync"}
+    assert analysis.degraded[0].why == "nobody to be seen" and analysis.counterfactuals[0].probability is None
+    assert ended == ["voice", "sync"]
+    with pytest.raises(CropError, match="face: nobody to be seen"):
+        FusedJudge("x", {"face": judges["face"]}, {})("clip.mp4")
+    alone, both = (
+        FusedJudge("x", some, {})("c").card.checkpoint
+        for some in ({"b": Says("b", 0.7)}, {"b": Says("b", 0.7), "c": Says("c", 0.2)})
+    )
+    assert alone != both  # a calibration of one does not fit the other
+
+
+def test_certainty_of_one_branch_stays_finite():
+    analysis = FusedJudge("x", {"a": Says("a", 1.0), "b": Says("b", 0.5)}, {})("clip.mp4")
+    assert analysis.probability == pytest.approx(1 / (1 + math.exp(-odds(1 - 1e-6) / 2)))
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch) -> Path:
+    """Forty pictures in real/ and fake/, whose brightness is the score of a judge that is too sure."""
+    monkeypatch.setenv("VISAVOX_WEIGHTS", str(tmp_path / "weights"))
+    rng = np.random.default_rng(0)
+    for label, kind in enumerate(("real", "fake")):
+        (tmp_path / "our clips" / kind).mkdir(parents=True)
+        for i in range(40):
+            p = 1 / (1 + np.exp(-6 * rng.normal(label - 0.5, 1)))
+            cv2.imwrite(
+                str(tmp_path / "our clips" / kind / f"{i:02d}.png"), np.full((32, 32, 3), round(255 * p), np.uint8)
+            )
+    (tmp_path / "our clips" / "fake" / "torn.png").write_bytes(b"no picture")
+
+    def brightness(path: Path) -> float:
+        picture = cv2.imread(str(path))
+        return float(np.clip(picture.mean() / 255, 0.01, 0.99)) if picture is not None else ValueError("torn")
+
+    monkeypatch.setattr(
+        judge, "_opened", lambda model, device, threads: Says("bright", brightness, checkpoint="d" * 64)
+    )
+    return tmp_path / "our clips"
+
+
+def test_a_model_is_calibrated_on_a_folder_and_says_on_which(clips: Path, capsys):
+    raw = open_judge("bright")
+    assert main(["calibrate", "--on", str(clips), "--model", "bright"]) == 0
+    said = capsys.readouterr()
+    assert "torn.png" in said.err and "40 real, 40 fake" in said.out and str(place("bright")) in said.out
+    assert main(["detect", str(clips / "real"), "--model", "bright", "--json"]) in (0, 1)
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    fitted = stored("bright")
+    known = fitted.calibration
+    for answer in answers:
+        before = raw(clips / "real" / answer["file"]).probability
+        assert odds(answer["probability"]) == pytest.approx(
+            known.parameters["a"] * odds(before) + known.parameters["b"], abs=1e-6
+        )
+        assert answer["calibrated"] == {"on": "our clips", "n": 80, "date": fitted.date}
+        assert sum(line["log_odds"] for line in answer["ledger"]) == pytest.approx(
+            odds(answer["probability"]), abs=1e-6
+        )
+        assert answer["verdict"] == ("fake" if answer["probability"] >= known.threshold else "real")
+    assert 0 < known.parameters["a"] < 0.5  # it was far too sure
+    again = open_judge("bright")
+    assert isinstance(again, CalibratedJudge) and again.card.checkpoint == "d" * 64
+
+
+def test_a_calibration_of_other_weights_is_not_applied(clips: Path, monkeypatch):
+    made = fit(np.array([0, 1] * 40), np.linspace(0.1, 0.9, 80), "platt", checkpoint="e" * 64)
+    Fitted("bright", "other clips", "2026-01-01", made).save()
+    analysis = open_judge("bright")(next((clips / "real").iterdir()))
+    assert analysis.calibrated is None and "was not applied" in analysis.notes[-1]
+    calibrated.place("bright").write_text("{}")
+    with pytest.raises(CalibrationError, match="no calibration of a model"):
+        open_judge("bright")
+
+
+def test_both_classes_are_needed(clips: Path, capsys):
+    assert main(["calibrate", "--on", str(clips / "real"), "--model", "bright"]) == 2
+    assert "both classes are needed" in capsys.readouterr().err
+
+
+def test_the_default_model_names_what_every_branch_lacks(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("VISAVOX_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("VISAVOX_OFFLINE", "1")
+    monkeypatch.setattr(judge, "DEFAULT", {"face": "gend_pe_l"})
+    with pytest.raises(WeightsError, match="none of the branches") as error:
+        open_judge("default")
+    assert "gend_pe_l.safetensors" in str(error.value) and "voice:" in str(error.value)
