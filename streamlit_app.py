@@ -12,7 +12,6 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,15 +63,15 @@ def main() -> None:
             "`visavox fuse` makes a checkpoint of two branches, which VISAVOX_XCEPTION then names."
         )
         return
-    scorer = load_scorer(str(checkpoint), checkpoint.stat().st_mtime_ns)
-    settings = choose_settings(scorer.settings)
-    describe_checkpoint(checkpoint, scorer.card, settings)
+    judge = load_judge(str(checkpoint), checkpoint.stat().st_mtime_ns)
+    settings = choose_settings(judge.scorer.settings)
+    describe_checkpoint(checkpoint, judge.scorer.card, settings)
     chosen = choose_clip()
     progress, result = st.empty(), st.empty()  # emptied at once, so that no old verdict stands under a new video
     if chosen is None:
         result.info("Upload a video, or take one of the three samples.")
         return
-    clip = prepare(*chosen, scorer, progress)
+    clip = prepare(*chosen, judge, progress)
     if clip is not None:
         with result.container():
             show(clip, settings)
@@ -93,20 +92,11 @@ def find_checkpoint() -> Path | None:
 
 
 @st.cache_resource(show_spinner="Loading the networks")
-def load_scorer(path: str, _changed: int) -> Any:
-    from visavox.compute import resolve_device
-    from visavox.detectors import build
+def load_judge(path: str, _changed: int) -> Any:
+    import visavox
+    from visavox.detectors.single import HouseJudge
 
-    scorer = build.load(path)
-    return scorer.to(resolve_device(scorer.config.device))
-
-
-@st.cache_resource(show_spinner="Preparing the face detector")
-def load_tools(_config: Any, _name: str) -> Any:
-    from visavox.preprocessing import tools as tools_module
-
-    tools_module.check_weights(_config)
-    return tools_module.build(_config)
+    return HouseJudge.of(visavox.load(path))
 
 
 @st.cache_data(show_spinner="Drawing the samples")
@@ -185,11 +175,11 @@ def choose_clip() -> tuple[str, bytes] | None:
     return (name, sample_bytes(name)) if name else None
 
 
-def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
+def prepare(name: str, content: bytes, judge: Any, place: Any) -> Clip | None:
     """The clip of an upload, cropped once; an error in words where it gives none. `place` shows the stages."""
     import hashlib
 
-    key = (name, hashlib.sha256(content).hexdigest(), scorer)
+    key = (name, hashlib.sha256(content).hexdigest(), judge.scorer)
     if st.session_state.get("clip_key") == key:
         return st.session_state["clip"]
     from visavox.preprocessing import pipeline
@@ -199,7 +189,7 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
         path = Path(folder, "upload").with_suffix(Path(name).suffix.lower())
         path.write_bytes(content)
         try:
-            clip = crop_and_look(name, path, content, scorer, status)
+            clip = crop_and_look(name, path, content, judge, status)
         except (ValueError, OSError) as error:
             status.update(label="This video could not be judged", state="error")
             kind, reason = pipeline.explain(error)
@@ -217,15 +207,13 @@ def prepare(name: str, content: bytes, scorer: Any, place: Any) -> Clip | None:
     return clip
 
 
-def crop_and_look(name: str, path: Path, content: bytes, scorer: Any, status: Any) -> Clip:
+def crop_and_look(name: str, path: Path, content: bytes, judge: Any, status: Any) -> Clip:
     from visavox.bundle import Bundle
     from visavox.detectors.xception.scorer import Session
-    from visavox.preprocessing.single import bundle_or_sound, single_config
 
-    config = single_config(scorer.config)
-    watch = announcing(status)
-    clip = bundle_or_sound(replace(load_tools(config, config.face_detector), config=config), path, watch=watch)
-    session = Session(scorer, clip)
+    watch, config = announcing(status), judge.preprocess.config
+    clip = judge.see(path, watch=watch)
+    session = Session(judge.scorer, clip)
     session.explain(watch=watch)
     if not isinstance(clip, Bundle):
         return Clip(name, session, None, [], content, 0.0, watch.seconds)

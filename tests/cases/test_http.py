@@ -256,7 +256,7 @@ def test_foreign_ids(case: Case, client: httpx.Client):
     ):
         answer = client.get(path)
         assert answer.status_code == 404 and answer.json()["code"] in ("NO_SUCH_ANALYSIS", "NO_SUCH_PAGE"), path
-    assert client.delete(f"/analyses/{case.given}").status_code == 404
+    assert client.delete(f"/analyses/{case.given}").status_code in (404, 405)
     assert client.get("/analyses").status_code in (404, 405)  # there is no list
     assert client.get("/analyses/").status_code in (404, 405)
 
