@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -118,6 +119,10 @@ def working(
     from visavox.service.opening import open_store
 
     stop, folder = threading.Event(), Folder(settings.folder)
+    about = ABOUT | {"checkpoint": settings.fingerprint()}
+    (settings.folder / "model.json").write_text(
+        json.dumps(about), encoding="utf-8"
+    )  # as a worker does once it can judge
     worker = StandIn(settings, open_store(settings, folder), folder, stop, 1, judge=judge)
     thread = threading.Thread(target=worker.run, daemon=True)
     thread.start()

@@ -17,6 +17,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -122,9 +123,15 @@ def _errors(app: FastAPI) -> None:
     async def refuse(request: Request, problem: Problem) -> JSONResponse:
         return await request.scope["visavox.refuse"](problem)
 
+    async def unrouted(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        allowed = _allowed(request.url.path)
+        if error.status_code in (404, 405) and allowed and request.method not in allowed:
+            return await refuse(request, Problem("METHOD_NOT_ALLOWED", headers={"allow": ", ".join(sorted(allowed))}))
+        return await refuse(request, of_status(error.status_code, str(error.detail), dict(error.headers or {})))
+
     handlers: dict[type[Exception], Callable[[Any], Problem]] = {
         Problem: lambda error: error,
-        HTTPException: lambda error: of_status(error.status_code, str(error.detail), dict(error.headers or {})),
         RequestValidationError: lambda error: Problem("BAD_PARAMETER", _what_is_wrong(error)),
         StoreError: lambda _: Problem("STORE_DOWN", headers={"retry-after": "5"}),
         QueueFull: lambda _: Problem("QUEUE_FULL", headers={"retry-after": "30"}),
@@ -145,6 +152,13 @@ def _errors(app: FastAPI) -> None:
         return Response(status_code=400)  # nobody reads it
 
     app.add_exception_handler(Disconnected, gone)
+    app.add_exception_handler(HTTPException, unrouted)
+
+
+def _allowed(path: str) -> set[str]:
+    """Methods that the API knows for a path; none where the page answers."""
+    found = [route for route in router.routes if isinstance(route, APIRoute) and route.path_regex.match(path)]
+    return {method for route in found for method in route.methods or ()}
 
 
 def _what_is_wrong(error: RequestValidationError) -> str:

@@ -18,6 +18,10 @@ FORM = {
     "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream", "format": "binary"}},
 }
 """The body of POST /analyze."""
+BODY = {
+    "required": True,
+    "content": {"multipart/form-data": {"schema": FORM, "encoding": {"file": {"contentType": "video/mp4"}}}},
+}
 LAST_EVENT = {
     "name": "Last-Event-ID",
     "in": "header",
@@ -42,6 +46,7 @@ def links() -> dict[str, Any]:
     """What may be asked next of an analysis, for OpenAPI."""
     names = {
         "status": "status_status__id__get",
+        "events": "events_events__id__get",
         "analysis": "analysis_analyses__id__get",
         "delete": "delete_analyses__id__delete",
         "feedback": "feedback_analyses__id__feedback_post",

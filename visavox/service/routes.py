@@ -16,7 +16,7 @@ from visavox.service import measures
 from visavox.service.answers import Analysed, Feedback, Health, Limits, Model, Status
 from visavox.service.desk import Desk, analysed, model_of, take_in
 from visavox.service.events import stream, until_ended
-from visavox.service.openapi import FORM, LAST_EVENT, links, problems
+from visavox.service.openapi import BODY, LAST_EVENT, links, problems
 from visavox.service.problems import Problem
 from visavox.service.store import JobStore
 
@@ -44,7 +44,7 @@ def desk(request: Request) -> Desk:
         },
         200: {"model": Status, "description": "It has ended.", "links": links()},
     },
-    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
+    openapi_extra={"requestBody": BODY},
 )
 async def analyze(
     request: Request,
