@@ -13,6 +13,7 @@ from visavox import config as configuration
 from visavox.bundle import Bundle
 from visavox.commands import train
 from visavox.corpora.__main__ import main as corpora
+from visavox.pseudofakes.make import kind_of
 from visavox.training.data_module import BundleDataModule
 from visavox.training.made import MadeDataset, PairSampler
 
@@ -83,6 +84,19 @@ def test_a_real_clip_and_its_fake_show_the_same_stretch_and_differ(config, reals
         )
     assert np.array_equal(made[1, 5].clip.track, made[1, 5].clip.track)
     assert made[1, 5].clip.source_sha256 != made[1, 6].clip.source_sha256
+
+
+def test_a_stage_that_sees_or_hears_alone_learns_what_is_forged_of_it(config, reals):
+    """Of a forged picture the voice is genuine; in a clip that is out of step both are."""
+    data = module_of(config, reals)
+    taught = {}
+    for data.target in ("label", "video_label", "audio_label"):
+        items = [data.split("train")[position, seed] for position in (0, 1) for seed in range(1, 9)]
+        kinds = [kind_of(item.clip) for item in items]
+        taught[data.target] = [float(item.label) for item in items]
+    assert kinds[:8] == [""] * 8 and set(kinds[8:]) == {"sbv", "offset"}
+    assert taught["label"] == [0.0] * 8 + [1.0] * 8
+    assert taught["video_label"] == [float(kind == "sbv") for kind in kinds] and not any(taught["audio_label"])
 
 
 def test_validation_has_the_same_fakes_in_every_epoch(config, reals):

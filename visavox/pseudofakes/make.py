@@ -114,6 +114,12 @@ def forge(
     return Fake(put_together(made, measure, mark), name, forged.segments, forged.masks)
 
 
+def kind_of(bundle: Bundle) -> str:
+    """Return the kind that a made bundle's notes name, of `planted` the one that was planted; "" where nothing was made."""
+    lines = [line.removeprefix(MARK) for line in bundle.notes.split("\n") if line.startswith(MARK)]
+    return lines[-1].split(" ")[0].split(":")[-1] if lines else ""
+
+
 def untouched(
     bundle: Bundle,
     measure: Measure | None,

@@ -92,7 +92,7 @@ class BundleDataModule(pl.LightningDataModule):
         """train, val or test."""
         rows = self._rows(name)
         if self.makes_fakes(name):
-            return MadeDataset(rows, self.config, self.prepare, self.measure)
+            return MadeDataset(rows, self.config, self.prepare, self.measure, self.target)
         return BundleDataset(rows, self.config, self.prepare, full=self.full, target=self.target)
 
     def makes_fakes(self, name: str) -> bool:

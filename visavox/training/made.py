@@ -16,12 +16,15 @@ from torch.utils.data import Dataset, Sampler
 from visavox.bundle import Bundle, BundleError
 from visavox.bundle.trim import trimmed_as
 from visavox.config import Config
-from visavox.config.fakes import weights
+from visavox.config.fakes import PICTURE, SOUND, weights
 from visavox.pseudofakes.footage import Measure
-from visavox.pseudofakes.make import draw_kind, forge, untouched
+from visavox.pseudofakes.make import draw_kind, forge, kind_of, untouched
 from visavox.splits.groups import group_of
 from visavox.training.batch import Example
 from visavox.training.dataset import Prepare
+
+FORGED = {"video_label": PICTURE, "audio_label": SOUND}
+"""Which kinds forge a half by itself; in the others both halves are genuine and do not belong together."""
 
 
 class MadeDataset(Dataset[Example]):
@@ -31,11 +34,13 @@ class MadeDataset(Dataset[Example]):
     kind, forgery and augmentation from the seed: a real clip and its fakes with equal seeds show the same stretch and frames.
     """
 
-    def __init__(self, rows: pd.DataFrame, config: Config, prepare: Prepare, measure: Measure | None):
+    def __init__(
+        self, rows: pd.DataFrame, config: Config, prepare: Prepare, measure: Measure | None, target: str = "label"
+    ):
         reals = rows[rows["label"] == 0]
         self.paths: list[str] = list(reals["path"])
         self.people = group_of(reals)
-        self.config, self.prepare, self.measure = config, prepare, measure
+        self.config, self.prepare, self.measure, self.target = config, prepare, measure, target
         self.shares = weights(config.fakes)
         self.each = 1 + config.fakes_per_real
         self.labels = (np.arange(len(self.paths) * self.each) % self.each > 0).astype(np.float32)  # (R (1 + k),)
@@ -52,7 +57,13 @@ class MadeDataset(Dataset[Example]):
             prepared = self.prepare(bundle, rng)
         except BundleError as error:
             raise BundleError(f"{self.paths[clip]}: {error}") from None
-        return Example(prepared, torch.tensor(self.labels[position]))
+        return Example(prepared, torch.tensor(self._label(bundle, position)))
+
+    def _label(self, bundle: Bundle, position: int) -> np.float32:
+        """Return what is learnt of an item: whether it is forged, or its sound or its picture alone, as `target` says."""
+        if self.target == "label" or not self.labels[position]:
+            return self.labels[position]
+        return np.float32(kind_of(bundle) in FORGED[self.target])
 
     def made(self, clip: int, turn: int, rng: np.random.Generator | None, seed: list[int]) -> Bundle:
         """Return real clip `clip` as it came down the road, for turn -1, or its fake number `turn`."""

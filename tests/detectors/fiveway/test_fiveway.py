@@ -103,8 +103,10 @@ def test_a_video_without_a_face_is_judged_by_the_head_that_hears(detector, bundl
     assert ended == ["audio"] and analysis.probability == scored.probability
     assert {part.what for part in analysis.degraded} == {"tiny", "visual", "temporal", "sync"}
     assert "judged by the head audio" in analysis.notes and "no face: only the branch audio speaks" in analysis.notes
+    silence = np.zeros(8000, np.int16)
     with pytest.raises(RuntimeError, match="no head fits"):
-        detector.score_sound(np.zeros(8000, np.int16))
+        detector.score_sound(silence)
+    assert detector.explain_sound(silence).verdict == "undetermined"
 
 
 def test_what_would_have_been_said_without_a_branch_is_what_the_others_head_says(detector, bundles):

@@ -156,7 +156,15 @@ class Judging(Detector):
         )
 
     def explain_sound(self, sound: np.ndarray, watch: Watch | None = None) -> Analysis:
-        """Return the analysis of sound alone, as `explain`: sound (N,) int16 at `resample_rate`."""
+        """Return the analysis of sound alone, as `explain`: sound (N,) int16 at `resample_rate`; no verdict where it is silent."""
+        if not np.any(sound):
+            return Analysis.of(
+                0.5,
+                card=self.card,
+                branches=[Branch(branch, None, 0.0, 0.0) for branch in BRANCHES],
+                notes=["No face and no sound: there is nothing to judge by."],
+                judged=False,
+            )
         return self._analysis(self.examine(sound, watch=watch), "", {})
 
     def _analysis(
