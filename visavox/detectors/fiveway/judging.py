@@ -156,7 +156,7 @@ class Judging(Detector):
         )
 
     def explain_sound(self, sound: np.ndarray, watch: Watch | None = None) -> Analysis:
-        """Return the analysis of sound alone, as `explain`: sound (N,) int16 at `resample_rate`; no verdict where it is silent."""
+        """Return the analysis of sound alone, (N,) int16 at `resample_rate`, as `explain`; no verdict where it is silent."""
         if not np.any(sound):
             return Analysis.of(
                 0.5,
