@@ -115,9 +115,10 @@ def forge(
 
 
 def kind_of(bundle: Bundle) -> str:
-    """Return the kind that a made bundle's notes name, of `planted` the one that was planted; "" where nothing was made."""
+    """Return the kind that a made bundle's notes name, of `planted` the one that was planted; "" where nothing was forged."""
     lines = [line.removeprefix(MARK) for line in bundle.notes.split("\n") if line.startswith(MARK)]
-    return lines[-1].split(" ")[0].split(":")[-1] if lines else ""
+    kind = lines[-1].split(" ")[0].split(":")[-1] if lines else ""
+    return kind if kind in KINDS else ""
 
 
 def untouched(
