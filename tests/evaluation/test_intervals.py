@@ -7,6 +7,7 @@ import pytest
 
 from visavox.evaluation.intervals import (
     Estimate,
+    chance_of,
     delong,
     delong_variance,
     estimate,
@@ -160,3 +161,19 @@ def test_clustered_intervals_cover_the_truth_and_unclustered_ones_do_not():
             covered[name] += found.low <= truth <= found.high
     assert 0.93 <= covered["clustered"] / 500 <= 0.97, covered
     assert covered["unclustered"] / 500 < 0.8, covered
+
+
+def test_chance_is_that_of_the_people_and_what_is_beyond_it_is_found():
+    """Scores that know people alone: AUC is far from 0.5, and no further than chance has it."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(8), 9)
+    fakes = [5, 5, 4, 1, 1, 1, 1, 1]  # of nine clips each
+    labels = np.concatenate([np.arange(9) < n for n in fakes]).astype(int)
+    people = groups + 0.01 * rng.normal(size=72)
+    found = auc(labels, people)
+    chance, p = chance_of(labels, people, groups)
+    assert found < 0.4 and chance == pytest.approx(found, abs=0.03) and p > 0.05
+    chance, p = chance_of(labels, people + 2.0 * labels, groups)
+    assert p < 0.01
+    ps = [chance_of(labels, rng.normal(size=72), groups, draws=200, seed=i)[1] for i in range(200)]
+    assert 0.01 <= np.mean(np.array(ps) <= 0.05) <= 0.11  # 0.05 expected, 0.016 its deviation

@@ -170,6 +170,34 @@ def delong(labels: np.ndarray, a: np.ndarray, b: np.ndarray, level: float = 0.95
     )
 
 
+def chance_of(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, *, draws: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Return what AUC would be by chance, and how often chance strays as far from that (p value, two-sided).
+
+    Labels are exchanged within each group (permutation test of Fisher, stratified): where scores tell people apart, chance is
+    not 0.5, for it depends on who has how many clips of each class.
+
+    Args:
+        labels: (N,) 0 or 1, both there.
+        scores: (N,).
+        groups: (N,) whose clip it is.
+    """
+    from scipy.stats import rankdata
+
+    rng, ranks = np.random.default_rng(seed), rankdata(scores)
+    places = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    one = int((labels == 1).sum())
+    sums = np.zeros(draws)
+    for place in places:
+        orders = rng.permuted(np.tile(ranks[place], (draws, 1)), axis=1)  # (draws, clips of the group)
+        sums += orders[:, : int((labels[place] == 1).sum())].sum(1)
+    base, pairs = one * (one + 1) / 2, one * (len(labels) - one)
+    null, found = (sums - base) / pairs, (ranks[labels == 1].sum() - base) / pairs
+    far = np.abs(null - null.mean()) >= abs(found - null.mean()) - 1e-12
+    return float(null.mean()), float((1 + far.sum()) / (1 + draws))
+
+
 def polarity_warning(auc: Estimate, name: str = "the scores") -> str | None:
     """What to say when scores are surely worse than chance; None when they are not."""
     if not auc.high < 0.5:

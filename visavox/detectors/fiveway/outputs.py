@@ -12,7 +12,7 @@ import pandas as pd
 
 from visavox.bundle.trim import load_trimmed
 from visavox.detectors.fiveway.fusion import Fusion
-from visavox.evaluation.intervals import estimate
+from visavox.evaluation.intervals import chance_of, estimate
 from visavox.files import replacing
 from visavox.progress import progress
 from visavox.splits.groups import group_of
@@ -93,7 +93,8 @@ def ablation(fitted: Fusion, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_kind(fitted: Fusion, table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """A row for each head and kind of fake: AUC against all real clips of a table, with its 95 % interval by group.
+    """A row for each head and kind of fake: AUC against all real clips of a table with its 95 % interval by group, what it would
+    be by chance for these people, and the p value of that.
 
     Args:
         table: as `feature_table` gives it, with a column kind, of clips that the fusion was not fitted on.
@@ -106,7 +107,9 @@ def by_kind(fitted: Fusion, table: pd.DataFrame, names: Sequence[str]) -> pd.Dat
         for kind in sorted(set(kinds[labels == 1])):
             some = ((labels == 0) | (kinds == kind)) & np.isfinite(p)
             found = estimate(labels[some], p[some], groups[some])["auc"]
-            lines.append({"head": name, "kind": kind, "auc": found.value, "low": found.low, "high": found.high})
+            chance, p_value = chance_of(labels[some], p[some], groups[some])
+            line = {"head": name, "kind": kind, "auc": found.value, "low": found.low, "high": found.high}
+            lines.append(line | {"chance": chance, "p_value": p_value})
     return pd.DataFrame(lines)
 
 
