@@ -119,7 +119,7 @@ def working(
     from visavox.service.opening import open_store
 
     stop, folder = threading.Event(), Folder(settings.folder)
-    about = ABOUT | {"checkpoint": settings.fingerprint()}
+    about = ABOUT | {"fingerprint": settings.fingerprint()}
     (settings.folder / "model.json").write_text(
         json.dumps(about), encoding="utf-8"
     )  # as a worker does once it can judge

@@ -457,3 +457,22 @@ def test_the_seeds_way_waits_and_the_same_content_is_answered_from_the_store(tmp
         metrics = client.get("/metrics").text
         assert 'visavox_jobs_total{outcome="Deepfake"} 1.0' in metrics and 'branch="fake"' in metrics
         assert ended(client, id)["percent"] == 100
+
+
+@held_by(
+    Case(
+        "H3",
+        "100 uploads of 4 MB at once",
+        "none is lost, sha256 equal, the API stays below 300 MB, /healthz below 200 ms (p99)",
+        marks=(pytest.mark.durability,),
+    )
+)
+def test_a_hundred_uploads(case: Case, tmp_path: Path):
+    from benchmarks.service import service, uploads
+
+    checkpoint = tmp_path / "stand_in.ckpt"
+    checkpoint.write_bytes(b"no checkpoint: nothing loads it")
+    with service(str(checkpoint), tmp_path / "service", workers=0) as (client, pid):
+        found = uploads(client, pid)
+    assert found["statuses"] == {202: 100} and found["sha256 equal"] == 100
+    assert found["API peak RSS MB"] < 300 and found["healthz p99 ms"] < 200, found

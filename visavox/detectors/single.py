@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from visavox.bundle.trim import trimmed_as
 from visavox.compute import scoring_context, scoring_dtype
 from visavox.config import FiveWayConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.judging import Judge, ModelError
 from visavox.detectors.scorer import Hearing, Scorer, Watch
 from visavox.preprocessing import tools
 from visavox.preprocessing.pipeline import CropError, Preprocessor
@@ -27,36 +28,6 @@ from visavox.progress import Stopwatch
 
 if TYPE_CHECKING:
     from visavox.bundle import Bundle
-
-
-class ModelError(ValueError):
-    """There is no such model, or it cannot judge this kind of file; the message holds the cure."""
-
-    code = "BAD_CONFIG"
-
-
-class Judge(Protocol):
-    """Whatever turns a file into an Analysis."""
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-
-    @property
-    def card(self) -> ModelCard:
-        """What it is and what it was trained on."""
-
-    def __call__(self, path: str | Path, *, watch: Stopwatch | None = None, ended: Watch | None = None) -> Analysis:
-        """Judge one video, picture or bundle.
-
-        Args:
-            watch: books the seconds of the stages.
-            ended: told of each branch that has ended.
-
-        Raises:
-            MediaError, CropError, BundleError: the file gives nothing to judge by.
-            ModelError: the model does not judge this kind of file.
-        """
 
 
 @dataclass(frozen=True)

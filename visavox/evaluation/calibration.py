@@ -11,6 +11,11 @@ calibration.json beside the checkpoint, with the threshold of highest balanced a
     isotonic      p' = a rising step line of p         may make scores equal; Zadrozny and Elkan (2002)
     none          p' = p                               only the threshold is fitted
 
+    visavox calibrate --from-feedback ~/.cache/visavox/service/feedback --output calibration.json
+
+fits on what people have said of a service's verdicts (docs/service.md), and prints Brier score and calibration error before and
+after, on clips held out by turns. It is never done by itself.
+
 Exit codes: 0 written, warnings included; 2 wrong arguments or data.
 """
 
@@ -288,8 +293,14 @@ def _fit_isotonic(labels: np.ndarray, scores: np.ndarray) -> tuple[dict[str, Any
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
-        made = _fit_files(arguments)
-        output = arguments.output or (arguments.checkpoint or arguments.scores).with_name("calibration.json")
+        if arguments.from_feedback:
+            from visavox.evaluation.feedback import fit_feedback
+
+            made = fit_feedback(arguments)
+        else:
+            made = _fit_files(arguments)
+        beside = arguments.checkpoint or arguments.scores or arguments.from_feedback
+        output = arguments.output or beside.with_name("calibration.json")
         made.save(output)
     except (ValueError, OSError) as error:
         complain("visavox calibrate", error)
@@ -352,8 +363,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="visavox calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("scores", type=Path, help="CSV with filename,probability, as eval.py writes it")
-    parser.add_argument("--labels", type=Path, required=True, help="the split CSV; its val rows are used")
+    parser.add_argument("scores", type=Path, nargs="?", help="CSV with filename,probability, as eval.py writes it")
+    parser.add_argument("--labels", type=Path, help="the split CSV; its val rows are used")
+    parser.add_argument("--from-feedback", type=Path, metavar="DIR", help="the folder `feedback` of a service, instead")
     parser.add_argument("--method", choices=get_args(Method), default="temperature")
     parser.add_argument(
         "--objective", choices=get_args(Objective), default="nll", help="what the temperature minimises (default nll)"
@@ -366,7 +378,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prior", type=float, help="share of fakes where the scores will be used")
     parser.add_argument("--checkpoint", type=Path, help="the checkpoint that gave the scores; its sha256 is kept")
     parser.add_argument("--output", type=Path, help="default calibration.json beside the checkpoint, else the scores")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if bool(arguments.from_feedback) == bool(arguments.scores and arguments.labels):
+        parser.error("give SCORES and --labels, or --from-feedback DIR")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from visavox.service.store import STAGES, Progress
 from visavox.workers.pool import end_with_parent
 
 if TYPE_CHECKING:
-    from visavox.detectors.single import Judge
+    from visavox.detectors.judging import Judge
     from visavox.media.video import MediaInfo
     from visavox.service.settings import Settings
 
@@ -102,10 +102,10 @@ def load(settings: Settings, threads: int) -> tuple[Judge, dict[str, Any]]:
         judge = HouseJudge.of(visavox.load(settings.checkpoint, settings.overrides), threads)
     else:
         judge = open_judge(settings.model, threads=threads)
-    return judge, origin(judge)
+    return judge, origin(judge, settings)
 
 
-def origin(judge: Judge) -> dict[str, Any]:
+def origin(judge: Judge, settings: Settings) -> dict[str, Any]:
     """Return what judges: checkpoint, prep_hash, calibration, the versions of the code, and what the page shows of it."""
     from visavox import __version__
     from visavox.detectors.single import branches_of
@@ -119,6 +119,7 @@ def origin(judge: Judge) -> dict[str, Any]:
         "commit": commit_of(CHECKOUT),
         "version": __version__,
         "calibration": card.calibration,
+        "fingerprint": settings.fingerprint(),
         "detector": card.detector,
         "branches": branches_of(judge),
         "demo": "synthetic" in card.trained_on,

@@ -140,6 +140,6 @@ def model_of(at: Desk) -> dict[str, Any]:
         about = json.loads((at.folder.root / "model.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         about = {}
-    if about.get("checkpoint") != at.checkpoint:
+    if about.get("fingerprint") != at.checkpoint:
         raise Problem("NOT_READY", "The networks are not loaded yet.", {"retry-after": "5"})
     return about

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakKeyDictionary
 
 import anyio
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from visavox.media.kinds import HEAD, kind_of
+from visavox.service.kinds import HEAD, kind_of
 from visavox.service.problems import Problem
 
 FIELD = "file"
@@ -19,6 +21,8 @@ MOST_PARTS = 16
 """Parts that a form may have before it is refused."""
 MOST_HEADER_BYTES = 16 << 10
 """Of the head of a part."""
+WRITERS = 2
+"""Threads that write and hash uploads."""
 OVERHEAD = 64 << 10
 """Bytes of a body that may be other than the video: boundaries and heads of parts."""
 
@@ -49,18 +53,29 @@ async def receive(content_type: str, chunks: AsyncIterator[bytes], path: Path, m
         raise Problem("BAD_UPLOAD", "The boundary is longer than 200 bytes.")
     file = await anyio.to_thread.run_sync(lambda: path.open("xb"))
     try:
-        form = _Form(boundary, file, most)
+        form, writers = _Form(boundary, file, most), _writers()
         async for chunk in chunks:
             if chunk:
-                await anyio.to_thread.run_sync(form.feed, chunk)
+                await anyio.to_thread.run_sync(form.feed, chunk, limiter=writers)
         received = form.end()
-        await anyio.to_thread.run_sync(_to_disk, file)
+        await anyio.to_thread.run_sync(_to_disk, file, limiter=writers)
     except BaseException:
         file.close()
         path.unlink(missing_ok=True)
         raise
     file.close()
     return received
+
+
+def _writers() -> anyio.CapacityLimiter:
+    """The few threads that all uploads of an event loop share: more would hold memory of their own and gain nothing."""
+    loop = asyncio.get_running_loop()
+    if loop not in _limiters:
+        _limiters[loop] = anyio.CapacityLimiter(WRITERS)
+    return _limiters[loop]
+
+
+_limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, anyio.CapacityLimiter] = WeakKeyDictionary()
 
 
 def _to_disk(file: BinaryIO) -> None:

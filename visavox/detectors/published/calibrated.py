@@ -20,8 +20,8 @@ from visavox.files import replacing
 from visavox.weights import folder
 
 if TYPE_CHECKING:
+    from visavox.detectors.judging import Judge
     from visavox.detectors.scorer import Watch
-    from visavox.detectors.single import Judge
     from visavox.progress import Stopwatch
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from visavox.bundle import BundleError
 from visavox.detectors.analysis import Analysis, Branch, Counterfactual, LeftOut, ModelCard, Weighed
-from visavox.detectors.single import ModelError
+from visavox.detectors.judging import ModelError
 from visavox.preprocessing.pipeline import CropError
 
 if TYPE_CHECKING:
+    from visavox.detectors.judging import Judge
     from visavox.detectors.scorer import Watch
-    from visavox.detectors.single import Judge
     from visavox.progress import Stopwatch
 
 SUREST = 1e-6

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visavox.detectors.judging import Judge, ModelError
 from visavox.detectors.published.catalogue import MODELS, Published
-from visavox.detectors.single import HouseJudge, Judge, ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,7 @@ def open_judge(model: str | Path, *, device: str = "auto", threads: int = 0, cal
 
 def _opened(model: str | Path, device: str, threads: int) -> Judge:
     from visavox.compute import resolve_device
+    from visavox.detectors.single import HouseJudge
 
     if str(model) == "default":
         return _default(device, threads)
