@@ -1,8 +1,9 @@
-"""Files: the videos of a folder and their names, hashes, and writing that leaves no half files."""
+"""Files: the videos of a folder and their names, hashes, JSON, and writing that leaves no half files."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import socket
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 """Where config.json, model.ckpt and the doors lie when the package runs from a checkout."""
@@ -77,6 +79,28 @@ def _escape(character: str) -> str:
     if "\udc80" <= character <= "\udcff":  # a byte of a file name that is no UTF-8
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def excerpt(text: object, most: int = 80) -> str:
+    """Return what a cell, a value or a name holds, fit to be shown, its middle left out where it is long."""
+    text = shown(text)
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 4 :]} ({len(text)} characters)"
+
+
+def parse_json(text: str) -> Any:
+    """Return the value that a JSON text holds, whatever somebody made it of.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply, or has a number of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError:  # Python's own, which tells how to lift its limit
+        raise ValueError("a number has too many digits") from None
 
 
 @contextmanager

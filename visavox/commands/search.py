@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from visavox import config as configuration
 from visavox import runs
 from visavox.config import Config, ConfigError
-from visavox.files import is_alive, replacing
+from visavox.files import is_alive, parse_json, replacing
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def read_space(path: Path) -> Space:
         ConfigError: not a JSON object of lists and ranges; the message names the key.
     """
     try:
-        space = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        space = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: no readable space of settings ({error})") from None
     if not isinstance(space, dict) or not space:
         raise ConfigError(f"{path}: expected an object of settings, found {type(space).__name__}")

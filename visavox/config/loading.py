@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from visavox.config.base import Settings
 from visavox.config.schema import Config, ConfigError
 from visavox.config.timesformer import TimeSformerSyncNetConfig
-from visavox.files import CHECKOUT
+from visavox.files import CHECKOUT, excerpt, parse_json
 
 INSIDE = Path(__file__).resolve().parents[1] / "configs"
 """Where the wheel holds what lies in `configs/` and beside it in a checkout."""
@@ -62,7 +62,13 @@ def reference() -> Path:
 
 
 def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
-    """Validate plain values, those of a JSON file or of a checkpoint."""
+    """Validate plain values, those of a JSON file or of a checkpoint.
+
+    Raises:
+        ConfigError: as `load`; names `source`.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: expected an object of settings, found {type(values).__name__}")
     if isinstance(detector := values.get("detector"), dict):  # settings without a name are the reference detector's
         values = values | {"detector": {"name": TimeSformerSyncNetConfig().name} | detector}
     try:
@@ -93,9 +99,11 @@ def help_text(model: type[Settings] = Config, prefix: str = "", width: int = 110
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid JSON: {error}") from None
+        values = parse_json(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid JSON: {error}; correct it there, or start from a shipped one") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a JSON object of settings, found {type(values).__name__}")
     return values
@@ -114,8 +122,8 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
             if not isinstance(place, dict):
                 raise ConfigError(f"{word!r}: {parent} is not a group of settings")
         try:
-            place[leaf] = json.loads(text)
-        except json.JSONDecodeError:
+            place[leaf] = parse_json(text)
+        except ValueError:
             place[leaf] = text
     return values
 
@@ -127,9 +135,11 @@ def _explain(fault: Any) -> str:
         names = _names_beside(fault["loc"])
         near = difflib.get_close_matches(path[-1], names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
-        return f"{key}: no such key; {hint}"
+        return f"{excerpt(key)}: no such key; {hint}"
     message = fault["msg"].removeprefix("Value error, ")
-    return message if fault["type"] == "value_error" else f"{key}: {message}, found {fault['input']!r}"
+    if fault["type"] == "value_error":
+        return message
+    return f"{excerpt(key)}: {excerpt(message, 1000)}, found {excerpt(repr(fault['input']))}"
 
 
 def _groups(field: Any) -> list[type[Settings]]:

@@ -42,6 +42,8 @@ SYNC_FPS = 25.0
 class ConfigError(ValueError):
     """The configuration is wrong; the message lists every fault with its cure."""
 
+    code = "BAD_CONFIG"
+
 
 class _Prep:
     """Marks a field that crop.py reads: it changes what a bundle holds."""

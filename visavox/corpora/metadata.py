@@ -73,10 +73,16 @@ class Json:
         except FileNotFoundError:
             raise SplitError(f"{path}: no such file") from None
         except UnicodeDecodeError as error:
-            raise SplitError(f"{path}: not UTF-8 ({error})") from None
+            raise SplitError(f"{path}: not UTF-8 ({error}); download it again") from None
         except json.JSONDecodeError as error:
             raise SplitError(
                 f"{path}:{error.lineno}: not valid JSON ({error.msg}); a copy that broke off? Download it again"
+            ) from None
+        except SplitError:
+            raise
+        except (ValueError, RecursionError):
+            raise SplitError(
+                f"{path}: nested too deeply, or a number of thousands of digits; download it again"
             ) from None
 
     def where(self, name: str, occurrence: int = 0) -> str:

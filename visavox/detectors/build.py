@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -30,9 +32,15 @@ from visavox.training import checkpoint
 from visavox.weights import WeightsError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from visavox.detectors.xception.scorer import FusedScorer
 
 log = logging.getLogger(__name__)
+
+SLACK, MARGIN = 4, 10_000_000
+"""Numbers that a network may register while it is built, for each number of its checkpoint and beyond: layers are replaced on the
+way, and tables that follow from the settings are not kept."""
 
 
 def build(config: Config) -> Detector | FusedScorer:
@@ -101,10 +109,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
     found = checkpoint.read(path)
     config = _with(found.config, overrides)
     _refuse_conflicts(path, found.config, config)
-    detector = build(config)
     try:
+        with _no_larger_than(found.state):
+            detector = build(config)
         detector.load_state_dict(found.state)
-    except RuntimeError as error:
+    except (ConfigError, WeightsError):
+        raise
+    except Exception as error:  # whatever a library makes of sizes and names that were changed in the file
         raise WeightsError(f"{path}: its weights do not fit its own config; train it again\n{error}") from None
     detector.card = replace(
         detector.card,
@@ -113,6 +124,36 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
         calibration=found.about.get("calibration", detector.card.calibration),
     )
     return detector.eval()
+
+
+@contextmanager
+def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within the block this thread builds no network much larger than its parameters: a damaged size would take all memory.
+
+    Raises:
+        ValueError: where it would; nothing of the size has been touched then.
+    """
+    from torch.nn.modules import module
+
+    left = SLACK * sum(value.numel() for value in state.values()) + MARGIN
+    thread = threading.get_ident()
+
+    def count(_owner: object, name: str, value: Tensor | None) -> None:
+        nonlocal left
+        if value is not None and threading.get_ident() == thread:
+            left -= value.numel()
+            if left < 0:
+                raise ValueError(f"its config describes a network far larger than its weights (at {name})")
+
+    hooks = [
+        module.register_module_parameter_registration_hook(count),
+        module.register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _with(config: Config, overrides: Sequence[str]) -> Config:

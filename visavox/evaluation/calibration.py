@@ -33,7 +33,7 @@ import numpy as np
 
 from visavox.evaluation.metrics import best_threshold
 from visavox.evaluation.rows import ScoredRow
-from visavox.files import replacing, sha256_of
+from visavox.files import excerpt, parse_json, replacing, sha256_of
 from visavox.logs import complain, say
 from visavox.status import SCORED
 
@@ -127,7 +127,7 @@ class Calibration:
     @classmethod
     def load(cls, path: Path) -> Calibration:
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"))
             values |= {name: tuple(values.get(name, ())) for name in ("warnings", "clips")}
             loaded = cls(**values)
             loaded(np.array([0.1, 0.9]))
@@ -135,8 +135,8 @@ class Calibration:
             raise CalibrationError(
                 f"{path}: no such file; make it with `visavox calibrate SCORES.csv --labels SPLIT.csv`"
             ) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CalibrationError(f"{path}: not a calibration ({error}); fit it again") from None
+        except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+            raise CalibrationError(f"{path}: not a calibration ({excerpt(error, 300)}); fit it again") from None
         if loaded.method not in get_args(Method):
             raise CalibrationError(f"{path}: method {loaded.method!r} is unknown; known: {', '.join(get_args(Method))}")
         return loaded

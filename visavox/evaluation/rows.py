@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from visavox.files import excerpt, parse_json
 from visavox.status import SCORED, Status
 
 
@@ -117,10 +118,10 @@ def read_details(scores: Path) -> Iterator[ScoredRow]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                yield ScoredRow.from_json(json.loads(line))
-            except (ValueError, AttributeError, TypeError) as error:
+                yield ScoredRow.from_json(parse_json(line))
+            except (ValueError, AttributeError, TypeError, ArithmeticError) as error:
                 raise ValueError(
-                    f"{path}:{number}: not a row of a details file ({error}); score again, or remove {path.name}"
+                    f"{path}:{number}: not a row of a details file ({excerpt(error, 300)}); score again, or remove {path.name}"
                 ) from None
 
 

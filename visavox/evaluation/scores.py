@@ -11,6 +11,7 @@ import pandas as pd
 
 from visavox.evaluation.rows import read_details
 from visavox.evaluation.score_files import only, read_score_file
+from visavox.files import excerpt
 from visavox.splits.names import match
 from visavox.splits.table import LABELS
 from visavox.splits.text_table import count_and_first, read_text_table
@@ -28,6 +29,8 @@ SAME = 1e-8
 
 class ScoresError(ValueError):
     """Score file or labels cannot be read or joined; the message holds the cure."""
+
+    code = "BAD_TABLE"
 
 
 def join(
@@ -88,7 +91,7 @@ def read_scores(path: Path, column: str | None = None) -> pd.DataFrame:
     twice = table["filename"].duplicated()
     if twice.any():
         line = table.index[twice][0]
-        raise ScoresError(f"{path}:{line}: {table['filename'][line]} has two rows; keep one")
+        raise ScoresError(f"{path}:{line}: {excerpt(table['filename'][line], 300)} has two rows; keep one")
     details = {row.filename.strip(): row for row in read_details(path)}
     rows = [details.get(name) for name in table["filename"]]
     if "status" not in table:
@@ -200,8 +203,8 @@ def look_up(table: pd.DataFrame, labels: pd.DataFrame, path: Path) -> pd.DataFra
     known = lines >= 0
     if not known.any():
         raise ScoresError(
-            f"{path}: names none of the {len(table)} scored files; first file: {table['filename'].iloc[0]}, "
-            f"first label: {labels['filename'].iloc[0]}{_in_doubt(table, several)}"
+            f"{path}: names none of the {len(table)} scored files; first file: {excerpt(table['filename'].iloc[0], 300)}, "
+            f"first label: {excerpt(labels['filename'].iloc[0], 300)}{_in_doubt(table, several)}"
         )
     if not known.all():
         lost = table["filename"][~known]
@@ -232,7 +235,9 @@ def _without_repeats(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if twice.any():
         name = table["filename"][twice].iloc[0]
         lines = table.index[table["filename"] == name]
-        raise ScoresError(f"{path}:{lines[1]}: {name} has another line, {lines[0]}, with other cells; keep one")
+        raise ScoresError(
+            f"{path}:{lines[1]}: {excerpt(name, 300)} has another line, {lines[0]}, with other cells; keep one"
+        )
     return table
 
 
@@ -241,8 +246,8 @@ def _as_labels(cells: pd.Series, path: Path, label_map: dict[str, int]) -> pd.Se
     if values.isna().any():
         line = values.index[values.isna()][0]
         raise ScoresError(
-            f"{path}:{line}: label is {cells[line]!r}, expected one of {', '.join(label_map)}; what others mean is said with "
-            "--label-map, such as true=fake,false=real"
+            f"{path}:{line}: label is {excerpt(repr(cells[line]))}, expected one of {', '.join(label_map)}; what others "
+            "mean is said with --label-map, such as true=fake,false=real"
         )
     return values.astype(np.int64)
 
@@ -252,7 +257,7 @@ def _as_scores(cells: pd.Series, path: Path, column: str = "probability") -> pd.
     numbers = pd.to_numeric(cells.str.replace(",", ".", regex=False), errors="coerce")
     wrong = cells.index[~numbers.between(0, 1)]
     if len(wrong):
-        raise ScoresError(f"{path}:{wrong[0]}: {column} is {cells[wrong[0]]!r}, expected 0 to 1")
+        raise ScoresError(f"{path}:{wrong[0]}: {column} is {excerpt(repr(cells[wrong[0]]))}, expected 0 to 1")
     return numbers.astype(np.float64)
 
 
@@ -263,10 +268,10 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 def _named(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """Return the table if it has rows and each names a file."""
     if not len(table):
-        raise ScoresError(f"{path}: has no rows")
+        raise ScoresError(f"{path}: has no rows; a line for each file is expected below the header")
     unnamed = table["filename"] == ""
     if unnamed.any():
-        raise ScoresError(f"{path}:{table.index[unnamed][0]}: filename is empty")
+        raise ScoresError(f"{path}:{table.index[unnamed][0]}: filename is empty; name the file, or remove the line")
     return table
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from visavox.evaluation.metrics import auc
 from visavox.evaluation.rows import Identity, ScoredRow, details_path
-from visavox.files import replacing
+from visavox.files import parse_json, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,8 +71,13 @@ class Details:
         lines = self.part.read_text(encoding="utf-8").splitlines() if self.part.is_file() else []
         for line in lines:
             try:
-                row = ScoredRow.from_json(json.loads(line))
-            except (ValueError, AttributeError, TypeError):  # the line that was being written when the run was killed
+                row = ScoredRow.from_json(parse_json(line))
+            except (
+                ValueError,
+                AttributeError,
+                TypeError,
+                ArithmeticError,
+            ):  # the line that was being written when the run was killed
                 continue
             path = inputs.get(row.filename)
             if path and row.identity == self.identity and row.file == fingerprint(path):

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from visavox.files import replacing, sha256_of
+from visavox.files import parse_json, replacing, sha256_of
 from visavox.status import Status
 
 MANIFEST = "manifest.jsonl"
@@ -138,6 +138,6 @@ class Manifest:
             return
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                yield ManifestRow.from_json(json.loads(line))
+                yield ManifestRow.from_json(parse_json(line))
             except ValueError:  # the line that was being written when an earlier run was killed
                 continue

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from visavox.files import replacing
+from visavox.files import excerpt, replacing
 from visavox.splits.text_table import count_and_first, on_lines, read_text_table
 
 COLUMNS = ("filename", "filepath", "split", "label")
@@ -29,6 +29,8 @@ LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "fake": 1}
 
 class SplitError(ValueError):
     """The split CSV cannot be trained on; the message lists every fault with its line numbers and cure."""
+
+    code = "BAD_TABLE"
 
 
 def label_map(text: str | None) -> dict[str, int]:
@@ -171,7 +173,7 @@ def _faults(rows: pd.DataFrame, root: Path, part: bool) -> Iterator[str]:
 def _unknown(cells: pd.Series, known: Iterable[str], column: str, cure: str | None = None) -> Iterator[str]:
     wrong = cells[~cells.isin(list(known)) if column == "split" else ~cells.str.lower().isin(list(known))]
     for value, where in wrong.groupby(wrong):
-        yield f"{column} {value!r} is unknown ({on_lines(where.index)}); {cure or 'write ' + ', '.join(known)}"
+        yield f"{column} {excerpt(repr(value))} is unknown ({on_lines(where.index)}); {cure or 'write ' + ', '.join(known)}"
 
 
 def _missing_files(rows: pd.DataFrame, root: Path) -> Iterator[str]:
@@ -196,7 +198,7 @@ def _repeated(rows: pd.DataFrame) -> Iterator[str]:
         splits = list(dict.fromkeys(same["split"]))
         where = f"in {' and '.join(splits)}" if len(splits) > 1 else "more than once"
         labels = "" if same["label"].nunique() == 1 else ", with different labels"
-        yield f"{same['filepath'].iloc[0]} is listed {where}{labels} ({on_lines(same.index)}); keep one line"
+        yield f"{excerpt(same['filepath'].iloc[0], 300)} is listed {where}{labels} ({on_lines(same.index)}); keep one line"
 
 
 def lopsided(rows: pd.DataFrame) -> Iterator[str]:

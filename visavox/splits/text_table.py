@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from visavox.files import shown
+from visavox.files import excerpt
 
 DELIMITERS = ",;\t"
 MOST_UNPACKED = 1 << 30
@@ -87,7 +87,10 @@ def read_text_table(
         cells = Cells(list(names), [1, *cells.lines], [cells.header, *cells.rows])
     names = [name if name.lower() in cells.header else name.lower() for name in cells.header]
     faults = [_missing_column(name, names) for name in columns if name not in names]
-    faults += [f"column {name} stands there twice" for name in sorted({n for n in names if n and names.count(n) > 1})]
+    faults += [
+        f"column {excerpt(name)} stands there twice; keep one"
+        for name in sorted({n for n in names if n and names.count(n) > 1})
+    ]
     ragged = [line for line, row in zip(cells.lines, cells.rows) if len(row) != len(names)]
     if ragged:
         faults.append(f"{on_lines(ragged)}: other than {len(names)} cells; quote cells that hold the delimiter")
@@ -107,7 +110,7 @@ def on_lines(lines: Iterable[int]) -> str:
 def count_and_first(things: Sequence[object]) -> str:
     """Return `a, b, c, d, e and 7 more`."""
     more = f" and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return ", ".join(shown(thing) for thing in things[:SHOWN]) + more
+    return ", ".join(excerpt(thing, 300) for thing in things[:SHOWN]) + more
 
 
 def _decode(path: Path, error: type[ValueError]) -> str:
@@ -141,5 +144,9 @@ def _missing_column(name: str, columns: list[str]) -> str:
 
     near = difflib.get_close_matches(name, [column for column in columns if column], n=1, cutoff=0.6)
     there = ", ".join(filter(None, columns)) or "none"
-    hint = f"is it {near[0]!r}?" if near else f"the file has {there}; cells are separated by commas, semicolons or tabs"
+    hint = (
+        f"is it {near[0]!r}?"
+        if near
+        else f"the file has {excerpt(there, 400)}; cells are separated by commas, semicolons or tabs"
+    )
     return f"column {name} is missing; {hint}"

@@ -50,10 +50,14 @@ def read(path: str | Path) -> Checkpoint:
             f"{path}: not a checkpoint of Visavox, it holds no config; give one that train.py wrote. Weights alone are "
             f"where training can start: `python train.py --pret-version {path}`"
         )
-    held = content["hyper_parameters"]
-    return Checkpoint(
-        configuration.from_dict(held["config"], source=str(path)), content["state_dict"], dict(held.get("about", {}))
-    )
+    held, state = content["hyper_parameters"], content["state_dict"]
+    about = held.get("about", {})
+    if not isinstance(about, dict) or not isinstance(state, dict) or not all(map(_is_named_tensor, state.items())):
+        raise WeightsError(
+            f"{path}: damaged: its parameters or what it says of itself are not of the kind that train.py writes; take another "
+            "checkpoint of its run, or train it again"
+        )
+    return Checkpoint(configuration.from_dict(held["config"], source=str(path)), state, dict(about))
 
 
 def write(path: Path, config: Config, state: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
@@ -102,6 +106,13 @@ def starting(source: str | Path, fake_index: int | None = None) -> Any:
         return content
     wrapped = any(isinstance(value, dict) for value in content.values())
     return (content if wrapped else {"state_dict": content}) | {"fake_index": stated}
+
+
+def _is_named_tensor(entry: tuple[Any, Any]) -> bool:
+    import torch
+
+    name, value = entry
+    return isinstance(name, str) and isinstance(value, torch.Tensor)
 
 
 def _is_ours(content: Any) -> bool:

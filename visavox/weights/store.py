@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 class WeightsError(RuntimeError):
     """Weights are missing, are not what they should be, or are not safe to read; the message holds the cure."""
 
+    code = "BAD_WEIGHTS"
+
 
 def resolve(name: str) -> Path:
     """The checked file of a registry entry; fetched at first use, or WeightsError that says what to put where."""

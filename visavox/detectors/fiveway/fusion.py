@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from visavox.files import replacing
+from visavox.files import excerpt, parse_json, replacing
 
 log = logging.getLogger(__name__)
 
@@ -152,12 +152,12 @@ class Fusion:
             FusionError: it is no such JSON, or its numbers do not belong together.
         """
         try:
-            value = json.loads(text)
+            value = parse_json(text)
             if value["format"] != FORMAT or value["version"] != VERSION:
                 raise ValueError(f"format {value['format']!r} {value['version']}, expected {FORMAT!r} {VERSION}")
             heads = tuple(_head(entry) for entry in value["heads"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FusionError(f"{source}: not a fusion ({error}); make it with `visavox fuse`") from None
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            raise FusionError(f"{source}: not a fusion ({excerpt(error, 300)}); make it with `visavox fuse`") from None
         return cls(heads)
 
     @classmethod

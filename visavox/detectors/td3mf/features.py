@@ -23,7 +23,7 @@ import numpy as np
 
 from visavox.bundle import Bundle, BundleError
 from visavox.detectors.td3mf import backbones
-from visavox.files import replacing
+from visavox.files import parse_json, replacing
 from visavox.preprocessing.provenance import prep_hash
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def _opened(path: str | Path) -> Iterator[Callable[[str], np.ndarray]]:
 
 
 def _stamp(text: np.ndarray) -> Stamp:
-    stamp = Stamp(**json.loads(str(text)))
+    stamp = Stamp(**parse_json(str(text)))
     if stamp.schema_version != SCHEMA_VERSION:
         raise ValueError(f"schema version {stamp.schema_version}, this code reads {SCHEMA_VERSION}")
     return stamp
