@@ -70,6 +70,7 @@ def record(
     pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
     prepare: Callable[[av.VideoStream], None] | None = None,
+    fields: str | None = None,
     sound: str | None = "aac",
     rate: int = 48000,
     layout: str = "mono",
@@ -85,6 +86,7 @@ def record(
     """Write a file. Frames stand at `times` (or at `fps` from `picture_at` to `seconds`), sound from `sound_at` on.
 
     picture: frame (H, W, 3) for the time at which it is shown. sound: codec of the sound, or None.
+    fields: what is flagged of each frame, "tff" or "bff": interlaced, upper or lower field first.
     gains: one for each channel of `layout`. samples: (N, C) int16 instead of the tone.
     order: how packets are stored, "by time", "sound first" or "picture first". shift: seconds added to every stamp.
     """
@@ -113,6 +115,7 @@ def record(
         packets = []
         for time in times:
             image = av.VideoFrame.from_ndarray(picture(time), format="rgb24")
+            image = flagged(image, fields) if fields else image
             image.pts, image.time_base = round(time / base), base
             packets += video.encode(image)
         packets += video.encode(None)
@@ -137,6 +140,16 @@ def record(
                 packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
             container.mux(packet)
     return path
+
+
+def flagged(image: av.VideoFrame, fields: str) -> av.VideoFrame:
+    """The frame, flagged as interlaced."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=image.width, height=image.height, format=image.format, time_base=Fraction(1, 25))
+    graph.link_nodes(source, graph.add("setfield", fields), graph.add("buffersink")).configure()
+    image.pts = 0
+    graph.vpush(image)
+    return graph.vpull()
 
 
 def boxes(data: bytes | bytearray, start: int = 0, end: int | None = None) -> list[tuple[bytes, int, int]]:

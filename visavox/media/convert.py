@@ -30,8 +30,6 @@ class Converter:
         self._matrix = _display_matrix(first)
         self._reformatter, self._arrays = VideoReformatter(), Arrays()
         self._tone_mapper: ToneMapper | None = None
-        if first.interlaced_frame:
-            self.notes.append("interlaced: both fields of a frame kept as one picture")
 
     @property
     def size(self) -> tuple[int, int]:

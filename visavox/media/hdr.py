@@ -5,6 +5,10 @@ seen ordinary video only take it for something else. Each RGB value is brought t
 compressed by the curve of BT.2390-10, 5.4.1, from a peak of 1000 to one of 203 cd/m2 (reference white of BT.2408), its primaries
 become those of BT.709, and the light is stored with the exponent of BT.1886. Below about 80 cd/m2 nothing is compressed:
 a standard picture that was put into an HDR file comes back as it was.
+
+Dolby Vision whose picture is PQ, HLG or standard by itself (profiles 7, 8, 9 and their like) is read as that. Where it says
+nothing of its colours (profiles 5 and 10.0) they are IPTPQc2, which only the metadata beside each frame turns into colours: green
+and violet faces would come of it, so such a file is refused.
 """
 
 from __future__ import annotations
@@ -12,12 +16,19 @@ from __future__ import annotations
 import os
 import tempfile
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorTrc, VideoReformatter
 
+from visavox.media.container import MediaError
+
+DOLBY_VISION_TAGS = ("dvh1", "dvhe", "dva1", "dvav", "dav1")
+"""Sample entries of Dolby Vision Streams Within the ISO Base Media File Format 2.2, of streams that other players cannot show."""
+UNSPECIFIED = 2
+"""Transfer characteristics that the stream does not state (ITU-T H.273)."""
 TRANSFERS = {int(ColorTrc.SMPTE2084): "PQ", int(ColorTrc.ARIB_STD_B67): "HLG"}
 PEAK, WHITE = 1000.0, 203.0  # cd/m2: what films and phones are mastered for; reference white
 NODES = 33  # of the table in each direction; libavfilter interpolates between them (tetrahedra)
@@ -27,6 +38,23 @@ LUMA = np.array([0.2627, 0.6780, 0.0593])  # of BT.2020
 
 M1, M2, C1, C2, C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128  # BT.2100, table 4
 A, B, C = 0.17883277, 0.28466892, 0.55991073  # BT.2100, table 5
+
+
+def refuse_unreadable_colours(name: str, tag: str, image: av.VideoFrame) -> None:
+    """Raise MediaError for Dolby Vision that says nothing of its colours.
+
+    Args:
+        tag: four characters that name the codec in the file, such as `hvc1`.
+        image: a decoded frame.
+    """
+    dolby_vision = tag in DOLBY_VISION_TAGS or cast(Any, image.side_data).get(SideData.DOVI_RPU_BUFFER) is not None
+    if dolby_vision and image.color_trc == UNSPECIFIED:
+        raise MediaError(
+            "unsupported_codec",
+            f"{name}: Dolby Vision in colours of its own (IPTPQc2, as in profile 5), which cannot be read here; convert it with "
+            "an ffmpeg that has libplacebo (ffmpeg -i FILE -vf libplacebo=colorspace=bt709:color_primaries=bt709:color_trc=bt709 "
+            "-c:v libx264 NEW.mp4), or export it as HDR10, HLG or standard video",
+        )
 
 
 class ToneMapper:

@@ -10,7 +10,8 @@ the decoded frame nearest to n / fps, sample m of the sound is heard at m / samp
 streams, which is evidence here, survives: late sound is preceded by zeros, sound before the first frame is dropped.
 
 Frames are given as people see them: display-matrix rotation and mirroring are applied, pixels that are not square are made
-square while colours are converted, PQ and HLG are tone-mapped; `notes` says so. Interlaced frames stay woven.
+square while colours are converted, PQ and HLG are tone-mapped, interlaced frames are made whole from their fields; `notes`
+says so.
 
 What is read and held follows from what is wanted, whatever the file holds beside it: sound outside the wanted span is
 passed over without being decoded, and where picture or sound is stored so far ahead of the other that it was not held,
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple, cast
@@ -41,6 +42,8 @@ from visavox.media.container import (
     too_fast,
 )
 from visavox.media.convert import Converter
+from visavox.media.hdr import refuse_unreadable_colours
+from visavox.media.interlaced import Deinterlacer
 from visavox.media.limits import LIMITS, Limits
 from visavox.media.sound import Sound
 from visavox.media.write import write_video
@@ -166,6 +169,7 @@ class Video:
             raise self._no_frames()
         self._first = first
         check_size(self._name, self._first.image.width, self._first.image.height, limits)
+        refuse_unreadable_colours(self._name, stream.codec_context.codec_tag, self._first.image)
         self._convert = Converter(self._first.image, stream.sample_aspect_ratio or Fraction(1), limits)
         self._begun = False
         self._samples: int | None = None  # the span of the frames given, once it is known
@@ -224,6 +228,23 @@ class Video:
         return self._convert(image)
 
     def _decode(self) -> Generator[Shown, None, None]:
+        """Every shown frame in order, up to the limit, whole where its fields were woven from the first such frame on."""
+        deinterlace: Deinterlacer[Shown] | None = None
+        with closing(self._decode_as_stored()) as stored:
+            for shown in stored:
+                if deinterlace is None and cast(Any, shown.image).interlaced_frame:
+                    deinterlace = Deinterlacer()
+                    self._note_once("interlaced: each frame is made whole from its fields (bwdif)")
+                if deinterlace is None:
+                    yield shown
+                    continue
+                for image, stamp in deinterlace(shown.image, shown):
+                    yield stamp._replace(image=image)
+            if deinterlace is not None:
+                for image, stamp in deinterlace.rest():
+                    yield stamp._replace(image=image)
+
+    def _decode_as_stored(self) -> Generator[Shown, None, None]:
         """Every shown frame in order, up to the limit; the wanted sound met on the way is kept."""
         end: Fraction | None = None
         last: Shown | None = None

@@ -8,6 +8,7 @@ import json
 from visavox import weights
 from visavox.bundle.schema import Bundle, Stamp
 from visavox.config import Config
+from visavox.files import parse_json
 
 
 def weights_of(config: Config) -> list[str]:
@@ -16,7 +17,7 @@ def weights_of(config: Config) -> list[str]:
     return used + (["syncnet_v2"] if config.sync == "syncnet" else [])
 
 
-PREP_VERSION = 4
+PREP_VERSION = 5
 """Raised by hand when preprocessing gives other numbers for the same settings; it enters prep_hash."""
 
 
@@ -30,7 +31,10 @@ def prep_hash(config: Config) -> str:
 
 def differing_settings(bundle: Bundle | Stamp, config: Config) -> str:
     """What a bundle was made with that the configuration says otherwise: `sync: correlation there, syncnet here; ...`."""
-    there, here = json.loads(bundle.settings), config.prep()
+    try:
+        there, here = dict(parse_json(bundle.settings)), config.prep()
+    except (ValueError, TypeError):
+        return "settings that nobody can read"
     names = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
     return (
         "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names)
