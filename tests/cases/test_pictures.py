@@ -11,7 +11,7 @@ from tests.cases.cases import Case, held_by
 from tests.cases.media_files import lamp, needs_encoder, read, record
 from tests.cases.test_media import PATCHES, X265_FINE, hdr_of, patches_read, planes_of, record_patches, refusal
 from visavox.errors import code_of
-from visavox.media import open_video
+from visavox.media import confined, open_video
 
 STEP = 4
 """Pixels that the bar moves from one field to the next, a fiftieth of a second later."""
@@ -157,3 +157,10 @@ def test_dolby_vision_that_others_can_show(case: Case, tmp_path: Path):
     else:
         with open_video(case.given(tmp_path, 1)) as video:
             assert len(list(video.frames())) == 5 and video.notes == []
+
+
+def test_fields_are_made_whole_in_the_confined_decoder_too(tmp_path: Path):
+    path = record(tmp_path / "v.mp4", picture=woven(0), fields="tff", **X264)
+    frames, _, video = read(path)
+    with confined.open_video(path, confine="auto") as other:
+        assert all(map(np.array_equal, frames, other.frames())) and other.notes == video.notes
