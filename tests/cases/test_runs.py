@@ -290,6 +290,8 @@ def test_a_batch_that_is_too_large(case: Case, make_bundle, tmp_path: Path):
     sizes = []
 
     class Small:
+        device = torch.device("cpu")
+
         def score(self, bundles):
             sizes.append(len(bundles))
             if len(bundles) > max(1, case.given) or (not case.given and bundles[0].notes == "large"):

@@ -17,6 +17,7 @@ Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint o
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from visavox.evaluation.calibration import Calibration
     from visavox.preprocessing.budget import Planner
     from visavox.workers.gpu_server import Address
+
+log = logging.getLogger(__name__)
 
 COLUMNS = {"tmc": "probability", "dfdc": "label"}
 
@@ -324,7 +327,8 @@ def _score(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterato
 def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
     """Rows of a batch; if it does not score, of its halves, down to single clips: each fault ends its own clip's row.
 
-    A GPU that runs out of memory over a batch thus gets a smaller one.
+    A GPU that runs out of memory over a batch thus gets a smaller one; a clip that it has no room for alone is scored on the
+    CPU, and its row says so.
     """
     from visavox.detectors.scorer import score_in_detail
     from visavox.preprocessing.pipeline import explain
@@ -337,8 +341,19 @@ def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> I
     except Exception as error:  # a library's own classes too: nothing that a clip raises may stop the others
         half = len(waiting) // 2
         if half:
+            log.warning("%d clips together did not score, now in two parts: %s", len(waiting), error)
             yield from _score_alike(scorer, waiting[:half], prior)
             yield from _score_alike(scorer, waiting[half:], prior)
+            return
+        device = scorer.device
+        if code_of(error) == "OUT_OF_MEMORY" and device.type != "cpu":
+            note = f"scored on the CPU: the memory of {device} did not suffice"
+            log.warning("%s: %s", waiting[0].name, note)
+            try:
+                slow = scorer.to(type(device)("cpu"))
+                yield from _score_alike(slow, [waiting[0]._replace(notes=[*waiting[0].notes, note])], prior)
+            finally:
+                scorer.to(device)
             return
         lost = waiting[0]._replace(status="failed", reason=explain(error)[1], code=code_of(error))
         yield _row(lost, prior, 0.0)

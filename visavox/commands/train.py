@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from visavox import config as configuration
 from visavox import runs
 from visavox.config import Config, ConfigError
+from visavox.errors import code_of
 from visavox.files import replacing, sweep
 from visavox.logs import complain, say
 
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return runs.exit_code(stop)
     except (ConfigError, ValueError, RuntimeError, OSError) as error:
         log.debug("traceback", exc_info=True)
-        complain("visavox train", error)
+        out_of_memory = code_of(error) == "OUT_OF_MEMORY"
+        complain("visavox train", f"{error}; halve train_batch_size and double accumulate" if out_of_memory else error)
         return runs.exit_code(error)
     say(json.dumps(metrics, indent=2))
     return 0

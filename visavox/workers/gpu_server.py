@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from visavox.errors import code_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -34,6 +36,10 @@ log = logging.getLogger(__name__)
 
 class ServerError(RuntimeError):
     """The server could not compute a request; the message is that of its network."""
+
+    def __init__(self, message: str, code: str = "INTERNAL"):
+        super().__init__(message)
+        self.code = code
 
 
 class Address(NamedTuple):
@@ -114,7 +120,7 @@ def _attend(connection: Connection, requests: queue.SimpleQueue[Request | None])
             try:
                 connection.send(("answer", answer.result()))
             except ServerError as error:
-                connection.send(("error", str(error)))
+                connection.send(("error", (str(error), error.code)))
 
 
 def _compute(requests: queue.SimpleQueue[Request | None], faces: FaceDetector | None, embedder: Any) -> None:
@@ -138,7 +144,7 @@ def _detect(faces: FaceDetector | None, requests: list[Request]) -> None:
     try:
         if faces is None and frames:
             raise RuntimeError("the server was started without a face detector")
-        found = iter(faces.detect(frames) if faces and frames else [])
+        found = iter(_within_memory(faces, frames) if faces and frames else [])
         answers = [[next(found) for _ in request.what[0]] for request in requests]
     except Exception as error:  # whatever a network raises goes to the worker whose video it was
         if len(requests) == 1:
@@ -152,6 +158,18 @@ def _detect(faces: FaceDetector | None, requests: list[Request]) -> None:
         request.answer.set_result(answer)
 
 
+def _within_memory(faces: FaceDetector, frames: list[np.ndarray]) -> list[Detections]:
+    """Detect on all frames at once, on half of them where the memory does not suffice, down to single ones."""
+    try:
+        return faces.detect(frames)
+    except Exception as error:
+        half = len(frames) // 2
+        if code_of(error) != "OUT_OF_MEMORY" or not half:
+            raise
+        log.warning("memory does not suffice for %d frames together, now in two parts", len(frames))
+    return [*_within_memory(faces, frames[:half]), *_within_memory(faces, frames[half:])]
+
+
 def _embed(embedder: Any, request: Request) -> None:
     try:
         request.answer.set_result(getattr(embedder, request.kind)(*request.what).numpy())
@@ -160,7 +178,8 @@ def _embed(embedder: Any, request: Request) -> None:
 
 
 def _refuse(request: Request, error: Exception) -> None:
-    request.answer.set_exception(ServerError(f"{type(error).__name__}: {error}"))
+    cure = "; use fewer workers, or device=cpu" if code_of(error) == "OUT_OF_MEMORY" else ""
+    request.answer.set_exception(ServerError(f"{type(error).__name__}: {error}{cure}", code_of(error)))
 
 
 class Client:
@@ -181,7 +200,7 @@ class Client:
         except (EOFError, OSError) as error:
             raise ServerError(f"the process that holds the networks is gone ({type(error).__name__})") from None
         if status == "error":
-            raise ServerError(answer)
+            raise ServerError(*answer)
         return answer
 
 
