@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -380,6 +381,67 @@ def test_resumed_with_something_else(case: Case, data: Path, run: Path, capsys):
     said = capsys.readouterr().err
     assert f"{name}: " in said and f"{value} now" in said
     assert (run / "best.ckpt").read_bytes() == before
+
+
+def of_another_run(last: Path) -> None:
+    content = torch.load(last, weights_only=True)
+    content["hyper_parameters"]["config"]["seed"] = 7
+    torch.save(content, last)
+
+
+def damaged(last: Path) -> None:
+    last.write_bytes(last.read_bytes()[:1000])
+
+
+@held_by(
+    Case(
+        "R3",
+        "resumed from another run's checkpoint",
+        "refused with both values",
+        (of_another_run, [], "last.ckpt is of another run; .*: seed: 7 there, 100 now"),
+    ),
+    Case(
+        "R3",
+        "resumed from a damaged checkpoint",
+        "refused with its name",
+        (damaged, [], "last.ckpt: checkpoint is damaged"),
+    ),
+    Case(
+        "R3",
+        "resumed with other weights to start from",
+        "refused with both values",
+        (None, ["--pret-version", "runs/other/best.ckpt"], "--pret-version: none then, runs/other/best.ckpt now"),
+    ),
+    Case(
+        "R3",
+        "resumed on another split",
+        "refused with both values",
+        (None, ["split2"], "--data-version: split then, split2 now"),
+    ),
+)
+def test_resumed_from_another_checkpoint(case: Case, data: Path, run: Path, tmp_path: Path, capsys):
+    change, more, said = case.given
+    shutil.copytree(run, tmp_path / "first")
+    shutil.copy(data / "data/split.csv", data / "data/split2.csv")
+    words = [*command(data, "first", "--resume"), f"runs_path={tmp_path}"]
+    words = [word for word in words if word != f"runs_path={data / 'runs'}"]
+    (tmp_path / "first/config.json").write_text(
+        (run / "config.json").read_text().replace(str(data / "runs"), str(tmp_path))
+    )
+    last = tmp_path / "first/checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content["hyper_parameters"]["config"]["runs_path"] = str(tmp_path)
+    torch.save(content, last)
+    if change:
+        change(last)
+    elif more == ["split2"]:
+        words[words.index("split")] = "split2"
+    else:
+        words += more
+    before = last.read_bytes()
+    assert train.main(words) == 2
+    assert re.search(f"(?s){said}", capsys.readouterr().err)
+    assert last.read_bytes() == before
 
 
 @held_by(Case("R3", "workers 0 and 2", "the same weights, bit for bit"))

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+COMMAND = "command.json"
+"""In a run's folder: with which split and from which weights it was begun."""
 FINISHED = "finished"
 """Marks the folder of a stage before the last that is trained."""
 
@@ -131,7 +133,9 @@ def train(
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
     with _held(run):
-        _claim(run, config, resume=resume, last=next((last for last in reversed(begun) if last.is_file()), begun[0]))
+        words = {"--data-version": data_version, "--pret-version": pret_version, "--pret-fake-index": pret_fake_index}
+        last_begun = next((last for last in reversed(begun) if last.is_file()), begun[0])
+        _claim(run, config, words, resume=resume, last=last_begun)
         if not any(last.is_file() for last in begun):
             _start_from(detector, pret_version, pret_fake_index)
             detector.fit_inputs(data.bundles("train"))
@@ -249,27 +253,49 @@ def _wandb_login() -> bool:
         return False
 
 
-def _claim(run: Path, config: Config, *, resume: bool, last: Path) -> None:
-    """Make the run's folder, or make sure that an earlier run in it is meant and was made with the same settings."""
+def _claim(run: Path, config: Config, words: dict[str, Any], *, resume: bool, last: Path) -> None:
+    """Make the run's folder, or make sure that an earlier run in it is meant and was begun in the same way.
+
+    Args:
+        words: options of the command that decide what is trained beside the settings.
+        last: checkpoint that it is to go on from, where that is there.
+
+    Raises:
+        ConfigError: it was begun in another way, or `last` is of another run; says what each was then and is now.
+    """
     path = run / "config.json"
     if path.is_file():
         if not resume:
             raise FileExistsError(
                 f"{run} holds a run already; --resume continues it, another --code-version starts a new one"
             )
-        earlier = configuration.load(path).model_dump(mode="json")
         now = config.model_dump(mode="json")
-        changed = [f"{key}: {earlier[key]} then, {now[key]} now" for key in now if earlier[key] != now[key]]
+        changed = _differences(configuration.load(path).model_dump(mode="json"), now, "then")
+        if (run / COMMAND).is_file():  # runs of before have none
+            changed += _differences(json.loads((run / COMMAND).read_text(encoding="utf-8")), words, "then")
         if changed:
             raise ConfigError(
                 f"{run} was begun with other settings; use them again, or start anew: {'; '.join(changed)}"
             )
+        if last.is_file() and (other := _differences(_trained_as(last), now, "there")):
+            raise ConfigError(f"{last} is of another run; put that of this run back, or start anew: {'; '.join(other)}")
         log.info("resuming %s from %s", run, last if last.is_file() else "its start, no epoch was finished")
         return
     if resume:
         raise FileNotFoundError(f"{run}: no run to resume; leave --resume out to start one")
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(config.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+    for place, values in ((run / COMMAND, words), (path, config.model_dump(mode="json"))):
+        with replacing(place) as beside:
+            beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _differences(earlier: dict[str, Any], now: dict[str, Any], then: str) -> list[str]:
+    return [f"{key}: {earlier.get(key)} {then}, {now[key]} now" for key in now if earlier.get(key) != now[key]]
+
+
+def _trained_as(last: Path) -> dict[str, Any]:
+    from visavox.training import checkpoint
+
+    return checkpoint.read(last).config.model_dump(mode="json")
 
 
 def _finish_stage(detector: Detector, folder: Path, trainer: pl.Trainer) -> None:
