@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import TINY
 
@@ -18,6 +19,7 @@ from visavox.commands import crop
 from visavox.commands import evaluate as evaluation
 from visavox.files import OBEYED, find_inputs
 from visavox.preprocessing.manifest import bundle_names
+from visavox.splits.text_table import for_people, read_text_table, table_for_people
 
 ROW = "its row under that very name; the terminal shows it escaped"
 
@@ -103,7 +105,9 @@ SCORED = (
     Case("N1", "markup, scored", "CSV and JSON exact; the page shows it as text", "<img src=x onerror=alert(1)>.npz"),
     Case("N1", "turned round, scored", "CSV and JSON exact; terminal and page escaped", "\u202ezpn.npz"),
     Case("N1", "a formula of matplotlib, scored", "CSV and JSON exact; the figure shows it as text", "$\\frac{a$.npz"),
-    Case("N4", "formula, scored", "CSV and JSON exact", "=HYPERLINK(1).npz"),
+    Case(
+        "N4", "formula, scored", "CSV and JSON exact; the report's table has an apostrophe before", "=HYPERLINK(1).npz"
+    ),
 )
 
 
@@ -133,6 +137,8 @@ def test_a_name_in_eval_and_its_report(case: Case, scored: tuple[Path, str]):
     with (output / "s.csv").open(newline="", encoding="utf-8") as file:
         assert name in [row["filename"] for row in csv.DictReader(file)]
     assert name in [json.loads(line)["filename"] for line in (output / "s.details.jsonl").read_text().splitlines()]
+    with (output / "report/scores.csv").open(newline="", encoding="utf-8") as file:
+        assert for_people(name) in [row["filename"] for row in csv.DictReader(file)]
     page = (output / "report/report.html").read_text(encoding="utf-8")
     assert not OBEYED.search(said.replace("\n", "")) and not OBEYED.search(page.replace("\n", ""))
     assert "<img src=x" not in page
@@ -208,3 +214,28 @@ def test_what_is_no_file(case: Case, tmp_path: Path):
     for name in expected:
         with pytest.raises(MediaError), open_video(inputs[name]):
             pass
+
+
+FORMULAS = ("=1+1.mp4", "+cmd.mp4", "-2+3.mp4", "@SUM(1).mp4", "\u00a0=1.mp4", "\uff1d1.mp4", "'=1.mp4", "''@x.mp4")
+
+
+@held_by(
+    Case("N4", "formulas in the tables of a report", "an apostrophe before each; read back as they were", FORMULAS),
+    Case(
+        "N4",
+        "names that are no formula",
+        "in tables for people as everywhere",
+        ("a=b.mp4", "-0.5", "'a'.mp4", "x-1.mp4"),
+    ),
+)
+def test_tables_for_people(case: Case, tmp_path: Path):
+    names = list(case.given)
+    table = pd.DataFrame({"filename": names, "probability": -0.25, "=sum": names})
+    table_for_people(table).to_csv(tmp_path / "scores.csv", index=False)
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    escaped = case.given is FORMULAS
+    assert [row["filename"] for row in rows] == [f"'{name}" if escaped else name for name in names]
+    assert {row["probability"] for row in rows} == {"-0.25"} and "'=sum" in rows[0]
+    again = read_text_table(tmp_path / "scores.csv", ("filename",))
+    assert list(again["filename"]) == list(again["=sum"]) == names

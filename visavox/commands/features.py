@@ -89,6 +89,7 @@ def extract(inputs: dict[str, Path], output: Path, extractor: Extractor, config:
     """
     from visavox.detectors.td3mf.features import FeatureFolder
     from visavox.progress import progress
+    from visavox.splits.text_table import for_people
 
     sweep(output)
     _same_settings(inputs, config)
@@ -102,7 +103,7 @@ def extract(inputs: dict[str, Path], output: Path, extractor: Extractor, config:
     with replacing(output / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(Row._fields)
-        writer.writerows(rows)
+        writer.writerows([for_people(cell) for cell in row] for row in rows)
     return rows
 
 

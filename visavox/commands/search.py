@@ -31,6 +31,7 @@ from visavox import runs
 from visavox.config import Config, ConfigError
 from visavox.files import is_alive, parse_json, replacing
 from visavox.logs import complain, say
+from visavox.splits.text_table import for_people
 
 if TYPE_CHECKING:
     import optuna
@@ -257,7 +258,7 @@ def _write(study: optuna.Study, folder: Path) -> list[dict[str, Any]]:
     with replacing(folder / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["auc", "low", "high", "seeds", "state", "settings"])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: for_people(cell) for name, cell in row.items()} for row in rows)
     if rows:
         _draw(rows, folder / FIGURE)
     return rows

@@ -277,7 +277,10 @@ def _claim(run: Path, config: Config, words: dict[str, Any], *, resume: bool, la
             raise ConfigError(
                 f"{run} was begun with other settings; use them again, or start anew: {'; '.join(changed)}"
             )
-        if last.is_file() and (other := _differences(_trained_as(last), now, "there")):
+        here = {
+            key: value for key, value in now.items() if key != "epoch"
+        }  # how long it goes on is config.json's to say
+        if last.is_file() and (other := _differences(_trained_as(last), here, "there")):
             raise ConfigError(f"{last} is of another run; put that of this run back, or start anew: {'; '.join(other)}")
         log.info("resuming %s from %s", run, last if last.is_file() else "its start, no epoch was finished")
         return

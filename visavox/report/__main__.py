@@ -121,13 +121,15 @@ def _matrix(arguments: argparse.Namespace) -> int:
     from visavox.evaluation.scores import of_split
     from visavox.report.compare import describe_matrix, matrix, matrix_page, named
     from visavox.report.write import write_beside
+    from visavox.splits.text_table import table_for_people
 
     files = named(arguments.scores)
     tables = {name: of_split(_rows(path, arguments), arguments.split)[0] for name, path in files.items()}
     cells = matrix(tables, column=arguments.column, group=arguments.group, resamples=arguments.resamples or 1000)
     say(describe_matrix(cells))
     if arguments.output:
-        write_beside(arguments.output / "matrix.csv", cells.to_csv(index=False, lineterminator="\n").encode())
+        safe = table_for_people(cells)
+        write_beside(arguments.output / "matrix.csv", safe.to_csv(index=False, lineterminator="\n").encode())
         write_beside(arguments.output / "matrix.html", matrix_page(cells).encode())
     return 0
 

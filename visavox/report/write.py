@@ -197,8 +197,9 @@ def _note(row: Any) -> str:
 
 
 def _csv(rows: pd.DataFrame) -> bytes:
+    from visavox.splits.text_table import table_for_people
+
     first = [name for name in ("filename", "probability", "raw", "label", "status", "split") if name in rows]
     others = [name for name in rows if name not in (*first, "seconds", "path")]
-    return (
-        rows[[*first, *others]].to_csv(index=False, lineterminator="\n").encode()
-    )  # floats exactly: its numbers can be made again
+    safe = table_for_people(rows[[*first, *others]])
+    return safe.to_csv(index=False, lineterminator="\n").encode()  # floats exactly: its numbers can be made again

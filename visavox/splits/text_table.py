@@ -1,4 +1,9 @@
-"""Tables that people, spreadsheets and other programs write: every CSV with labels, splits or scores is read here."""
+"""Tables that people, spreadsheets and other programs write: every CSV with labels, splits or scores is read here.
+
+Names of files are other people's, and a spreadsheet runs a cell that begins like a formula. A submission, which a program reads,
+holds the names exactly. Tables that people open (`scores.csv` and `matrix.csv` of a report, `features.csv`, `trials.csv`,
+`detailed_results.csv`) hold such a text with an apostrophe before it (`for_people`), which is taken off when they are read here.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +24,9 @@ from visavox.files import excerpt
 DELIMITERS = ",;\t"
 MOST_UNPACKED = 1 << 30
 """Bytes that a compressed table may unpack to."""
+FORMULA = re.compile(r"'*\s*[=+\-@\t\r\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet may take for a formula, or that `for_people` made of one (OWASP, CSV injection); blanks of
+all kinds may stand before it."""
 SHOWN = 5
 """Faulty lines that a message names; the rest is counted."""
 
@@ -56,7 +64,7 @@ def read_cells(path: Path, error: type[ValueError] = ValueError) -> Cells:
     lines, rows = [], []
     try:
         for cells in reader:
-            cells = [cell.strip() for cell in cells]
+            cells = [_without_apostrophe(cell.strip()) for cell in cells]
             if any(cells):
                 lines.append(reader.line_num)
                 rows.append(cells)
@@ -99,6 +107,29 @@ def read_text_table(
     contents = list(zip(*cells.rows)) or [()] * len(names)
     table = {name: content for name, content in zip(names, contents) if name}
     return pd.DataFrame(table, index=cells.lines, columns=list(table), dtype=object)
+
+
+def for_people(cell: object) -> object:
+    """Return a cell of a table that people open in a spreadsheet: what it would run as a formula begins with an apostrophe."""
+    if not isinstance(cell, str) or not FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)  # -0.5 is a number
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def table_for_people(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy whose texts and names of columns are fit for a spreadsheet, as `for_people`."""
+    safe = table.copy()
+    for column in safe.select_dtypes(["object", "string"]):
+        safe[column] = safe[column].map(for_people)
+    return safe.rename(columns=for_people)
+
+
+def _without_apostrophe(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and FORMULA.match(cell[1:]) else cell
 
 
 def on_lines(lines: Iterable[int]) -> str:

@@ -20,6 +20,7 @@ from visavox.bundle import Bundle
 from visavox.bundle.trim import load_trimmed
 from visavox.config import Config
 from visavox.files import replacing
+from visavox.splits.text_table import table_for_people
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def write_outputs(detector: StepScorer, run: Path, rows: pd.DataFrame) -> pd.Dat
     """
     results = score_rows(detector, rows[rows["split"] != "train"])
     with replacing(run / RESULTS) as path:
-        results.to_csv(path, index=False, float_format="%.6g")
+        table_for_people(results).to_csv(path, index=False, float_format="%.6g")
     histories = keep_histories(detector, run)
     with replacing(run / CURVES) as path:
         _draw_curves(histories, path)

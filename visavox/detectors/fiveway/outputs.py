@@ -16,6 +16,7 @@ from visavox.evaluation.intervals import chance_of, estimate
 from visavox.files import replacing
 from visavox.progress import progress
 from visavox.splits.groups import group_of
+from visavox.splits.text_table import table_for_people
 
 if TYPE_CHECKING:
     from visavox.detectors.fiveway.detector import FiveWayDetector
@@ -34,7 +35,7 @@ def write_outputs(detector: FiveWayDetector, run: Path, rows: pd.DataFrame) -> p
     fitted.save(run / "fusion.json")
     table = feature_table(detector, rows[rows["split"].isin(SPLITS)])
     with replacing(run / "features.csv") as beside:
-        table.to_csv(beside, index=False, lineterminator="\n")
+        table_for_people(table).to_csv(beside, index=False, lineterminator="\n")
     test = table[table["split"] == "test"]
     if test["label"].nunique() == 2:
         with replacing(run / "ablation.csv") as beside:
