@@ -111,6 +111,36 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fresh_pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fused pair of tiny networks with fresh weights: everything but skill."""
+    from visavox.detectors import build
+    from visavox.detectors.xception.scorer import join
+
+    torch.manual_seed(0)
+    branches = [configuration.load(CHECKOUT / f"configs/xception_{name}_tiny.json") for name in ("video", "audio")]
+    scorer = join(*(build.build(config) for config in branches))
+    hyper = {"config": scorer.config.model_dump(mode="json"), "about": {"trained_on": "nothing synthetic at all"}}
+    path = tmp_path_factory.mktemp("app") / "pair.ckpt"
+    torch.save({"hyper_parameters": hyper, "state_dict": scorer.state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def uploads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """sound.mp4 and silent.mp4 with a face, faceless.mp4 without, text.mp4 that is none."""
+    from visavox.media import write_video
+    from visavox.synthetic.clips import render
+
+    folder = tmp_path_factory.mktemp("uploads")
+    clip = render(3, 4, 2.4, 256)
+    write_video(folder / "sound.mp4", clip.frames, clip.audio, fps=25)
+    write_video(folder / "silent.mp4", clip.frames, None, fps=25)
+    write_video(folder / "faceless.mp4", np.full_like(clip.frames, 90), clip.audio, fps=25)
+    (folder / "text.mp4").write_text("this is no video\n" * 20)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def data(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root_path: the bundles of `talking` and data/split.csv, split by file."""
     from visavox.commands import crop

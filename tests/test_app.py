@@ -11,11 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-
-from visavox import config as configuration
-from visavox.detectors import build
-from visavox.synthetic.clips import render
 
 pytest.importorskip("streamlit", reason="the app's extra is not installed: pip install -e .[app]")
 from streamlit.testing.v1 import AppTest
@@ -23,39 +18,9 @@ from streamlit.testing.v1 import AppTest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pair with fresh weights: everything but skill."""
-    from visavox.detectors.xception.scorer import join
-
-    torch.manual_seed(0)
-    branches = [configuration.load(ROOT / f"configs/xception_{name}_tiny.json") for name in ("video", "audio")]
-    scorer = join(*(build.build(config) for config in branches))
-    hyper = {"config": scorer.config.model_dump(mode="json"), "about": {"trained_on": "nothing synthetic at all"}}
-    path = tmp_path_factory.mktemp("app") / "pair.ckpt"
-    torch.save({"hyper_parameters": hyper, "state_dict": scorer.state_dict()}, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """sound.mp4 and silent.mp4 with a face, faceless.mp4 without, text.mp4 that is none."""
-    import numpy as np
-
-    from visavox.media import write_video
-
-    folder = tmp_path_factory.mktemp("uploads")
-    clip = render(3, 4, 2.4, 256)
-    write_video(folder / "sound.mp4", clip.frames, clip.audio, fps=25)
-    write_video(folder / "silent.mp4", clip.frames, None, fps=25)
-    write_video(folder / "faceless.mp4", np.full_like(clip.frames, 90), clip.audio, fps=25)
-    (folder / "text.mp4").write_text("this is no video\n" * 20)
-    return folder
-
-
 @pytest.fixture
-def page(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
-    monkeypatch.setenv("VISAVOX_XCEPTION", str(checkpoint))
+def page(fresh_pair: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    monkeypatch.setenv("VISAVOX_XCEPTION", str(fresh_pair))
     page = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=60).run()
     page.sidebar.slider(key="abstain_below").set_value(0.5)  # a verdict at every confidence
     return page
@@ -79,14 +44,14 @@ def test_without_trained_weights_there_is_no_verdict(monkeypatch: pytest.MonkeyP
     assert not page.file_uploader and not page.header
 
 
-def test_an_upload_is_cropped_once_and_settings_are_answered_at_once(page, videos: Path, monkeypatch):
+def test_an_upload_is_cropped_once_and_settings_are_answered_at_once(page, uploads: Path, monkeypatch):
     from visavox.preprocessing import pipeline
 
     cropped = []
     real = pipeline.Preprocessor.__call__
     spy = lambda self, path, **how: cropped.append(path) or real(self, path, **how)  # noqa: E731
     monkeypatch.setattr(pipeline.Preprocessor, "__call__", spy)
-    upload(page, videos / "sound.mp4")
+    upload(page, uploads / "sound.mp4")
     assert page.header[0].value in (":red[FAKE]", ":green[REAL]")
     assert labels(page) == ["P(fake)", "Confidence", "Video, weight 0.500", "Audio, weight 0.500"]
     page.sidebar.selectbox(key="strategy").set_value("video_trust").run()
@@ -97,33 +62,33 @@ def test_an_upload_is_cropped_once_and_settings_are_answered_at_once(page, video
     assert not page.exception and len(cropped) == 1
 
 
-def test_low_confidence_gives_no_verdict(page, videos: Path):
-    upload(page, videos / "sound.mp4")
+def test_low_confidence_gives_no_verdict(page, uploads: Path):
+    upload(page, uploads / "sound.mp4")
     page.sidebar.slider(key="abstain_below").set_value(0.95).run()
     assert page.header[0].value == ":orange[NO VERDICT]"
 
 
-def test_truth_is_compared_with_the_verdict(page, videos: Path):
-    upload(page, videos / "sound.mp4")
+def test_truth_is_compared_with_the_verdict(page, uploads: Path):
+    upload(page, uploads / "sound.mp4")
     verdict = page.header[0].value.split("[")[1].rstrip("]")
     page.radio[0].set_value(verdict).run()
     assert page.success[0].value == f"The verdict {verdict} is right."
 
 
-def test_a_video_without_sound_is_judged_by_its_faces_and_says_so(page, videos: Path):
-    upload(page, videos / "silent.mp4")
+def test_a_video_without_sound_is_judged_by_its_faces_and_says_so(page, uploads: Path):
+    upload(page, uploads / "silent.mp4")
     assert "No sound: judged by the faces alone." in [note.value for note in page.info]
     assert labels(page)[2:] == ["Video, weight 1.000", "Audio, weight 0.000"] and page.metric[3].value == "missing"
 
 
-def test_a_video_without_a_face_is_judged_by_its_sound_and_says_so(page, videos: Path):
-    upload(page, videos / "faceless.mp4")
+def test_a_video_without_a_face_is_judged_by_its_sound_and_says_so(page, uploads: Path):
+    upload(page, uploads / "faceless.mp4")
     assert "No face: judged by the sound alone." in [note.value for note in page.info]
     assert page.metric[2].value == "missing"
 
 
-def test_what_is_no_video_is_said_in_words_under_its_own_name(page, videos: Path):
-    upload(page, videos / "text.mp4")
+def test_what_is_no_video_is_said_in_words_under_its_own_name(page, uploads: Path):
+    upload(page, uploads / "text.mp4")
     assert page.error[0].value.startswith("text.mp4: ") and "Traceback" not in page.error[0].value
     assert not page.metric
 
@@ -135,13 +100,13 @@ def test_the_checkpoint_is_described(page):
 
 
 @pytest.fixture
-def address(checkpoint: Path) -> Iterator[str]:
+def address(fresh_pair: Path) -> Iterator[str]:
     """The app, served."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
-    environment = os.environ | {"VISAVOX_XCEPTION": str(checkpoint)}
+    environment = os.environ | {"VISAVOX_XCEPTION": str(fresh_pair)}
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
@@ -158,12 +123,12 @@ def address(checkpoint: Path) -> Iterator[str]:
 
 
 @pytest.mark.browser
-def test_the_page_in_a_browser(address: str, videos: Path, request: pytest.FixtureRequest, tmp_path: Path):
+def test_the_page_in_a_browser(address: str, uploads: Path, request: pytest.FixtureRequest, tmp_path: Path):
     api = pytest.importorskip("playwright.sync_api", reason="pip install -e .[browser]")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium; on Debian: apt-get install chromium")
-    video = videos / "sound.mp4"
+    video = uploads / "sound.mp4"
     if os.environ.get("VISAVOX_TEST_DATA"):
         video = next((request.getfixturevalue("clips") / "real").glob("vrt_1.*"))
     with api.sync_playwright() as playwright:
@@ -184,9 +149,9 @@ def test_the_page_in_a_browser(address: str, videos: Path, request: pytest.Fixtu
         with page.expect_download() as download:
             page.get_by_text("Download CSV").click()
         assert Path(download.value.path()).read_text().startswith("branch,start,end,probability,weight")
-        chooser.set_input_files(str(videos / "text.mp4"))
+        chooser.set_input_files(str(uploads / "text.mp4"))
         page.get_by_text("text.mp4: ").wait_for(timeout=60_000)
-        chooser.set_input_files(str(videos / "silent.mp4"))
+        chooser.set_input_files(str(uploads / "silent.mp4"))
         page.get_by_text("No sound: judged by the faces alone.").wait_for(timeout=60_000)
         page.screenshot(path=tmp_path / "silent.png")
         browser.close()

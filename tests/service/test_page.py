@@ -1,35 +1,23 @@
 """The page in headless Chromium, before a stand-in for the service whose pace and faults the tests decide."""
 
+import functools
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.service.browsing import accessible, choose, expect, states, until, verdict
 from tests.service.stand_in import StandIn, serving
 from visavox.media import write_video
 from visavox.synthetic.clips import render
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the browser extra: pip install -e .[browser]")
-expect = playwright.expect
 pytestmark = pytest.mark.browser
 
 SIZES = [(1280, "light"), (390, "dark"), (360, "light"), (1440, "dark")]
 Visit = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no chromium; on Debian: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -39,30 +27,9 @@ def api() -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def visit(chromium: Any, api: StandIn) -> Iterator[Visit]:
-    """visit(path="", width=1280, scheme="light", **context): a new browser window at the page; its errors fail the test."""
-    contexts, errors = [], []
-
-    def heard(message: Any) -> None:
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-            errors.append(message.text)
-
-    def go(path: str = "", width: int = 1280, scheme: str = "light", **more: Any) -> Any:
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, accept_downloads=True, **more
-        )
-        contexts.append(context)
-        context.set_default_timeout(10_000)
-        context.on("console", heard)
-        context.on("weberror", lambda error: errors.append(str(error.error)))
-        page = context.new_page()
-        page.goto(api.address + path)
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert not errors, errors
+def visit(browse: Callable[..., Any], api: StandIn) -> Visit:
+    """visit(width=1280, scheme="light", **context): a new browser window at the page; its errors fail the test."""
+    return functools.partial(browse, api.address)
 
 
 @pytest.fixture(scope="module")
@@ -72,41 +39,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = render(3, 4, 4.0, 256)
     write_video(path, drawn.frames, drawn.audio, fps=25)
     return path
-
-
-def choose(page: Any, *paths: Path) -> None:
-    expect(page.get_by_test_id("limits")).to_contain_text("Up to")
-    page.locator("input[type=file]").first.set_input_files([str(path) for path in paths])
-
-
-def states(page: Any) -> list[str]:
-    return page.locator("[data-testid=pipeline] [data-state]").evaluate_all("all => all.map(one => one.dataset.state)")
-
-
-def verdict(page: Any) -> Any:
-    return page.get_by_test_id("verdict")
-
-
-def until(page: Any, expression: str) -> None:
-    """Wait for an expression of JavaScript. (`wait_for_function` needs eval, which the page's policy refuses.)"""
-    deadline = time.monotonic() + 10
-    while not page.evaluate(expression):
-        assert time.monotonic() < deadline, f"never true: {expression}"
-        page.wait_for_timeout(50)
-
-
-def accessible(page: Any) -> None:
-    """No finding of axe-core that is serious or critical, and nothing that sticks out sideways."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    page.wait_for_timeout(700)  # until colours that fade in have their full contrast
-    found = [
-        f"{one['id']} ({one['impact']}): {one['nodes'][0]['html']}"
-        for one in Axe().run(page).response["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert not found, found
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
 @pytest.mark.parametrize(("width", "scheme"), SIZES)
