@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 PAGE = Path(__file__).parent / "page"
 """Where the built page lies."""
 NOT_BUILT = (
-    "The page is not built. `make serve` builds it and starts again; in a checkout, `frontend/build.sh` does it alone.\n"
+    "The page is not built: in a checkout, `make page` builds it.\n"
     "The API is here: POST /analyze takes a video, /openapi.json describes it.\n"
 )
 SWEEP_SECONDS = 60.0
