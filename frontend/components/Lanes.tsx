@@ -17,10 +17,11 @@ interface Props {
 
 /** P(fake) over the seconds of the video: of the clip and of each branch that says something over time. */
 export function Lanes({ analysis, seconds, playhead, onSeek }: Props) {
+  const alone = analysis.branches.length === 1 && analysis.timeline.length > 0;
   const lanes = [
     { name: "Clip", segments: analysis.timeline },
     ...analysis.branches.map((branch) => ({ name: nameOf(branch.name), segments: branch.timeline })),
-  ].filter((lane) => lane.segments.length > 0);
+  ].filter((lane, n) => lane.segments.length > 0 && !(n === 1 && alone)); // a single branch says what the clip does
   if (lanes.length === 0) return null;
   const seek = (event: MouseEvent<HTMLElement>) => {
     const box = event.currentTarget.getBoundingClientRect();

@@ -72,8 +72,11 @@ export function look(file: File): Promise<Picture | null> {
     const place = URL.createObjectURL(file);
     const end = (found: Picture | null) => {
       clearTimeout(timer);
+      video.onloadedmetadata = null;
+      video.onerror = null;
       video.removeAttribute("src");
-      URL.revokeObjectURL(place);
+      video.load(); // ends what is being read, before its address is taken away
+      setTimeout(() => URL.revokeObjectURL(place), 1_000);
       resolve(found);
     };
     const timer = setTimeout(() => end(null), 2_000);
