@@ -2,7 +2,7 @@ import { useEffect, useRef } from "react";
 import { type Detector, useDetector, type View } from "../hooks/useDetector";
 import { type Service, useService } from "../hooks/useService";
 import { useSimulation } from "../hooks/useSimulation";
-import { percent } from "../lib/format";
+import { confidence } from "../lib/format";
 import { inWords, running } from "../lib/stages";
 import { Dropzone } from "./Dropzone";
 import { Failure } from "./Failure";
@@ -152,7 +152,7 @@ function announcement(view: View): string {
       const result = view.dossier.status.result;
       if (!result) return "";
       if (result.verdict === "Undetermined") return `Undetermined: no verdict. ${view.dossier.why ?? ""}`;
-      return `Verdict: ${result.verdict}, confidence ${percent(result.confidence / 100)}. ${view.dossier.why ?? ""}`;
+      return `Verdict: ${result.verdict}, confidence ${confidence(result.confidence / 100)}. ${view.dossier.why ?? ""}`;
     }
   }
 }

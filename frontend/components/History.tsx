@@ -1,7 +1,7 @@
 import { useEffect, useState } from "react";
 import { Problem, service } from "../api/client";
 import type { Dossier, Verdict } from "../api/types";
-import { date, percent } from "../lib/format";
+import { confidence, date } from "../lib/format";
 import { history } from "../lib/history";
 import { route } from "../lib/route";
 
@@ -50,7 +50,9 @@ function Entry({ id, dossier }: { id: string; dossier: Dossier | undefined }) {
         <span className={`font-semibold ${COLOUR[status.result.verdict]}`}>
           {status.result.verdict}
           {status.result.verdict !== "Undetermined" && (
-            <span className="ml-2 font-normal text-soft tabular-nums">{percent(status.result.confidence / 100)}</span>
+            <span className="ml-2 font-normal text-soft tabular-nums">
+              {confidence(status.result.confidence / 100)}
+            </span>
           )}
         </span>
       )}

@@ -24,20 +24,25 @@ export function Result({ dossier, demo, file, onAttach, onRestart, onRemove }: P
   return (
     <div className="flex flex-col gap-5">
       <Verdict dossier={dossier} analysis={analysis} demo={demo} />
-      <div className="grid items-start gap-5 lg:grid-cols-[minmax(0,7fr)_minmax(0,5fr)]">
-        <Evidence
-          dossier={dossier}
-          analysis={analysis}
-          file={given}
-          onAttach={(chosen) => {
-            onAttach(chosen);
-            setGiven(chosen);
-          }}
-        />
-        <div className="flex flex-col gap-5">
+      {/* Two columns; on narrow screens one, in which the notes come last. */}
+      <div className="flex flex-col gap-5 lg:grid lg:grid-cols-[minmax(0,7fr)_minmax(0,5fr)] lg:items-start">
+        <div className="contents lg:flex lg:flex-col lg:gap-5">
+          <Evidence
+            dossier={dossier}
+            analysis={analysis}
+            file={given}
+            onAttach={(chosen) => {
+              onAttach(chosen);
+              setGiven(chosen);
+            }}
+          />
+          <div className="order-last empty:hidden lg:order-none">
+            <Notes notes={analysis.notes} />
+          </div>
+        </div>
+        <div className="contents lg:flex lg:flex-col lg:gap-5">
           <Branches analysis={analysis} />
           <Reasons analysis={analysis} />
-          <Notes notes={analysis.notes} />
         </div>
       </div>
       <Observations observations={dossier.observations} />

@@ -1,6 +1,6 @@
 import { m } from "motion/react";
 import type { Analysis, Dossier, Verdict as Name } from "../api/types";
-import { percent } from "../lib/format";
+import { confidence, percent } from "../lib/format";
 import { Heading } from "./Heading";
 import { Icon, type IconName } from "./Icon";
 
@@ -66,7 +66,7 @@ export function Verdict({ dossier, analysis, demo }: Props) {
           ) : (
             <p>
               <span className="block text-3xl font-semibold tabular-nums" data-testid="confidence">
-                {percent(result.confidence / 100)}
+                {confidence(result.confidence / 100)}
               </span>
               <span className="text-sm font-medium">
                 {calibrated ? "Calibrated confidence" : "Confidence, uncalibrated"}

@@ -29,12 +29,17 @@ export function took(seconds: number): string {
   return seconds < 0.01 ? "< 0.01 s" : seconds < 10 ? `${seconds.toFixed(2)} s` : `${seconds.toFixed(1)} s`;
 }
 
-/** A share of one as percent; never rounded to a certainty that is none. */
+/** A share of one as percent; what is not all and not nothing is not rounded to it. */
 export function percent(share: number): string {
   const value = share * 100;
   if (value > 99.9 && value < 100) return "> 99.9 %";
   if (value < 0.1 && value > 0) return "< 0.1 %";
   return `${value > 99 || value < 1 ? Number(value.toFixed(1)) : Math.round(value)} %`;
+}
+
+/** A confidence as percent: however close to one, it is no certainty. */
+export function confidence(share: number): string {
+  return share > 0.999 ? "> 99.9 %" : percent(share);
 }
 
 export function date(iso: string): string {

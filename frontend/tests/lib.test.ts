@@ -3,7 +3,7 @@ import { problemOf } from "../api/client";
 import type { Limits } from "../api/types";
 import { refuseKeys } from "../env";
 import { checkFile, checkPicture } from "../lib/checks";
-import { bytes, clock, duration, percent } from "../lib/format";
+import { bytes, clock, confidence, duration, percent } from "../lib/format";
 import { history } from "../lib/history";
 import { route } from "../lib/route";
 import { after, ended, NODES, running } from "../lib/stages";
@@ -112,6 +112,7 @@ test("numbers are said as people say them", () => {
   expect([bytes(900), bytes(2048), bytes(4 << 20), bytes(200 << 20)]).toEqual(["900 B", "2 KB", "4.0 MB", "200 MB"]);
   expect([clock(0), clock(59.96), clock(75.25)]).toEqual(["0:00.0", "1:00.0", "1:15.3"]);
   expect([duration(4), duration(600), duration(75)]).toEqual(["4 s", "10 min", "1 min 15 s"]);
+  expect([confidence(0.93), confidence(1), confidence(0.5)]).toEqual(["93 %", "> 99.9 %", "50 %"]);
   expect([percent(0.93), percent(0.9996), percent(1), percent(0.0004)]).toEqual([
     "93 %",
     "> 99.9 %",

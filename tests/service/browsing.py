@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 expect = pytest.importorskip("playwright.sync_api", reason="the browser extra: pip install -e .[browser]").expect
+expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
 
 
 def choose(page: Any, *paths: Path) -> None:
@@ -24,7 +25,7 @@ def verdict(page: Any) -> Any:
 
 def until(page: Any, expression: str) -> None:
     """Wait for an expression of JavaScript. (`wait_for_function` needs eval, which the page's policy refuses.)"""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, f"never true: {expression}"
         page.wait_for_timeout(50)

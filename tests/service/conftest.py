@@ -33,7 +33,7 @@ def browse(chromium: Any) -> Iterator[Callable[..., Any]]:
         size = {"width": width, "height": 900}
         context = chromium.new_context(viewport=size, color_scheme=scheme, accept_downloads=True, **more)
         contexts.append(context)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         context.on("console", heard)
         context.on("weberror", lambda error: errors.append(str(error.error)))
         page = context.new_page()

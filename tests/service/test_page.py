@@ -404,6 +404,7 @@ def test_where_less_motion_is_wanted_nothing_moves_on_its_own(visit, api, clip):
     for wanted, moving in [("no-preference", True), ("reduce", False)]:
         page = visit(reduced_motion=wanted)
         choose(page, clip)
+        expect(page.get_by_test_id("stage-name")).to_have_text("Queued")
         api.step(times=3)
         expect(page.locator("[data-state=active]")).to_have_count(1)
         page.wait_for_timeout(500)
