@@ -45,6 +45,7 @@ export function Evidence({ dossier, analysis, file, onAttach }: Props) {
           aria-label={dossier.fileName}
           className="block max-h-[60vh] w-full bg-black"
           onError={() => setUnplayable(true)}
+          onLoadedMetadata={(event) => setUnplayable(event.currentTarget.videoWidth === 0)} // sound alone is no video
         />
       ) : (
         <div className="grid place-items-center border-b border-edge bg-well px-5 py-8 text-center text-sm text-soft">
