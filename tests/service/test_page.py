@@ -310,7 +310,9 @@ def test_where_no_events_come_the_status_is_asked_for(visit, api, clip):
 
 def test_everything_is_reached_by_keys(visit, api, clip):
     page = visit()
-    page.on("filechooser", lambda _: None)  # from now on no dialogue opens: asked for only at the key, it may come too late
+    page.on(
+        "filechooser", lambda _: None
+    )  # from now on no dialogue opens: asked for only at the key, it may come too late
     choose(page)
 
     def press_until(words: str, back: bool = False) -> None:
