@@ -49,7 +49,7 @@ def load(checkpoint: str | Path, overrides: Sequence[str] = ()) -> Scorer:
     """Load a trained detector, ready to score, on the device that its configuration names.
 
     Args:
-        checkpoint: written by `visavox train` or `visavox fuse`; code in it never runs.
+        checkpoint: written by `visavox train` or `visavox fuse`, or the folder of `visavox export --hub`; code in it never runs.
         overrides: `key=value` words for what may differ after training, such as `device=cpu`.
 
     Raises:

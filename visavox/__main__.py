@@ -53,6 +53,7 @@ COMMANDS = {
     "fakes": Command(
         "visavox.commands.fakes", "make fakes of the real clips of a split, to train on, audit or look at"
     ),
+    "export": Command("visavox.commands.export", "write a detector as ONNX or as a hub folder, or how to cite it"),
     "synthetic": Command("visavox.synthetic.__main__", "draw talking faces, genuine and forged, for tests and demos"),
     "serve": Command("visavox.commands.serve", "the page and the API that judge uploaded videos"),
     "worker": Command("visavox.commands.worker", "one more process that judges what the service has queued"),

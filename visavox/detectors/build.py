@@ -28,7 +28,7 @@ from visavox.detectors.base import Detector
 from visavox.detectors.scorer import Scorer
 from visavox.detectors.timesformer.detector import MultimodalDetector
 from visavox.files import sha256_of
-from visavox.training import checkpoint
+from visavox.training import checkpoint, hub
 from visavox.weights import WeightsError
 
 if TYPE_CHECKING:
@@ -99,14 +99,16 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
     """Return a trained detector in eval mode on the CPU, rebuilt from the config that its checkpoint holds.
 
     Args:
-        path: Lightning checkpoint written by train.py. It is read with weights_only=True: code in it never runs.
+        path: Lightning checkpoint written by train.py, read with weights_only=True, or the folder that `visavox export --hub`
+            wrote: code in either never runs.
         overrides: `key=value` words for what may differ after training (device, submit_batch_size, root_path, ...).
 
     Raises:
         WeightsError: the file is missing, is no checkpoint, or holds no config.
         ConfigError: an override disagrees with what the network was built for or its bundles were made with.
     """
-    found = checkpoint.read(path)
+    folder = Path(path).is_dir()
+    found = hub.read(Path(path)) if folder else checkpoint.read(path)
     config = _with(found.config, overrides)
     _refuse_conflicts(path, found.config, config)
     try:
@@ -119,7 +121,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
         raise WeightsError(f"{path}: its weights do not fit its own config; train it again\n{error}") from None
     detector.card = replace(
         detector.card,
-        checkpoint=sha256_of(Path(path)),
+        checkpoint=sha256_of(Path(path) / hub.WEIGHTS if folder else Path(path)),
         trained_on=found.about.get("trained_on", ""),
         calibration=found.about.get("calibration", detector.card.calibration),
     )

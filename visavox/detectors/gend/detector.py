@@ -74,7 +74,7 @@ class GenD(Detector):
 
     def forward(self, clip: Faces) -> Tensor:
         """images (B, n, 3, S, S) -> (B,) log-odds of the mean probability, higher = more fake."""
-        B = len(clip.images)
+        B = clip.images.shape[0]
         logits = self.net(clip.images.flatten(0, 1)).unflatten(0, (B, -1))  # (B, n)
         return torch.logit(torch.sigmoid(logits.double()).mean(1), eps=1e-9).float()
 

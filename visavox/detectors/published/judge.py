@@ -49,7 +49,7 @@ def _opened(model: str | Path, device: str, threads: int) -> Judge:
         return _default(device, threads)
     if str(model) in MODELS:
         return _published(MODELS[str(model)], resolve_device(device), threads)
-    if Path(model).is_file():
+    if Path(model).exists():
         return HouseJudge.of(_loaded(Path(model), device), threads or None)
     near = difflib.get_close_matches(str(model), MODELS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"`visavox detect --models` lists {', '.join(MODELS)}"

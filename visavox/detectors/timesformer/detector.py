@@ -135,7 +135,7 @@ class LatencyNet(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """vectors (B, 33) float32, NaN where there is no audio -> (B, 8). A missing value counts as the training mean."""
-        if not self.training and not self.fitted:
+        if not self.training and not torch.compiler.is_compiling() and not self.fitted:
             raise RuntimeError(
                 "LatencyNet has no mean and std: call fit(vectors) with the training split's (N, 33) latency vectors "
                 "before evaluating (train.py does), or load a trained checkpoint with model.load"

@@ -199,7 +199,7 @@ class TemporalAttention(nn.Module):
         cls, tokens = x[:, :1], x[:, 1:]  # (B, 1, D), (B, P*T, D)
         along = rearrange(tokens, "b (p t) d -> (b p) t d", t=frames)  # (B*P, T, D)
         change = self.temporal_fc(self.drop_path(self.attn(self.norm(along))))  # (B*P, T, D)
-        return torch.cat([cls, tokens + rearrange(change, "(b p) t d -> b (p t) d", b=len(x))], dim=1)
+        return torch.cat([cls, tokens + rearrange(change, "(b p) t d -> b (p t) d", b=x.shape[0])], dim=1)
 
 
 class SpatialAttention(nn.Module):

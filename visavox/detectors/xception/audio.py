@@ -77,7 +77,7 @@ class XceptionAudio(Detector):
 
     def forward(self, clip: Windows) -> Tensor:
         """images (B, W, S, S), heard (B,) -> (B,) logits, higher = more fake; 0 where nothing was heard."""
-        B = len(clip.images)
+        B = clip.images.shape[0]
         logits = self.window_logits(clip.images.flatten(0, 1)).unflatten(0, (B, -1))  # (B, W)
         pooled = pool(logits, self.settings.pooling, self.settings.top_k)  # (B,)
         return pooled.where(clip.heard, 0.0)

@@ -62,7 +62,7 @@ class XceptionVideo(Detector):
 
     def forward(self, clip: Faces) -> Tensor:
         """faces (B, n, S, S, 3) uint8 -> (B,) logits, higher = more fake."""
-        B = len(clip.faces)
+        B = clip.faces.shape[0]
         logits = self.frame_logits(clip.faces.flatten(0, 1)).unflatten(0, (B, -1))  # (B, n)
         return pool(logits, self.settings.pooling, self.settings.top_k)
 
