@@ -36,6 +36,8 @@ def test_it_holds_the_package_and_the_configurations_and_nothing_else(installed:
     assert {path.name.split("-")[0] for path in installed.iterdir()} == {"visavox"}
     shipped = {path.name for path in (installed / "visavox/configs").iterdir()}
     assert shipped == {"config.json"} | {path.name for path in (ROOT / "configs").iterdir()}
+    page = [path.relative_to(ROOT) for path in (ROOT / "visavox/service/page").rglob("*") if path.is_file()]
+    assert len(page) > 5 and all((installed / path).read_bytes() == (ROOT / path).read_bytes() for path in page)
     [metadata] = installed.glob("*.dist-info/entry_points.txt")
     assert "visavox = visavox.__main__:main" in metadata.read_text()
 
