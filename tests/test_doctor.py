@@ -58,6 +58,17 @@ def test_a_malicious_release_is_red(versions, name, version):
     assert "password" in finding.cure
 
 
+def test_an_opencv_5_is_red_and_names_who_brings_it(versions):
+    assert not [each for each in doctor.check_dangerous_packages() if each.what.startswith("opencv-contrib")]
+    versions |= {"opencv-contrib-python": "5.0.0.88", "mediapipe": "1.0.1"}
+    finding = the(doctor.check_dangerous_packages, "opencv-contrib-python")
+    assert (
+        finding.level == "bad" and "mediapipe may have brought" in finding.found and "constraints.txt" in finding.cure
+    )
+    versions["opencv-contrib-python"] = "4.12.0"
+    assert not [each for each in doctor.check_dangerous_packages() if each.what == "opencv-contrib-python"]
+
+
 def test_versions_outside_the_declared_range_and_missing_packages_are_red(versions):
     versions |= {"torch": "2.0.1", "einops": None, "opencv-python-headless": "5.0.0"}
     assert the(doctor.check_requirements, "torch").found == "2.0.1, wanted >=2.10"

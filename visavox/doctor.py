@@ -160,6 +160,10 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+BRING_OPENCV_5 = ("mediapipe", "uniface", "insightface", "marlin-pytorch")
+"""Packages whose present releases depend on an OpenCV without the cascades that `face_detector=haar` reads."""
+
+
 def check_dangerous_packages() -> Iterator[Finding]:
     """Releases known to be malicious, and packages that overwrite ours. Their metadata is read, never their code."""
     for name in ("lightning", "pytorch-lightning"):  # advisory GHSA-w37p-236h-pfx3: the payload runs at import
@@ -175,6 +179,12 @@ def check_dangerous_packages() -> Iterator[Finding]:
     if _version("opencv-python") and _version("opencv-python-headless"):
         cure = "pip uninstall opencv-python opencv-python-headless; pip install 'opencv-python-headless>=4.10,<5'"
         yield warn("opencv", "opencv-python and opencv-python-headless share one folder, cv2/", cure)
+    for name in ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"):
+        if (version := _version(name)) and version.split(".")[0] == "5":
+            bringers = [each for each in BRING_OPENCV_5 if _version(each)]
+            whose = f", which {' and '.join(bringers)} may have brought" if bringers else ""
+            cure = f"pip uninstall {name}; pip install --force-reinstall -c constraints.txt opencv-python-headless"
+            yield bad(name, f"{version} takes the place of OpenCV 4 and has no face cascades{whose}", cure)
     ours = CHECKOUT / "retinaface"
     spec = importlib.util.find_spec("retinaface")
     where = Path(spec.origin).parent if spec and spec.origin else None
