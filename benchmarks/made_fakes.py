@@ -18,6 +18,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,21 @@ PICTURE = ("sbv", "region", "shift_blend", "splice_picture")
 SOUND = ("griffin_lim", "world", "lpc", "codec", "voice_swap", "splice_sound")
 BOTH = ("offset", "swap")
 PREP = ["sync=correlation", "max_clip_len=8", "frame_size=224", "bundle_faces=32", "face_detection_step=16"]
-TRAIN = ["optimizer=adamw", "weight_decay=0.01", "grad_clip=1.0", "num_workers=0", "train_batch_size=16", "device=cpu"]
+TRAIN = ["optimizer=adamw", "weight_decay=0.01", "grad_clip=1.0", "num_workers=0", "train_batch_size=8", "device=cpu"]
 TRAIN += ["submit_batch_size=8", "patience=100", "frame_num=4"]
 RESNET = '"backbone":"test_resnet"'
-DETECTORS: dict[str, tuple[tuple[str, ...], list[str]]] = {
+DETECTORS: dict[str, tuple[int, tuple[str, ...], list[str]]] = {
     "patches": (
+        60,
         PICTURE,
         [
-            'detector={"name":"fiveway","train_faces":2,"visual_epochs":0,"temporal_epochs":0,"audio_epochs":0,"sync_epochs":0,'
+            'detector={"name":"fiveway","train_faces":4,"visual_epochs":0,"temporal_epochs":0,"audio_epochs":0,"sync_epochs":0,'
             '"visual_width":8,"visual_blocks":1,"audio_width":4,"sync_width":4,"tiny_lr":0.005,"early_exit":false,"folds":2}'
         ],
     ),
-    "frames": (PICTURE, [f'detector={{"name":"xception_video",{RESNET},"size":112,"frame_skip":10}}', "lr=2e-3"]),
+    "frames": (30, PICTURE, [f'detector={{"name":"xception_video",{RESNET},"size":112,"frame_skip":10}}', "lr=2e-3"]),
     "voice": (
+        40,
         (*SOUND, "swap"),
         [
             f'detector={{"name":"xception_audio",{RESNET},"size":96,"windows":2,"n_mels":64,"hidden":[64,32]}}',
@@ -48,6 +51,7 @@ DETECTORS: dict[str, tuple[tuple[str, ...], list[str]]] = {
         ],
     ),
     "timesformer": (
+        20,
         (*PICTURE, *SOUND, *BOTH),
         [
             'detector={"name":"timesformer_syncnet","embed_dims":64,"num_layers":2,"num_heads":4,"patch_size":32,'
@@ -56,7 +60,7 @@ DETECTORS: dict[str, tuple[tuple[str, ...], list[str]]] = {
         ],
     ),
 }
-"""Name -> kinds of fake it is shown, settings: as small as a CPU trains in a minute or two."""
+"""Name -> epochs, kinds of fake it is shown, settings: as small as a CPU trains in a minute or two."""
 ESPEAK_VOICES = ("en-us", "en-gb", "de", "fr", "es")
 TEXT = (
     "The council met again on Tuesday to discuss the new bridge, and although nobody agreed on its colour, everyone wanted it "
@@ -74,9 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--faces", default="retinaface_mobilenet0.25", help="face detector (default the small RetinaFace)"
     )
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=float, default=1.0, help="times those of DETECTORS (default 1)")
     parser.add_argument("--per-real", type=int, default=6, help="fakes made of each real clip (default 6)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a stretch that a fake is made of (default 2)")
+    parser.add_argument(
+        "--road", choices=("both", "none"), default="both", help="as `visavox fakes` has it (default both)"
+    )
+    parser.add_argument("--tooled", type=float, default=0.5, help="as `visavox fakes` has it (default 0.5)")
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     words = parser.parse_args(argv)
     found = measure(words)
@@ -96,9 +104,7 @@ def measure(words: argparse.Namespace) -> dict[str, Any]:
     result["detectors"] = {}
     for name in words.detectors:
         scored = [score_fold(words, clips, spoken, name, fold) for fold in range(words.folds)]
-        result["detectors"][name] = {
-            how: figures([fold[how] for fold in scored], clips, spoken) for how in ("trained", "random")
-        }
+        result["detectors"][name] = {how: figures([fold[how] for fold in scored], clips, spoken) for how in scored[0]}
         print(name, json.dumps(result["detectors"][name]), file=sys.stderr, flush=True)
     result["sync_without_training"] = untrained_sync(out, clips, spoken)
     result["audit"] = audit(out, clips)
@@ -156,6 +162,8 @@ def make(words: argparse.Namespace, clips: pd.DataFrame) -> None:
         kinds=[*PICTURE, *SOUND, *BOTH],
         per_real=words.per_real,
         seconds=words.seconds,
+        road=words.road,
+        tooled=words.tooled,
         pairs=True,
         sheets=True,
     )
@@ -164,8 +172,9 @@ def make(words: argparse.Namespace, clips: pd.DataFrame) -> None:
 def speak(out: Path, clips: pd.DataFrame) -> dict[str, str]:
     """Real clip -> the same with speech of espeak-ng, as loud as its own sound; empty where espeak-ng is not installed."""
     from visavox.bundle import Bundle
+    from visavox.features.audio import mel_3cs
+    from visavox.features.sync import correlation_sync
     from visavox.media.recode import resample
-    from visavox.pseudofakes.footage import put_together, take
 
     if shutil.which("espeak-ng") is None:
         return {}
@@ -177,22 +186,28 @@ def speak(out: Path, clips: pd.DataFrame) -> dict[str, str]:
         if place.is_file():
             continue
         bundle = Bundle.load(out / row.filepath)
-        footage = take(bundle)
-        voice = ESPEAK_VOICES[index % len(ESPEAK_VOICES)]
-        how = ["--stdout", "-v", voice, "-p", str(35 + 7 * index % 40), "-s", str(140 + 6 * index % 50)]
-        wav = subprocess.run(["espeak-ng", *how, TEXT], capture_output=True, check=True).stdout
-        speech = resample(np.frombuffer(wav[44:], np.int16), int.from_bytes(wav[24:28], "little"), footage.rate)
-        speech = np.resize(speech, len(footage.sound)).astype(np.float64)
-        level = np.sqrt(np.mean(np.square(footage.sound, dtype=np.float64)) / np.mean(speech**2))
-        loud = np.clip(speech * level, -32768, 32767).astype(np.int16)
-        put_together(footage.with_sound(loud), _measure).save(place)
+        how = [
+            "-v",
+            ESPEAK_VOICES[index % len(ESPEAK_VOICES)],
+            "-p",
+            str(35 + 7 * index % 40),
+            "-s",
+            str(140 + 6 * index % 50),
+        ]
+        wav = subprocess.run(["espeak-ng", "--stdout", *how, TEXT], capture_output=True, check=True).stdout
+        speech = resample(np.frombuffer(wav[44:], np.int16), int.from_bytes(wav[24:28], "little"), bundle.sample_rate)
+        speech = np.resize(speech, len(bundle.sound)).astype(np.float64)
+        level = np.sqrt(np.mean(np.square(bundle.sound, dtype=np.float64)) / np.mean(speech**2))
+        sound = np.clip(speech * level, -32768, 32767).astype(np.int16)
+        crops = [bundle.frame(t) for t in range(bundle.track_frames)]
+        sync = correlation_sync(crops, bundle.landmarks, sound, bundle.sample_rate)
+        changes: dict[str, Any] = {
+            "audio": sound,
+            "mel_3cs": mel_3cs(sound, bundle.sample_rate, bundle.mel_3cs.shape[1]),
+        }
+        changes |= {name: np.asarray(value, np.float32) for name, value in sync._asdict().items()}
+        replace(bundle, **changes).save(place)
     return made
-
-
-def _measure(track: Any, sound: np.ndarray) -> Any:
-    from visavox.features.sync import correlation_sync
-
-    return correlation_sync(track.crops, track.landmarks, sound)
 
 
 def score_fold(
@@ -204,12 +219,13 @@ def score_fold(
     from visavox.bundle.trim import load_trimmed
     from visavox.commands.train import train
     from visavox.detectors import build
+    from visavox.detectors.fiveway.weights import start
 
     out = words.output
     done = out / "scores" / f"{name}_{fold}.json"
     if done.is_file():
         return json.loads(done.read_text(encoding="utf-8"))
-    kinds, settings = DETECTORS[name]
+    epochs, kinds, settings = DETECTORS[name]
     made = pd.read_csv(out / "made/fakes.csv", keep_default_na=False)
     fold_of = dict(zip(clips["identity"], clips["fold"]))
     rows = made[(made["label"] == 0) | made["method"].isin(kinds)].copy()
@@ -227,7 +243,13 @@ def score_fold(
     version = f"{name}_{fold}"
     (out / "data").mkdir(exist_ok=True)
     rows.drop(columns="fold").to_csv(out / "data" / f"{version}.csv", index=False)
-    overrides = [*PREP, f"face_detector={words.faces}", *TRAIN, *settings, f"epoch={words.epochs}"]
+    overrides = [
+        *PREP,
+        f"face_detector={words.faces}",
+        *TRAIN,
+        *settings,
+        f"epoch={max(1, round(words.epochs * epochs))}",
+    ]
     config = configuration.load(None, [*overrides, f"root_path={out}", f"runs_path={out / 'runs'}"])
     run = out / "runs" / version
     if not (run / "test.json").is_file():
@@ -243,14 +265,24 @@ def score_fold(
     fresh = build.trainable(config)
     fresh.fit_inputs(Bundle.load(out / path) for path in rows["filepath"][:20])
     found["random"] = scores_of(fresh.eval(), name, bundles)
+    if name == "patches" and registered("tiny_ladeda_wildrf"):
+        start(fresh.tiny, "tiny", "tiny_ladeda_wildrf")
+        found["published"] = scores_of(fresh.eval(), name, bundles)
     found = {how: dict(zip(wanted, scores)) for how, scores in found.items()}
     done.parent.mkdir(exist_ok=True)
     done.write_text(json.dumps(found), encoding="utf-8")
     return found
 
 
+def registered(name: str) -> bool:
+    """Return whether published weights lie on this machine."""
+    from visavox.weights.store import find, folder
+
+    return (folder() / find(name).file).is_file()
+
+
 def scores_of(detector: Any, name: str, bundles: Sequence[Any]) -> list[float]:
-    """P(fake) of each clip; of `patches` by the patches' mean logit alone, without the fusion over the other branches."""
+    """P(fake) of each clip; of `patches` the patches' mean logit, without the fusion over the other branches."""
     import torch
 
     from visavox.detectors.fiveway.tiny import cut_patches
@@ -261,7 +293,7 @@ def scores_of(detector: Any, name: str, bundles: Sequence[Any]) -> list[float]:
     for bundle in bundles:
         faces = torch.from_numpy(cut_patches(bundle.faces[::4])).flatten(0, 1)
         with torch.inference_mode():
-            found.append(float(torch.sigmoid(detector.tiny(detector._tiny_input(faces)).mean())))
+            found.append(float(detector.tiny(detector._tiny_input(faces)).mean()))
     return found
 
 

@@ -12,6 +12,7 @@ WORDS = {
     "leading_zeros": "digital silence at the start (s)",
     "loudness": "loudness (dB of full scale)",
     "peak": "loudest sample (dB of full scale)",
+    "treble": "treble against the rest (dB)",
     "duration": "duration of the face track (s)",
     "start": "when the face track begins (s)",
     "has_audio": "has sound",
@@ -43,6 +44,7 @@ CURES = {
     "has_audio": "compare clips with sound only, or drop the sound of all",
     "loudness": "bring every clip to the same loudness before cropping",
     "peak": "bring every clip to the same loudness before cropping",
+    "treble": "encode the sound of both classes alike: codecs and resampling take the treble away",
     "audio_probe": "artefacts or a shortcut of the sound; test on another corpus before believing an audio score",
     "video_probe": "artefacts or a shortcut of the picture; test on another corpus before believing a video score",
 }

@@ -18,7 +18,7 @@ from visavox.bundle.trim import trimmed_as
 from visavox.config import Config
 from visavox.config.fakes import PICTURE, SOUND, weights
 from visavox.pseudofakes.footage import Measure
-from visavox.pseudofakes.make import draw_kind, forge, kind_of, untouched
+from visavox.pseudofakes.make import NEEDS_OTHER, draw_kind, forge, kind_of, untouched
 from visavox.splits.groups import group_of
 from visavox.training.batch import Example
 from visavox.training.dataset import Prepare
@@ -42,6 +42,7 @@ class MadeDataset(Dataset[Example]):
         self.people = group_of(reals)
         self.config, self.prepare, self.measure, self.target = config, prepare, measure, target
         self.shares = weights(config.fakes)
+        self.borrows = bool({"planted", *NEEDS_OTHER} & set(self.shares))
         self.each = 1 + config.fakes_per_real
         self.labels = (np.arange(len(self.paths) * self.each) % self.each > 0).astype(np.float32)  # (R (1 + k),)
 
@@ -83,7 +84,9 @@ class MadeDataset(Dataset[Example]):
             yield Bundle.load(path, full=False, mapped=True)
 
     def _somebody_else(self, clip: int, seed: list[int]) -> Bundle | None:
-        """A clip of another person that has sound, as far as a few draws find one."""
+        """A clip of another person that has sound, as far as a few draws find one; None where no kind borrows any."""
+        if not self.borrows:
+            return None
         others = [i for i, person in enumerate(self.people) if person != self.people[clip]]
         rng = np.random.default_rng([*seed, 5])
         for _ in range(min(3, len(others))):
