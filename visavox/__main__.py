@@ -37,6 +37,10 @@ COMMANDS = {
     "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV"),
     "score": Command("visavox.commands.score", "print P(fake) of single videos or bundles, with its reasons"),
     "merge": Command("visavox.commands.merge", "put together what the shards of a crop or an evaluation left"),
+    "localise": Command("visavox.commands.localise", "find the forged seconds of clips, and measure how well they fit"),
+    "perturb": Command(
+        "visavox.commands.perturb", "videos as the internet leaves them: blurred, compressed, noisy, late"
+    ),
     "corpora": Command("visavox.corpora.__main__", "make a leak-proof split CSV of a corpus or a folder"),
     "ffpp-audio": Command("visavox.corpora.ffpp_audio", "give the clips of FaceForensics++ their sound back"),
     "audit": Command("visavox.audit.__main__", "find what separates the classes of a split without any skill"),
@@ -48,7 +52,9 @@ COMMANDS = {
     "pretrain-audio": Command("visavox.commands.pretrain_audio", "train fiveway's audio branch on ASVspoof 2019 LA"),
     "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),
     "features": Command("visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF"),
+    "zeroshot": Command("visavox.commands.zeroshot", "calibrate scores that need no training, on real clips alone"),
     "probes": Command("visavox.commands.probes", "linear probes on frozen features beside 2D3MF's fusion, as a table"),
+    "lomo": Command("visavox.commands.lomo", "leave one manipulation out of training, one after the other, as a table"),
     "search": Command("visavox.commands.search", "search settings of a detector, resumable, several processes at once"),
     "fakes": Command(
         "visavox.commands.fakes", "make fakes of the real clips of a split, to train on, audit or look at"

@@ -15,7 +15,7 @@ from visavox.audit.measures import Finding, audit_split, judge, of_bundle, told_
 from visavox.audit.words import describe
 from visavox.bundle import Bundle, BundleError
 from visavox.bundle.trim import Silence, silence, trimmed, trimmed_as
-from visavox.commands import evaluate as evaluation
+from visavox.commands import streaming
 from visavox.config import XceptionFusedConfig
 from visavox.detectors import build
 from visavox.detectors.base import Detector
@@ -231,7 +231,7 @@ def test_every_detector_is_given_the_cut(clip, tmp_path: Path):
     rows = pd.DataFrame({"path": [str(path)], "label": [1]})
     for detector, cutting in zip(every_detector(), every_detector("trim_silence=leading"), strict=True):
         name, beforehand = detector.config.detector.name, trimmed(bundle, "leading")
-        scored = evaluation._bundle_of(cutting.config, None, True, (None, None), ("clip.npz", path)).bundle
+        scored = streaming.bundle_of(cutting.config, None, False, (None, None), ("clip.npz", path)).bundle
         assert scored.track_frames == beforehand.track_frames, name
         assert detector.score([scored]) == pytest.approx(detector.score([beforehand]), abs=1e-12), name
         assert abs(detector.score([scored]) - detector.score([bundle])).max() > 1e-9, f"{name} sees no difference"

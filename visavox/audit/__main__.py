@@ -44,11 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             limit=arguments.limit,
             probes=not arguments.no_probes,
             group=arguments.group,
+            gate=arguments.speech_gate,
         )
         say(describe(findings, arguments.limit))
         if arguments.output:
             _write(findings, arguments.output)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         complain("visavox audit", error)
         return 2
     return 1 if any(finding.flagged for finding in findings) else 0
@@ -71,6 +72,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, default=Path("."), help="where relative file paths start (default .)")
     parser.add_argument("--videos", type=Path, help="folder of the source videos, for codecs, bit rates and tags")
     parser.add_argument("--trim", choices=("none", "leading", "both"), default="none", help="audit after trim_silence")
+    parser.add_argument(
+        "--speech-gate",
+        choices=("energy", "silero"),
+        default="energy",
+        help="what counts as speech (silero: extra vad)",
+    )
     parser.add_argument("--split", choices=("train", "val", "test", "all"), default="all", help="rows (default all)")
     parser.add_argument("--limit", type=float, default=LIMIT, help="least AUC of a flag (default 0.6)")
     parser.add_argument("--group", help="column of identities (default group, identity, source or speaker)")

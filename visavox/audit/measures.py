@@ -11,6 +11,7 @@ import numpy as np
 from visavox.bundle import Bundle
 from visavox.bundle.trim import silence, trimmed
 from visavox.evaluation.intervals import estimate
+from visavox.features.speech import ON, Gate, speech
 from visavox.progress import progress
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def audit_split(
     limit: float = LIMIT,
     probes: bool = True,
     group: str | None = None,
+    gate: Gate = "energy",
 ) -> list[Finding]:
     """Audit the clips of a split CSV, most telling measure first.
 
@@ -66,6 +68,7 @@ def audit_split(
         trim: `trim_silence` as the detector would see the clips.
         split: train, val, test or all.
         group: column of identities; None looks for one.
+        gate: what tells speech from silence.
     """
     from visavox.audit.probes import Probes
     from visavox.evaluation.scores import groups_of
@@ -78,8 +81,8 @@ def audit_split(
     with progress("auditing", len(rows)) as advance:
         for row in rows.itertuples():
             whole = Bundle.load(row.path)
-            bundle = trimmed(whole, trim)
-            values = of_bundle(bundle) | {"start": float(whole.times[0])}  # no detector sees where it was cut
+            bundle = trimmed(whole, trim, gate=gate)
+            values = of_bundle(bundle, gate) | {"start": float(whole.times[0])}  # no detector sees where it was cut
             if videos:
                 values |= of_video(videos / row.filename)
             if encoders:
@@ -96,8 +99,8 @@ def audit_split(
     return sorted(found, key=lambda finding: -abs(finding.auc - 0.5))
 
 
-def of_bundle(bundle: Bundle) -> dict[str, float | None]:
-    """What a bundle tells; None where it does not."""
+def of_bundle(bundle: Bundle, gate: Gate = "energy") -> dict[str, float | None]:
+    """What a bundle tells; None where it does not. `gate` says what counts as speech."""
 
     rate, sound = bundle.sample_rate, bundle.sound
     values: dict[str, float | None] = {
@@ -112,12 +115,15 @@ def of_bundle(bundle: Bundle) -> dict[str, float | None]:
     if not len(sound):
         return values
     quiet = silence(sound, rate)
+    said = quiet if gate == "energy" else silence(sound, rate, gate)
     audible = np.flatnonzero(np.abs(sound.astype(np.int32)) > 1)
     level = np.sqrt(np.square(sound, dtype=np.float64).mean())
     return values | {
         "leading_silence": quiet.leading,
         "trailing_silence": quiet.trailing,
+        **({} if gate == "energy" else {"before_speech": said.leading, "after_speech": said.trailing}),
         "leading_zeros": round((audible[0] if len(audible) else len(sound)) / rate, 2),
+        "speech_share": float((speech(sound, rate, gate) >= ON).mean()),
         "loudness": 20 * float(np.log10(max(level, 1) / 32768)),
         "peak": 20 * float(np.log10(max(np.abs(sound.astype(np.int32)).max(), 1) / 32768)),
         "treble": treble(bundle.mel_3cs),

@@ -9,6 +9,9 @@ from visavox.audit.measures import FROM_FILE, LEAST_CLIPS, LIMIT, Finding
 WORDS = {
     "leading_silence": "silence before the first sound (s)",
     "trailing_silence": "silence after the last sound (s)",
+    "before_speech": "time before the first speech (s)",
+    "after_speech": "time after the last speech (s)",
+    "speech_share": "share of the clip that is speech",
     "leading_zeros": "digital silence at the start (s)",
     "loudness": "loudness (dB of full scale)",
     "peak": "loudest sample (dB of full scale)",
@@ -36,6 +39,8 @@ WORDS = {
 
 CURES = {
     "leading_silence": "train and report with trim_silence=leading",
+    "before_speech": "train and report with trim_silence=leading speech_gate=silero",
+    "after_speech": "train and report with trim_silence=both speech_gate=silero",
     "leading_zeros": "train and report with trim_silence=leading",
     "trailing_silence": "train and report with trim_silence=both",
     "start": "train with temporal_jitter=0.5",

@@ -19,6 +19,7 @@ import numpy as np
 
 from visavox.bundle.schema import Bundle, BundleError
 from visavox.config import Config
+from visavox.features.speech import STEP, Gate, spans, speech
 
 Ends = Literal["none", "leading", "both"]
 WINDOW = 0.01
@@ -36,8 +37,23 @@ class Silence(NamedTuple):
     trailing: float
 
 
-def silence(sound: np.ndarray, rate: int) -> Silence:
-    """Silent seconds at the start and the end of (N,) int16 mono, in steps of 10 ms; all of it when nothing is louder."""
+def silence(sound: np.ndarray, rate: int, gate: Gate = "energy") -> Silence:
+    """Silent seconds at the start and the end of (N,) int16 mono; all of it when nothing is louder.
+
+    Args:
+        gate: `energy` measures loudness in steps of 10 ms; `silero` the time before and after speech in steps of 32 ms.
+
+    Raises:
+        NoSpeechModel: `silero` without the extra `vad`.
+    """
+    if gate == "silero":
+        said = spans(speech(sound, rate, gate))
+        whole = len(sound) / rate
+        return (
+            Silence(said[0][0] * STEP / rate, max(0.0, whole - said[-1][1] * STEP / rate))
+            if said
+            else Silence(whole, whole)
+        )
     hop = round(WINDOW * rate)
     windows = len(sound) // hop
     if not windows or not sound.any():
@@ -47,7 +63,13 @@ def silence(sound: np.ndarray, rate: int) -> Silence:
     return Silence(float(loud[0] * hop / rate), float((windows - 1 - loud[-1]) * hop / rate))
 
 
-def trimmed(bundle: Bundle, ends: Ends = "none", jitter: float = 0.0, rng: np.random.Generator | None = None) -> Bundle:
+def trimmed(
+    bundle: Bundle,
+    ends: Ends = "none",
+    jitter: float = 0.0,
+    rng: np.random.Generator | None = None,
+    gate: Gate = "energy",
+) -> Bundle:
     """Cut silence off the ends of a bundle and, with `rng`, let it begin at a random moment.
 
     Picture and sound are cut together; `times` stay those of the video's own clock. Distances, latency and confidence stay
@@ -57,6 +79,7 @@ def trimmed(bundle: Bundle, ends: Ends = "none", jitter: float = 0.0, rng: np.ra
     Args:
         bundle: loaded with its audio where anything is to be cut.
         ends: which silence is cut: `leading`, `both`, or `none`.
+        gate: what tells speech from silence; see `silence`.
         jitter: seconds; the clip begins up to so much later, drawn uniformly from `rng`. Without `rng` nothing is drawn.
 
     Returns:
@@ -71,7 +94,7 @@ def trimmed(bundle: Bundle, ends: Ends = "none", jitter: float = 0.0, rng: np.ra
     if bundle.audio is None:
         raise BundleError("trim_silence and temporal_jitter need the audio; load the bundle with full=True")
     fps = float(bundle.fps)
-    first, last = _span(bundle.audio, bundle.sample_rate, fps, bundle.track_frames, ends)
+    first, last = _span(bundle.audio, bundle.sample_rate, fps, bundle.track_frames, ends, gate)
     first += round(later * fps)
     if last - first < LEAST_FRAMES:
         return bundle
@@ -80,7 +103,13 @@ def trimmed(bundle: Bundle, ends: Ends = "none", jitter: float = 0.0, rng: np.ra
 
 def trimmed_as(config: Config, bundle: Bundle, rng: np.random.Generator | None = None) -> Bundle:
     """Return `trimmed` with the `trim_silence` and, with `rng`, the `temporal_jitter` of a configuration."""
-    return trimmed(bundle, config.trim_silence, config.temporal_jitter, rng)
+    return trimmed(bundle, config.trim_silence, config.temporal_jitter, rng, config.speech_gate)
+
+
+def trimming(config: Config) -> str:
+    """Return how clips are trimmed, for what has to be the same again: `leading`, or `leading (silero)`."""
+    plain = config.trim_silence == "none" or config.speech_gate == "energy"
+    return config.trim_silence if plain else f"{config.trim_silence} ({config.speech_gate})"
 
 
 def load_trimmed(path: str | Path, config: Config, *, full: bool = True) -> Bundle:
@@ -93,12 +122,12 @@ def needs_sound(config: Config) -> bool:
     return config.trim_silence != "none" or config.temporal_jitter > 0
 
 
-def _span(sound: np.ndarray, rate: int, fps: float, frames: int, ends: Ends) -> tuple[int, int]:
+def _span(sound: np.ndarray, rate: int, fps: float, frames: int, ends: Ends, gate: Gate) -> tuple[int, int]:
     """First frame and one past the last that are kept.
 
     A trimmed end always loses at least one frame, so that having been cut says nothing about a clip.
     """
-    quiet = silence(sound, rate)
+    quiet = Silence(0.0, 0.0) if ends == "none" else silence(sound, rate, gate)
     first = int(quiet.leading * fps) + 1 if ends in ("leading", "both") else 0
     last = frames - int(quiet.trailing * fps) - 1 if ends == "both" else frames
     return first, last

@@ -2,6 +2,7 @@
 
     python eval.py -input VIDEOS -output submission.csv
     python eval.py --input VIDEOS --output submission.csv --checkpoint runs/v1/best.ckpt --labels labels.csv
+    python eval.py --input VIDEOS --output submission.csv --detector zeroshot --robustness grid/ --labels labels.csv
 
 Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
 below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior, or, where there is no
@@ -23,12 +24,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from visavox import runs
+from visavox.commands.streaming import Prepared, bundles_of
 from visavox.config import Config
 from visavox.errors import code_of
 from visavox.evaluation.rows import Identity, ScoredRow
@@ -36,17 +37,13 @@ from visavox.evaluation.submission import Details, describe_auc, fingerprint, wr
 from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
 from visavox.logs import complain, say
 from visavox.progress import Stopwatch, progress
-from visavox.status import Status
 from visavox.workers.sharding import Shard
 
 if TYPE_CHECKING:
-    import numpy as np
+    import pandas as pd
 
-    from visavox.bundle import Bundle
     from visavox.detectors.scorer import Scored, Scorer
     from visavox.evaluation.calibration import Calibration
-    from visavox.preprocessing.budget import Planner
-    from visavox.workers.gpu_server import Address
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         set_up_logging()
         from visavox.compute import resolve_device
-        from visavox.detectors.build import load
+        from visavox.detectors.build import is_configuration, load, ready
         from visavox.detectors.scorer import inference
         from visavox.evaluation.calibration import Calibration
         from visavox.evaluation.scores import read_labels
@@ -74,18 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = label_map(arguments.label_map)
         labels = read_labels(arguments.labels, known) if arguments.labels else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
-        if arguments.detector:
+        if arguments.detector and not is_configuration(arguments.detector):
+            if arguments.robustness:
+                raise ValueError("--robustness needs bundles: give --checkpoint, or --detector zeroshot")
             rows = _score_foreign(arguments, inputs, calibration, known)
             _report(rows, arguments.output)
             if not arguments.report:
                 say(describe_auc(rows, labels, arguments.labels))
             return 0
-        detector = load(arguments.checkpoint, arguments.overrides)
+        found = ready(arguments.detector, arguments.overrides) if arguments.detector else None
+        detector = found or load(arguments.checkpoint, arguments.overrides)
         detector = detector.to(resolve_device(detector.config.device))
         check_weights(detector.config)
         checkpoint = detector.card.checkpoint
         if calibration:
             calibration.require(checkpoint)
+        table = ""
         with runs.stoppable(), runs.holding(arguments.output), inference(detector) as detector:
             rows = score_inputs(
                 inputs,
@@ -111,6 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     checkpoint=checkpoint,
                     label_map=known,
                 )
+            if arguments.robustness and labels is not None:
+                table = _robustness(arguments, inputs, detector, rows, labels)
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
         return runs.exit_code(stop)
@@ -120,7 +123,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     _report(rows, arguments.output)
     if not arguments.report:
         say(describe_auc(rows, labels, arguments.labels))
+    if table:
+        say(f"{table}\n{arguments.robustness / 'robustness.html'}")
     return 0
+
+
+def _robustness(
+    arguments: argparse.Namespace,
+    inputs: dict[str, Path],
+    detector: Scorer,
+    rows: Sequence[ScoredRow],
+    labels: pd.DataFrame,
+) -> str:
+    """The table of the perturbed videos, as text; see `visavox.commands.robustness`."""
+    from visavox.commands import robustness
+    from visavox.robustness.kinds import chosen, levels_of
+
+    return robustness.measure(
+        inputs,
+        detector,
+        [row if row.raw is None else replace(row, probability=row.raw) for row in rows],
+        labels,
+        arguments.robustness,
+        kinds=chosen(arguments.kinds),
+        levels=levels_of(arguments.levels),
+        identity=identity_of(detector.config, detector.card.checkpoint),
+        root=arguments.input if arguments.input.is_dir() else arguments.input.parent,
+        workers=arguments.workers,
+        timeout=arguments.timeout,
+    )
 
 
 def _score_foreign(
@@ -203,45 +234,24 @@ def score_inputs(
     from visavox.evaluation.calibration import apply_to_rows
     from visavox.preprocessing.budget import Planner
     from visavox.preprocessing.provenance import prep_hash
-    from visavox.preprocessing.tools import gpu_networks
-    from visavox.workers import pool
 
-    same = Identity(
-        checkpoint=identity,
-        prep_hash=prep_hash(config),
-        trim_silence=config.trim_silence,
-        detector=config.detector.model_dump(mode="json"),
-        time_budget=time_budget,
-    )
+    same = identity_of(config, identity, time_budget)
     details = Details(output, identity=same, keep=config.save_details)
     rows = details.earlier(inputs)
     tasks = [(name, path) for name, path in inputs.items() if name not in rows]
-    workers = max(1, min(workers, len(tasks)))
     lean = config.model_copy(update={"store_track": scorer.needs_track or needs_sound(config)})
     planner = Planner.of(time_budget, scorer, config) if time_budget and tasks else None
-    work = partial(_bundle_of, lean, None if any_bundles else prep_hash(config), isinstance(scorer, Hearing))
-    waiting: list[Prepared] = []
-
-    def finish(some: Iterable[ScoredRow]) -> None:
-        for row in some:
+    how: dict[str, Any] = {
+        "prep_hash": None if any_bundles else prep_hash(config),
+        "hears": isinstance(scorer, Hearing),
+        "planner": planner,
+        "workers": workers,
+        "timeout": timeout,
+    }
+    with progress("scoring", len(tasks)) as advance, closing(bundles_of(tasks, lean, **how)) as found:
+        for row in score_prepared(scorer, found):
             rows[row.filename] = details.append(row)
             advance()
-
-    with gpu_networks(config, bool(tasks)) as server, progress("scoring", len(tasks)) as advance:
-        start = partial(_build, lean, planner, threads=max(1, pool.cores() // workers), server=server)
-        cropped = partial(pool.run, tasks, start, work, workers=workers, timeout=timeout)
-        with closing(pool.ahead(lambda stop: cropped(stop=stop), workers)) as results:
-            for (name, path), prepared in results:
-                if isinstance(prepared, pool.Died):
-                    prepared = Prepared(name, path, None, "failed", prepared.reason, [], {}, code=prepared.code)
-                if prepared.bundle is None:
-                    finish([_row_without_face(scorer, prepared, config.failure_prior)])
-                    continue
-                waiting.append(prepared)
-                if len(waiting) == config.submit_batch_size:
-                    finish(_score(scorer, waiting, config.failure_prior))
-                    waiting = []
-        finish(_score(scorer, waiting, config.failure_prior))
     ordered = [rows[name] for name in sorted(rows)]
     if calibration:
         ordered = apply_to_rows(ordered, calibration)
@@ -249,68 +259,37 @@ def score_inputs(
     return ordered
 
 
-class Prepared(NamedTuple):
-    """What a worker made of one input."""
+def identity_of(config: Config, checkpoint: str, time_budget: float | None = None) -> Identity:
+    """Return what scores follow from, beside the input.
 
-    name: str
-    path: Path
-    bundle: Bundle | None
-    status: Status
-    reason: str
-    notes: list[str]
-    seconds: dict[str, float]
-    budget: dict[str, Any] | None = None
-    """What `--time-budget` left out, `Budget.record`."""
-    code: str = ""
-    """Why there is no bundle, for programs: one of `visavox.errors.CODES`."""
-    sound: np.ndarray | None = None
-    """(N,) int16 of a video without a face, for a scorer that can judge by it."""
+    Args:
+        checkpoint: names the scorer, such as the sha256 of its checkpoint.
+    """
+    from visavox.bundle.trim import trimming
+    from visavox.preprocessing.provenance import prep_hash
 
-
-def _build(config: Config, planner: Planner | None, threads: int, server: Address | None) -> Any:
-    """A worker's preprocessor, and its planner of time budgets."""
-    from visavox.preprocessing.tools import build
-
-    preprocess = build(config, threads, server)
-    if planner:
-        planner.warm_up(preprocess)
-    return preprocess, planner
+    return Identity(
+        checkpoint=checkpoint,
+        prep_hash=prep_hash(config),
+        trim_silence=trimming(config),
+        detector=config.detector.model_dump(mode="json"),
+        time_budget=time_budget,
+    )
 
 
-def _bundle_of(config: Config, prep_hash: str | None, hears: bool, state: Any, task: tuple[str, Path]) -> Prepared:
-    """In a worker: the bundle of one input, or the reason why there is none, with its sound where the scorer `hears`."""
-    from visavox.bundle import Bundle, BundleError
-    from visavox.bundle.trim import needs_sound, trimmed_as
-    from visavox.preprocessing import pipeline
-    from visavox.preprocessing.provenance import differing_settings
-
-    (preprocess, planner), (name, path) = state, task
-    watch, budget = Stopwatch(), planner.begin() if planner else None
-    try:
-        if path.suffix.lower() == ".npz":
-            with watch("load"):
-                bundle = Bundle.load(path, full=config.store_track)
-            if prep_hash is not None and bundle.prep_hash != prep_hash:
-                raise BundleError(
-                    f"made with other settings than the checkpoint's ({differing_settings(bundle, config)}); "
-                    "crop the video again, or score it all the same with --any-bundles",
-                    "OTHER_SETTINGS",
-                )
-            if budget:
-                budget.faces()
-        else:
-            bundle = (preprocess.within(budget) if budget else preprocess)(path, watch=watch)
-        if needs_sound(config):
-            with watch("trim"):
-                bundle = trimmed_as(config, bundle)
-    except Exception as error:  # the row is the answer: nothing a video does may stop the others
-        status, reason = pipeline.explain(error)
-        seconds = watch.seconds | {"total": watch.total()}
-        sound = error.sound if hears and isinstance(error, pipeline.CropError) and status == "no_face" else None
-        return Prepared(name, path, None, status, reason, [], seconds, code=code_of(error), sound=sound)
-    notes = bundle.notes.split("\n") if bundle.notes else []
-    seconds = watch.seconds | {"total": watch.total()}
-    return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
+def score_prepared(scorer: Scorer, found: Iterable[Prepared]) -> Iterator[ScoredRow]:
+    """Yield the row of each prepared input, batch by batch; one without a bundle is judged by its sound, or stands at the prior."""
+    config = scorer.config
+    waiting: list[Prepared] = []
+    for prepared in found:
+        if prepared.bundle is None:
+            yield _row_without_face(scorer, prepared, config.failure_prior)
+            continue
+        waiting.append(prepared)
+        if len(waiting) == config.submit_batch_size:
+            yield from _score(scorer, waiting, config.failure_prior)
+            waiting = []
+    yield from _score(scorer, waiting, config.failure_prior)
 
 
 def _score(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
@@ -444,8 +423,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, default=_default_checkpoint(), help="default model.ckpt")
     parser.add_argument(
         "--detector",
-        metavar="FILE.py|NAME",
-        help="a Python file with predict(path) or predict_bundle(bundle), or a published model, in place of a checkpoint",
+        metavar="FILE.py|NAME|CONFIG",
+        help="a Python file with predict(path) or predict_bundle(bundle), a published model, or the configuration of a "
+        "detector that needs no training (zeroshot), in place of a checkpoint",
     )
     parser.add_argument(
         "--memory", type=float, default=8.0, metavar="GIB", help="that the child of --detector may hold (default 8)"
@@ -480,6 +460,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of a video: what does not fit is left out (fewer faces, then fewer looks for faces, then fewer sync "
         "windows) and said in the details file",
     )
+    parser.add_argument(
+        "--robustness",
+        type=Path,
+        metavar="DIR",
+        help="score perturbed videos as well; bundles and tables go there; needs --labels",
+    )
+    parser.add_argument(
+        "--kinds", help="of perturbation, such as blur,aac, or all (default: seven of the picture, noise)"
+    )
+    parser.add_argument("--levels", help="of perturbation, such as 1,3,5 (default: all five)")
     parser.add_argument("--any-bundles", action="store_true", help="also score bundles made with other settings")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the checkpoint"
@@ -491,6 +481,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--label-map says what the labels mean; give --labels CSV")
     if arguments.time_budget is not None and not arguments.time_budget > 0:
         parser.error(f"--time-budget is {arguments.time_budget:g}; give seconds above 0")
+    if arguments.robustness and not arguments.labels:
+        parser.error("--robustness measures AUC; give --labels CSV with filename,label")
+    if (arguments.kinds or arguments.levels) and not arguments.robustness:
+        parser.error("--kinds and --levels say what --robustness DIR measures; give it")
     if arguments.report and not arguments.labels:
         parser.error(
             "--report needs --labels CSV (filename,label and the columns of its parts: split, method, identity, ...)"

@@ -27,11 +27,18 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     import visavox
+    from visavox.compute import resolve_device
+    from visavox.detectors.build import ready
     from visavox.detectors.single import HouseJudge
     from visavox.preprocessing.pipeline import explain
 
     try:
-        judge = HouseJudge.of(visavox.load(arguments.checkpoint, arguments.overrides))
+        if arguments.detector:
+            scorer = ready(arguments.detector, arguments.overrides)
+            scorer = scorer.to(resolve_device(scorer.config.device))
+        else:
+            scorer = visavox.load(arguments.checkpoint, arguments.overrides)
+        judge = HouseJudge.of(scorer)
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox score", error)
         return 2
@@ -73,7 +80,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="visavox score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="videos, or bundles that crop made of them")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of visavox train or visavox fuse")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--checkpoint", type=Path, help="of visavox train or visavox fuse")
+    which.add_argument(
+        "--detector", metavar="CONFIG", help="one that needs no training: zeroshot, or a JSON of `visavox zeroshot`"
+    )
     parser.add_argument("--json", action="store_true", help="a JSON object per file, with all that is known of it")
     parser.add_argument(
         "--set",

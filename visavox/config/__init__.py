@@ -15,6 +15,7 @@ from visavox.config.xception import (
     XceptionFusedConfig,
     XceptionVideoConfig,
 )
+from visavox.config.zeroshot import ZeroShotConfig
 
 __all__ = [
     "AnomalyConfig",
@@ -34,6 +35,7 @@ __all__ = [
     "XceptionAudioConfig",
     "XceptionFusedConfig",
     "XceptionVideoConfig",
+    "ZeroShotConfig",
     "from_dict",
     "help_text",
     "load",

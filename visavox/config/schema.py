@@ -23,6 +23,7 @@ from visavox.config.xception import (
     XceptionFusedConfig,
     XceptionVideoConfig,
 )
+from visavox.config.zeroshot import ZeroShotConfig
 
 DetectorConfig = (
     TimeSformerSyncNetConfig
@@ -33,6 +34,7 @@ DetectorConfig = (
     | TD3MFConfig
     | FiveWayConfig
     | GenDConfig
+    | ZeroShotConfig
 )
 
 SYNC_FPS = 25.0
@@ -101,6 +103,9 @@ class Config(Settings):
     """Show the network the mel images after the faces, as the reference system does."""
     trim_silence: Literal["none", "leading", "both"] = "none"
     """Cut the silence before speech (and after it) from sound and picture; see `visavox audit`."""
+    speech_gate: Literal["energy", "silero"] = "energy"
+    """What tells speech from silence where clips are trimmed: loudness, or Silero's network (extra `vad`), to which music and
+    noise are no speech."""
     temporal_jitter: float = Field(0.0, ge=0)
     """Seconds; in training a clip begins at a random moment up to this late."""
     detector: DetectorConfig = Field(TimeSformerSyncNetConfig(), discriminator="name")

@@ -43,6 +43,7 @@ PROTOCOLS = (
     "partition",
     "official",
     "compat",
+    "lomo",
 )  # of visavox.splits.protocols, which needs pandas
 
 
@@ -91,6 +92,7 @@ def make_corpus(arguments: argparse.Namespace) -> str:
         seed=arguments.seed,
         folds=arguments.folds,
         fold=arguments.fold,
+        leave=arguments.leave,
     )
     said += more
     return "\n".join([*said, _write(rows, arguments, arguments.bundles)])
@@ -207,6 +209,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.make is make_corpus:
         if arguments.output and not arguments.bundles:
             parser.error("--output needs --bundles DIR, the folder that crop.py wrote for the corpus")
+        if (arguments.protocol == "lomo") != bool(arguments.leave):
+            parser.error(
+                "--protocol lomo wants --leave METHOD, and --leave wants it; `visavox lomo` goes through all of them"
+            )
         if not (arguments.root or arguments.bundles or getattr(arguments, "metadata", None)):
             parser.error("give --root DIR, the corpus as downloaded")
     return arguments
@@ -252,10 +258,14 @@ def _add_corpus(
         choices=PROTOCOLS,
         default="group_out",
         help="group_out: whole connected groups (default); kfold: the same in folds; partition: split identities, drop "
-        "clips that cross; official: as published, if nobody crosses; compat: as published all the same",
+        "clips that cross; official: as published, if nobody crosses; compat: as published all the same; lomo: group_out, and "
+        "the manipulation --leave stands in the test alone",
     )
     _add_shares(reader)
     reader.add_argument("--folds", type=int, default=5, help="of kfold (default 5)")
+    reader.add_argument(
+        "--leave", metavar="METHOD", default="", help="of lomo: the manipulation that is not trained on"
+    )
     reader.add_argument("--fold", type=int, default=0, help="of kfold: the one that is tested, from 0 (default 0)")
     reader.add_argument(
         "--only",

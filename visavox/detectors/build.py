@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+import torch
+
 from visavox import config as configuration
 from visavox.config import (
     AnomalyConfig,
@@ -23,6 +25,7 @@ from visavox.config import (
     XceptionAudioConfig,
     XceptionFusedConfig,
     XceptionVideoConfig,
+    ZeroShotConfig,
 )
 from visavox.detectors.base import Detector
 from visavox.detectors.scorer import Scorer
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visavox.detectors.xception.scorer import FusedScorer
+    from visavox.detectors.zeroshot.scorer import ZeroShot
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +47,8 @@ SLACK, MARGIN = 4, 10_000_000
 way, and tables that follow from the settings are not kept."""
 
 
-def build(config: Config) -> Detector | FusedScorer:
-    """Return what `config.detector` describes, with fresh weights: a `Detector`, or a fusion of several."""
+def build(config: Config) -> Detector | FusedScorer | ZeroShot:
+    """Return what `config.detector` describes, with fresh weights: a `Detector`, a fusion, or what needs no training."""
     match config.detector:
         case TimeSformerSyncNetConfig() as settings:
             return MultimodalDetector(config, settings)
@@ -76,6 +80,10 @@ def build(config: Config) -> Detector | FusedScorer:
             from visavox.detectors.gend.detector import GenD
 
             return GenD(config, settings)
+        case ZeroShotConfig() as settings:
+            from visavox.detectors.zeroshot.scorer import ZeroShot
+
+            return ZeroShot(config, settings)
         case unknown:
             assert_never(unknown)
 
@@ -87,11 +95,37 @@ def trainable(config: Config) -> Detector:
         ConfigError: it is a fusion, which is put together of trained detectors.
     """
     detector = build(config)
+    if isinstance(config.detector, ZeroShotConfig):
+        raise ConfigError("detector.name=zeroshot is not trained; score with `visavox eval --detector zeroshot`")
     if not isinstance(detector, Detector):
         raise ConfigError(
             f"detector.name={config.detector.name} is a fusion and is not trained: train its branches, configs/"
             "xception_video.json and configs/xception_audio.json, then `python -m visavox.detectors.xception fuse`"
         )
+    return detector
+
+
+def is_configuration(name: str) -> bool:
+    """Return whether a word names settings, a JSON file or a configuration that comes with Visavox, for `ready`."""
+    return name.lower().endswith(".json") or name in configuration.shipped()
+
+
+def ready(config: str | Path, overrides: Sequence[str] = ()) -> Scorer:
+    """Return the detector of a configuration that needs no training, ready to score.
+
+    Args:
+        config: a JSON file, or the name of a configuration that comes with Visavox.
+
+    Raises:
+        ConfigError: the configuration is wrong, or of a detector that has to be trained.
+    """
+    found = configuration.load(config, overrides)
+    if not isinstance(found.detector, ZeroShotConfig):
+        raise ConfigError(
+            f"{config}: detector.name={found.detector.name} is trained; give its checkpoint with --checkpoint"
+        )
+    detector = build(found)
+    assert not isinstance(detector, Detector)
     return detector
 
 
@@ -111,9 +145,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
     found = hub.read(Path(path)) if folder else checkpoint.read(path)
     config = _with(found.config, overrides)
     _refuse_conflicts(path, found.config, config)
+    if isinstance(config.detector, ZeroShotConfig):
+        raise WeightsError(f"{path}: zeroshot has no checkpoint; score with `--detector zeroshot`")
     try:
         with _no_larger_than(found.state):
             detector = build(config)
+        assert isinstance(detector, torch.nn.Module)  # all but zeroshot are
         detector.load_state_dict(found.state)
     except (ConfigError, WeightsError):
         raise

@@ -21,7 +21,7 @@ class Identity:
     prep_hash: str
     """Of the settings that bundles are made with."""
     trim_silence: str
-    """The setting of that name."""
+    """How clips were trimmed, `bundle.trim.trimming`: the setting of that name, with the gate where it is not `energy`."""
     detector: dict[str, Any] = field(default_factory=dict)
     """Settings of the detector, plain values."""
     time_budget: float | None = None

@@ -73,11 +73,33 @@ def sync_distances(
             f"{needed + WINDOW} frames and {(needed + WINDOW) * SAMPLES_PER_FRAME} samples; use sync=off for this clip"
         )
     embedder = LocalEmbedder(model, batch, device) if isinstance(model, nn.Module) else model
-    cepstra = _audio_windows(audio, count).numpy()  # (count, 1, 13, 20)
+    pair = embed(embedder, crops, audio, stride)
+    assert pair is not None  # count is at least 1
+    lips, voice = pair
+    with torch.inference_mode():
+        return summarise(mean_distances(lips, voice, vshift, pad, stride).numpy())
+
+
+def embed(
+    embedder: Embedder, crops: Sequence[np.ndarray], audio: np.ndarray, stride: int = 1
+) -> tuple[Tensor, Tensor] | None:
+    """Return what lips and voice are to SyncNet, window by window: (ceil(n / stride), D) and (n, D) float32 on the CPU.
+
+    None where there are too few frames or samples for one window.
+
+    Args:
+        crops: T indexable (S, S, 3) uint8 RGB of the whole face at 25 fps.
+        audio: (N,) int16 mono at 16 kHz, sample 0 belonging to frame 0.
+        stride: lips are read in every stride-th window, 1 to 5.
+    """
+    count = min(len(crops), len(audio) // SAMPLES_PER_FRAME) - WINDOW
+    if count < 1:
+        return None
+    cepstra = _audio_windows(audio, count).numpy()
     with torch.inference_mode():
         lips = torch.cat([embedder.lips(block, stride) for block in _blocks(crops, count, stride)])
         voice = torch.cat([embedder.voice(cepstra[first : first + BLOCK]) for first in range(0, count, BLOCK)])
-        return summarise(mean_distances(lips, voice, vshift, pad, stride).numpy())
+    return lips, voice
 
 
 class LocalEmbedder:

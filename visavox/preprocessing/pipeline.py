@@ -78,6 +78,8 @@ class Preprocessor:
     """Threads of the decoder; 0 leaves their number to libav."""
     plan: Plan | None = None
     """What is left out so that the video is done in time; None: nothing. See `within`."""
+    opener: Callable[..., Any] | None = None
+    """Opens a video, as `visavox.media.confined.open_video`, which it is without; `visavox.robustness` opens perturbed ones."""
 
     @cached_property
     def prep_hash(self) -> str:
@@ -172,7 +174,7 @@ class Preprocessor:
 
         config, fps = self.config, configuration.SYNC_FPS
         looking = {"step": config.face_detection_step}
-        opened = confined.open_video(
+        opened = (self.opener or confined.open_video)(
             path,
             fps=fps,
             sample_rate=config.resample_rate,

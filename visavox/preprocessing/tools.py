@@ -99,6 +99,10 @@ def check_weights(config: Config) -> None:
         )
     for name in weights_of(config):
         weights.resolve(name)
+    if config.trim_silence != "none" and config.speech_gate == "silero":
+        from visavox.features import speech_net
+
+        speech_net.load()
 
 
 def needs_torch(config: Config) -> bool:

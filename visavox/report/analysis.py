@@ -13,6 +13,11 @@ from visavox.evaluation.scores import groups_of, were_scored
 
 BREAKDOWNS = ("corpus", "method", "kind", "category", "quality", "gender", "race", "audio_label", "video_label")
 """Columns that split a report into parts."""
+CORPUS = "corpus"
+LEAST_REAL = 5
+"""Real clips of a corpus: with fewer it is not set against another."""
+SOURCE_LIMIT = 0.6
+"""AUC between the real clips of two corpora from which a report warns."""
 MOST_VALUES = 40
 """A column with more values is no breakdown."""
 
@@ -31,6 +36,7 @@ def analyse(
     how = {"threshold": threshold, "resamples": resamples, "seed": seed}
     overall = measure(rows, groups, **how)
     parts = {name: breakdown(rows, name, groups, **how) for name in BREAKDOWNS if name in rows}
+    between = real_sources(rows, groups, **how)
     labels, called = rows["label"].to_numpy(), rows["probability"].to_numpy() >= threshold
     return {
         "overall": overall,
@@ -41,10 +47,12 @@ def analyse(
             for said, verdict in (("real", False), ("fake", True))
         },
         "group_column": column,
+        "cross_corpus": cross_corpus(overall, parts.get(CORPUS)),
+        "real_sources": between,
         "statuses": {str(name): int(n) for name, n in rows["status"].value_counts().items() if name},
         "gate": gate_of(rows) if "exited" in rows else None,
         "run_time": run_time(rows["seconds"]) if "seconds" in rows else [],
-        "warnings": warnings_of(rows, overall, column),
+        "warnings": [*warnings_of(rows, overall, column), *source_warnings(between)],
         "bootstrap": {"resamples": resamples, "seed": seed, "level": 0.95},
     }
 
@@ -62,7 +70,7 @@ def measure(rows: pd.DataFrame, groups: np.ndarray | None, **how: Any) -> dict[s
 
 
 def breakdown(rows: pd.DataFrame, column: str, groups: np.ndarray | None, **how: Any) -> dict[str, Any]:
-    """Every value of a column, and the macro average over those where AUC is defined.
+    """Every value of a column, the lowest AUC first, and the macro average over those where AUC is defined.
 
     A value that only fakes have (a method, say) is measured against all real clips; one that only real clips have is
     not measured.
@@ -83,7 +91,60 @@ def breakdown(rows: pd.DataFrame, column: str, groups: np.ndarray | None, **how:
                 continue
             part = measure(rows[chosen], None if groups is None else groups[chosen], **how)
             values[name] = part | {"against": "real clips of the same value" if own_reals else "all real clips"}
+    values = dict(sorted(values.items(), key=lambda item: _from_worst(item[1]["metrics"]["auc"]["value"])))
     return {"values": values, "macro": macro([part["metrics"] for part in values.values()])}
+
+
+def _from_worst(auc: float | None) -> tuple[bool, float]:
+    return auc is None, auc or 0.0
+
+
+def cross_corpus(overall: dict[str, Any], corpora: dict[str, Any] | None) -> dict[str, float | None] | None:
+    """Return the AUC over all corpora pooled beside the average of their own AUCs; None where there are not two corpora.
+
+    Pooling asks that one threshold serve every corpus, which no average over corpora does.
+    """
+    if corpora is None or len(corpora["values"]) < 2:
+        return None
+    return {"pooled": overall["metrics"]["auc"]["value"], "average": corpora["macro"].get("auc")}
+
+
+def real_sources(rows: pd.DataFrame, groups: np.ndarray | None, **how: Any) -> list[dict[str, Any]]:
+    """Return how well the scores tell the *real* clips of each two corpora apart: a detector that does reads the corpus.
+
+    AUC is that of the corpus that scores higher above the lower one, so never below 0.5; the most telling pair first.
+    """
+    if CORPUS not in rows:
+        return []
+    real = rows["label"].to_numpy() == 0
+    cells = rows[CORPUS].astype(str).to_numpy()
+    names = [
+        name
+        for name in sorted(set(cells[real]) - {"", "nan", "None", "-"})
+        if (real & (cells == name)).sum() >= LEAST_REAL
+    ]
+    scores, found = rows["probability"].to_numpy(), []
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            chosen = real & np.isin(cells, (a, b))
+            labels = (cells[chosen] == b).astype(int)
+            auc = estimate(labels, scores[chosen], None if groups is None else groups[chosen], **how)["auc"]
+            lower, higher = a, b
+            if auc.value < 0.5:
+                lower, higher, auc = b, a, Estimate(1 - auc.value, 1 - auc.high, 1 - auc.low)
+            counts = {"n_lower": int((cells[chosen] == lower).sum()), "n_higher": int((cells[chosen] == higher).sum())}
+            found.append({"lower": lower, "higher": higher, **counts, "auc": _plain(auc)})
+    return sorted(found, key=lambda pair: -pair["auc"]["value"])
+
+
+def source_warnings(pairs: Sequence[dict[str, Any]]) -> list[str]:
+    """Say which corpora the scores tell apart by their real clips alone, beyond doubt."""
+    return [
+        f"real clips of {pair['higher']} score above real clips of {pair['lower']} (AUC {pair['auc']['value']:.3f}): the "
+        "scores read the corpus, not forgery"
+        for pair in pairs
+        if pair["auc"]["value"] >= SOURCE_LIMIT and pair["auc"]["low"] is not None and pair["auc"]["low"] > 0.5
+    ]
 
 
 def macro(parts: Sequence[dict[str, Any]]) -> dict[str, float]:

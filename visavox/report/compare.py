@@ -80,14 +80,14 @@ def _line(name: str, a: float, b: float, d: dict[str, float]) -> str:
 def matrix(
     tables: dict[str, pd.DataFrame], *, column: str = "corpus", group: str | None = None, resamples: int = 1000
 ) -> pd.DataFrame:
-    """Measure the AUC of every detector on every corpus, and their mean.
+    """Measure the AUC of every detector on every corpus, their mean, and the AUC of all of them pooled.
 
     Args:
         tables: detector -> its labelled scores.
         column: which column of the labels names the corpus.
 
     Returns:
-        One row for each: detector, corpus (or `average`), value, low, high, n_real, n_fake.
+        One row for each: detector, corpus (or `average`, `pooled`), value, low, high, n_real, n_fake.
 
     Raises:
         ScoresError: there is no such column, or no corpus holds both classes.
@@ -112,10 +112,14 @@ def matrix(
         rows.append(
             {"detector": detector, "corpus": "average", "value": float(np.mean(values)), "low": np.nan, "high": np.nan}
         )
+        pooled = estimate(
+            table["label"].to_numpy(), table["probability"].to_numpy(), groups_of(table, group)[0], resamples=resamples
+        )
+        rows.append({"detector": detector, "corpus": "pooled", **pooled["auc"]._asdict()})
     return pd.DataFrame(rows)
 
 
-CAPTION = "AUC with 95 % interval of each detector on each corpus; the average counts every corpus alike"
+CAPTION = "AUC with 95 % interval of each detector on each corpus; average counts corpora alike, pooled is all at once"
 
 
 def matrix_page(cells: pd.DataFrame) -> str:
@@ -126,7 +130,7 @@ def matrix_page(cells: pd.DataFrame) -> str:
 
 
 def describe_matrix(cells: pd.DataFrame) -> str:
-    """Return the matrix as plain text, one line per detector, the average last."""
+    """Return the matrix as plain text, one line per detector, average and pooled last."""
     corpora, grid = _grid(cells)
     rows = [["detector", *map(shown, corpora)]]
     rows += [[shown(detector), *(_cell(numbers[corpus]) for corpus in corpora)] for detector, numbers in grid.items()]
@@ -135,8 +139,9 @@ def describe_matrix(cells: pd.DataFrame) -> str:
 
 
 def _grid(cells: pd.DataFrame) -> tuple[list[str], dict[str, dict[str, dict[str, float | None] | None]]]:
-    """Return the corpora, the average last, and detector -> corpus -> value, low and high; None where there is no number."""
-    corpora = [*sorted(set(cells["corpus"].astype(str)) - {"average"}), "average"]
+    """Return the corpora, average and pooled last, and detector -> corpus -> value, low and high, or None."""
+    last = [name for name in ("average", "pooled") if (cells["corpus"] == name).any()]
+    corpora = [*sorted(set(cells["corpus"].astype(str)) - set(last)), *last]
     grid: dict[str, dict[str, dict[str, float | None] | None]] = {}
     for row in cells.itertuples():
         numbers = {name: getattr(row, name) for name in ("value", "low", "high")}

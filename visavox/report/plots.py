@@ -36,7 +36,7 @@ def draw(labels: np.ndarray, scores: np.ndarray, numbers: dict[str, Any], thresh
 
 
 def _roc(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = axes_of()
     fpr, tpr = ranked.roc()
     auc, eer = (numbers["overall"]["metrics"][name] for name in ("auc", "eer"))
     axes.plot(fpr, tpr, color=BLUE, lw=2)
@@ -50,11 +50,11 @@ def _roc(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
         ylim=(-0.01, 1.01),
     )
     axes.legend(loc="lower right", frameon=False)
-    return Figure(_png(figure), "ROC curve", f"Area {auc['value']:.3f}, equal error rate {eer['value']:.3f}.")
+    return Figure(png_of(figure), "ROC curve", f"Area {auc['value']:.3f}, equal error rate {eer['value']:.3f}.")
 
 
 def _precision_recall(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = axes_of()
     recall, precision = ranked.precision_recall()
     share = float(ranked.labels.mean())
     axes.step(np.append(0, recall), np.append(precision[0], precision), where="pre", color=BLUE, lw=2)
@@ -62,11 +62,11 @@ def _precision_recall(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
     axes.set(xlabel="recall of fakes", ylabel="precision", xlim=(-0.01, 1.01), ylim=(0, 1.02))
     axes.legend(loc="lower left", frameon=False)
     ap = numbers["overall"]["metrics"]["ap"]["value"]
-    return Figure(_png(figure), "Precision and recall", f"Average precision {ap:.3f}.")
+    return Figure(png_of(figure), "Precision and recall", f"Average precision {ap:.3f}.")
 
 
 def _reliability(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
-    figure, axes = _axes()
+    figure, axes = axes_of()
     said, seen, count = ranked.reliability()
     spread = 1.96 * np.sqrt(np.maximum(seen * (1 - seen), 1e-9) / count)
     axes.plot([0, 1], [0, 1], ":", color=GREY, label="perfect")
@@ -77,12 +77,12 @@ def _reliability(ranked: Ranked, numbers: dict[str, Any]) -> Figure:
     axes.legend(loc="upper left", frameon=False)
     ece = numbers["overall"]["metrics"]["ece"]["value"]
     return Figure(
-        _png(figure), "Reliability", f"Share of fakes against mean score in 15 bins; calibration error {ece:.3f}."
+        png_of(figure), "Reliability", f"Share of fakes against mean score in 15 bins; calibration error {ece:.3f}."
     )
 
 
 def _risk_coverage(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
-    figure, axes = _axes()
+    figure, axes = axes_of()
     coverage, risk = risk_coverage(labels, scores, threshold)
     axes.plot(coverage, risk, color=BLUE, lw=2)
     axes.set(
@@ -93,14 +93,14 @@ def _risk_coverage(labels: np.ndarray, scores: np.ndarray, threshold: float) -> 
     )
     half = risk[len(risk) // 2]
     return Figure(
-        _png(figure),
+        png_of(figure),
         "Risk and coverage",
         f"Error rate {half:.3f} on the surer half of the clips, {risk[-1]:.3f} on all.",
     )
 
 
 def _histogram(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figure:
-    figure, axes = _axes()
+    figure, axes = axes_of()
     bins = np.linspace(0, 1, 31)
     for value, name, colour, hatch in ((0, "real", BLUE, ""), (1, "fake", ORANGE, "///")):
         axes.hist(
@@ -109,7 +109,7 @@ def _histogram(labels: np.ndarray, scores: np.ndarray, threshold: float) -> Figu
     axes.axvline(threshold, color=INK, lw=1, ls="--", label=f"threshold {threshold:.3f}")
     axes.set(xlabel="score, P(fake)", ylabel="clips", xlim=(0, 1))
     axes.legend(frameon=False)
-    return Figure(_png(figure), "Scores", "Histogram of the scores of real and fake clips.")
+    return Figure(png_of(figure), "Scores", "Histogram of the scores of real and fake clips.")
 
 
 def _parts(numbers: dict[str, Any]) -> Figure | None:
@@ -119,7 +119,7 @@ def _parts(numbers: dict[str, Any]) -> Figure | None:
     rows = [(name, auc) for name, auc in rows if auc["value"] is not None]
     if len(rows) < 2:
         return None
-    figure, axes = _axes(height=1 + 0.28 * len(rows), width=7)
+    figure, axes = axes_of(height=1 + 0.28 * len(rows), width=7)
     for i, (_, auc) in enumerate(rows):
         colour = ORANGE if i == 0 else BLUE
         if auc["low"] is not None:
@@ -130,10 +130,12 @@ def _parts(numbers: dict[str, Any]) -> Figure | None:
     axes.set_yticklabels([shown(name) for name, _ in rows], parse_math=False)  # a $ is no formula
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    return Figure(_png(figure), "AUC of the parts", "With the interval of each; the numbers stand in the tables below.")
+    return Figure(
+        png_of(figure), "AUC of the parts", "With the interval of each; the numbers stand in the tables below."
+    )
 
 
-def _axes(height: float = 4.0, width: float = 4.6) -> tuple[Any, Any]:
+def axes_of(height: float = 4.0, width: float = 4.6) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
@@ -146,7 +148,7 @@ def _axes(height: float = 4.0, width: float = 4.6) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _png(figure: Any) -> bytes:
+def png_of(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, facecolor="white", metadata={"Software": None})
     return buffer.getvalue()

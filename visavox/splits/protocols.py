@@ -5,6 +5,7 @@ kfold       the same in K parts: one is the test, the next is val
 partition   identities are split, clips that cross are dropped, and counted
 official    as published, refused where somebody crosses
 compat      as published whatever crosses, for comparison with papers; marked in every row
+lomo        group_out, and one manipulation is left out of train and val and is all the test holds besides real clips
 """
 
 from __future__ import annotations
@@ -19,11 +20,19 @@ import pandas as pd
 from visavox.splits.groups import borrowed, find_leak, group_of, homes, identities, picture_faked
 from visavox.splits.table import SPLITS, SplitError
 
-PROTOCOLS = ("group_out", "kfold", "partition", "official", "compat")
+PROTOCOLS = ("group_out", "kfold", "partition", "official", "compat", "lomo")
 
 
 def share_out(
-    rows: pd.DataFrame, protocol: str, *, val: float, test: float, seed: int, folds: int = 5, fold: int = 0
+    rows: pd.DataFrame,
+    protocol: str,
+    *,
+    val: float,
+    test: float,
+    seed: int,
+    folds: int = 5,
+    fold: int = 0,
+    leave: str = "",
 ) -> tuple[pd.DataFrame, list[str]]:
     """Fill the column `split`.
 
@@ -31,6 +40,7 @@ def share_out(
         rows: one clip each, columns filename, label, split (as published, or ""), source, donors, content, race, gender.
         val, test: shares of the clips (group_out) or of the identities (partition without a published split).
         folds, fold: of kfold.
+        leave: of lomo, the `method` that is left out of training.
 
     Returns:
         The clips that stay, their columns `split` and `protocol` filled, and what happened, in words.
@@ -39,9 +49,12 @@ def share_out(
         SplitError: the protocol does not fit this corpus; says which does.
     """
     said = []
-    if protocol == "group_out":
+    if protocol in ("group_out", "lomo"):
         rows = assign_groups(rows.assign(group=group_of(rows)), val=val, test=test, seed=seed)
         said.append(f"{rows['group'].nunique()} connected groups, none of them in two splits")
+        if protocol == "lomo":
+            rows, dropped = leave_out(rows, leave)
+            said.append(dropped)
     elif protocol == "kfold":
         rows = _fold(rows.assign(group=group_of(rows)), folds=folds, fold=fold, seed=seed)
         said.append(f"fold {fold} of {folds}: {rows['group'].nunique()} connected groups, none of them in two splits")
@@ -57,6 +70,33 @@ def share_out(
             more = _as_published(rows, protocol)
         said += more
     return rows.assign(protocol=protocol), said
+
+
+def leave_out(rows: pd.DataFrame, value: str, column: str = "method") -> tuple[pd.DataFrame, str]:
+    """Keep the fakes of one manipulation for the test, and no others there: what is tested was never trained on.
+
+    Args:
+        rows: split already, columns split, label (number or text) and `column`.
+
+    Returns:
+        The clips that stay, and how many do not, in words. Real clips all stay.
+
+    Raises:
+        SplitError: there is no such manipulation among the fakes of the test, or training keeps no fake.
+    """
+    if column not in rows:
+        raise SplitError(f"there is no column {column} that names manipulations; found {', '.join(rows.columns)}")
+    fake = rows["label"].astype(str).isin(["1", "1.0", "fake"])
+    own, test = rows[column].astype(str) == value, rows["split"] == "test"
+    known = ", ".join(sorted(set(rows.loc[fake, column].astype(str)) - {"", "-"}))
+    if not (fake & own & test).any():
+        raise SplitError(f"no fake of the test has {column}={value!r}; its fakes are of {known}")
+    if not (fake & ~own & (rows["split"] == "train")).any():
+        raise SplitError(f"without {column}={value!r} no fake is left to train on; its fakes are of {known}")
+    stays = ~fake | (own == test)
+    return rows[
+        stays
+    ], f"{column}={value} is left out of train and val; {int((~stays).sum())} fakes are in neither and dropped"
 
 
 def assign_groups(rows: pd.DataFrame, *, val: float, test: float, seed: int) -> pd.DataFrame:

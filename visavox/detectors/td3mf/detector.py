@@ -17,6 +17,7 @@ from torch import Tensor
 
 from visavox import config as configuration
 from visavox.bundle import Bundle
+from visavox.bundle.trim import trimming
 from visavox.config import Config, TD3MFConfig
 from visavox.detectors.base import Detector
 from visavox.detectors.td3mf import backbones
@@ -286,7 +287,7 @@ class _Source:
             audio_sha256=audio,
             steps=settings.temporal_axis,
             prep_hash=prep_hash(self.config),
-            trim_silence=self.config.trim_silence,
+            trim_silence=trimming(self.config),
         )
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from visavox.bundle import Bundle, BundleError
+from visavox.bundle.trim import trimming
 from visavox.detectors.td3mf import backbones
 from visavox.files import parse_json, replacing
 from visavox.preprocessing.provenance import prep_hash
@@ -146,7 +147,7 @@ class Extractor:
             audio_sha256=audio.sha256,
             steps=steps,
             prep_hash=prep_hash(config),
-            trim_silence=config.trim_silence,
+            trim_silence=trimming(config),
         )
 
     @classmethod

@@ -20,6 +20,8 @@ from visavox.config import Config, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch
 from visavox.detectors.base import Detector
 from visavox.detectors.scorer import Watch
+from visavox.detectors.steps import Steps
+from visavox.detectors.xception import fusion
 from visavox.detectors.xception.analysis import frame_segments
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
 from visavox.progress import Stopwatch
@@ -111,6 +113,13 @@ class XceptionVideo(Detector):
             notes=["The sound was not judged."],
             settings=self.settings.model_dump(mode="json"),
         )
+
+    def steps(self, bundle: Bundle) -> Steps:
+        """Return P(fake) of every frame of the track, for localisation, whatever `frame_skip` says."""
+        if not _has_track(bundle):
+            raise ValueError("this bundle was loaded without its track; use Bundle.load(path, full=True)")
+        logits = self.look(bundle, np.arange(bundle.track_frames))
+        return Steps(bundle.times.astype(np.float64), fusion.sigmoid(logits))
 
     def _scored(self, bundle: Bundle) -> np.ndarray:
         return scored_frames(_available(bundle), self.settings.frame_skip, self.settings.max_frames)

@@ -1,0 +1,123 @@
+"""`eval --robustness` and `perturb`: cells with intervals, bundles made once, a killed run goes on, effects written down."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visavox import config as configuration
+from visavox import media
+from visavox.bundle import Bundle
+from visavox.commands import evaluate, perturb
+from visavox.synthetic.dataset import make_dataset
+
+ROOT = Path(__file__).parents[2]
+GRID = ["--kinds", "contrast,white_noise", "--levels", "1,5"]
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four synthetic videos of two people, two of them fake, and labels.csv beside them."""
+    root = tmp_path_factory.mktemp("videos")
+    make_dataset(root / "clips", identities=2, clips_per_identity=2, seed=5, seconds=(1.6, 1.8), workers=1)
+    names = sorted(path.relative_to(root / "clips").as_posix() for path in (root / "clips").rglob("*.mp4"))
+    rows = [f"{name},{int(name.startswith('fake'))},{Path(name).parts[1]}" for name in names]
+    (root / "labels.csv").write_text("\n".join(["filename,label,identity", *rows]) + "\n")
+    tiny = configuration.load("tiny").model_dump(mode="json") | {"detector": {"name": "zeroshot"}}
+    (root / "mine.json").write_text(json.dumps(tiny))
+    return root
+
+
+def words(videos: Path, output: Path, *more: str) -> list[str]:
+    return [
+        *("--input", str(videos / "clips"), "--output", str(output / "s.csv"), "--detector", str(videos / "mine.json")),
+        *("--labels", str(videos / "labels.csv"), "--workers", "1", "--robustness", str(output / "grid"), *GRID, *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("finished")
+    assert evaluate.main(words(videos, output)) == 0
+    return output / "grid"
+
+
+def cells(grid: Path) -> list[dict]:
+    return json.loads((grid / "robustness.json").read_text())["cells"]
+
+
+def test_every_cell_has_its_number_and_its_bundles(finished: Path, videos: Path):
+    found = cells(finished)
+    assert [(cell["kind"], cell["level"]) for cell in found] == [
+        *[("clean", 0), ("contrast", 1), ("contrast", 5), ("white_noise", 1), ("white_noise", 5)]
+    ]
+    for cell in found:
+        assert cell["clips"] == 4 and 0 <= cell["low"] <= cell["auc"] <= cell["high"] <= 1
+    drops = [(found[0]["auc"] - cell["auc"]) / found[0]["auc"] for cell in found[1:]]
+    assert json.loads((finished / "robustness.json").read_text())["mean_relative_drop"] == pytest.approx(np.mean(drops))
+    name = next(path for path in (finished / "bundles/contrast-5").rglob("*.npz"))
+    dark, mild = Bundle.load(name), Bundle.load(Path(str(name).replace("contrast-5", "contrast-1")))
+    assert dark.faces.mean() < 0.6 * mild.faces.mean() and "perturbed: contrast, level 5 (0.35" in dark.notes
+    assert np.array_equal(dark.audio, mild.audio)  # the sound was left alone
+    page = (finished / "robustness.html").read_text()
+    assert page.count("<figure>") == 2 and "http" not in page.split("<main")[1]
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(finished: Path, videos: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "visavox", "eval", *words(videos, tmp_path)]
+    running = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    first, deadline = tmp_path / "grid/contrast-1.csv", time.monotonic() + 240
+    while not first.is_file() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert first.is_file() and not (tmp_path / "grid/robustness.json").exists()
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "grid/bundles").rglob("*.npz")}
+    scored = first.stat().st_mtime_ns
+    assert len(made) >= 4
+    assert evaluate.main(words(videos, tmp_path)) == 0
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in made.items()) and first.stat().st_mtime_ns == scored
+    assert cells(tmp_path / "grid") == cells(finished)
+    for path in (finished / "bundles").rglob("*.npz"):
+        other = tmp_path / "grid/bundles" / path.relative_to(finished / "bundles")
+        assert other.read_bytes() == path.read_bytes(), path.name
+
+
+def test_what_cannot_be_perturbed_is_refused(finished: Path, videos: Path, tmp_path: Path, capsys):
+    bundles = str(finished / "bundles/contrast-1")
+    given = ["--input", bundles, "--output", str(tmp_path / "s.csv"), "--detector", str(videos / "mine.json")]
+    more = ["--labels", str(videos / "labels.csv"), "--robustness", str(tmp_path / "grid")]
+    assert evaluate.main([*given, *more]) == 2
+    assert "inputs are bundles" in capsys.readouterr().err
+    assert evaluate.main([*words(videos, tmp_path), "--kinds", "blurr"]) == 2
+    assert "no kind of perturbation" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate.main([*given, "--robustness", str(tmp_path / "grid")])
+
+
+def test_perturbed_videos_are_written_with_their_effects(videos: Path, tmp_path: Path, capsys):
+    one = next((videos / "clips/real").rglob("*.mp4"))
+    chosen = ["--kinds", "pixelation,gain", "--levels", "1,5"]
+    assert perturb.main(["--input", str(one), "--output", str(tmp_path), *chosen]) == 0
+    with (tmp_path / "effects.csv").open() as file:
+        rows = {(row["kind"], row["level"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 4
+    assert float(rows["pixelation", "1"]["psnr_db"]) > float(rows["pixelation", "5"]["psnr_db"]) > 5
+    assert rows["gain", "5"]["psnr_db"] == "inf" and float(rows["gain", "5"]["mel_distance_db"]) > 5
+    with media.open_video(tmp_path / "gain-5" / one.with_suffix(".mp4").name) as quiet, media.open_video(one) as loud:
+        levels = []
+        for video in (quiet, loud):
+            assert len(list(video.frames())) >= 40
+            levels.append(np.abs(video.audio().astype(float)).mean())
+    assert levels[0] < 0.03 * levels[1]
+    assert perturb.main(["--list"]) == 0
+    assert "frames that the sound is late" in capsys.readouterr().out

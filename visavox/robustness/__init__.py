@@ -1,0 +1,1 @@
+"""What happens to videos on their way through the internet, in measured steps, and to a detector's scores with them."""
