@@ -278,7 +278,7 @@ def identity_of(config: Config, checkpoint: str, time_budget: float | None = Non
 
 
 def score_prepared(scorer: Scorer, found: Iterable[Prepared]) -> Iterator[ScoredRow]:
-    """Yield the row of each prepared input, batch by batch; one without a bundle is judged by its sound, or stands at the prior."""
+    """Yield the row of each prepared input; one without a bundle is judged by its sound, or stands at the prior."""
     config = scorer.config
     waiting: list[Prepared] = []
     for prepared in found:
