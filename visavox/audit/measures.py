@@ -115,15 +115,13 @@ def of_bundle(bundle: Bundle, gate: Gate = "energy") -> dict[str, float | None]:
     if not len(sound):
         return values
     quiet = silence(sound, rate)
-    said = quiet if gate == "energy" else silence(sound, rate, gate)
     audible = np.flatnonzero(np.abs(sound.astype(np.int32)) > 1)
     level = np.sqrt(np.square(sound, dtype=np.float64).mean())
     return values | {
         "leading_silence": quiet.leading,
         "trailing_silence": quiet.trailing,
-        **({} if gate == "energy" else {"before_speech": said.leading, "after_speech": said.trailing}),
+        **({} if gate == "energy" else _of_speech(sound, rate, gate)),
         "leading_zeros": round((audible[0] if len(audible) else len(sound)) / rate, 2),
-        "speech_share": float((speech(sound, rate, gate) >= ON).mean()),
         "loudness": 20 * float(np.log10(max(level, 1) / 32768)),
         "peak": 20 * float(np.log10(max(np.abs(sound.astype(np.int32)).max(), 1) / 32768)),
         "treble": treble(bundle.mel_3cs),
@@ -137,6 +135,13 @@ def treble(mel: np.ndarray) -> float:
     """
     level, F = mel[0].astype(np.float32), mel.shape[1]
     return round(float(np.median(level[-max(1, F // 16) :]) - np.median(level[: F // 2])), 1)
+
+
+def _of_speech(sound: np.ndarray, rate: int, gate: Gate) -> dict[str, float | None]:
+    """What a network that hears speech adds to loudness."""
+    around = silence(sound, rate, gate)
+    share = float((speech(sound, rate, gate) >= ON).mean())
+    return {"before_speech": around.leading, "after_speech": around.trailing, "speech_share": share}
 
 
 def of_video(path: Path) -> dict[str, Any]:
