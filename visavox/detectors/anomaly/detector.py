@@ -330,13 +330,20 @@ class AnomalyDetector(Detector):
         )
 
     def steps(self, bundle: Bundle) -> Steps:
-        """Return P(fake) of each frame, for localisation: single frames scatter more than clips, so their scale is the larger
-        of that of real clips and the clip's own (1.48 times the median distance from its median)."""
+        """Return P(fake) of each frame, for localisation.
+
+        The first step of a window is predicted from nothing, so scores repeat every `window_stride` frames; they are averaged
+        over so many. Single frames scatter more than clips: their scale is the larger of that of real clips and the clip's own
+        (1.48 times the median distance from its median).
+        """
         found = self.step_scores(bundle)
         if not len(found.scores):
             return Steps(bundle.times.astype(np.float64), np.full(bundle.track_frames, 0.5))
-        own = 1.4826 * float(np.median(np.abs(found.scores - np.median(found.scores))))
-        logits = (found.scores - float(self.threshold)) / max(float(self.real_std), own)
+        stride = self.settings.window_stride
+        padded = np.pad(found.scores, (stride // 2, stride - 1 - stride // 2), mode="edge")
+        smooth = np.convolve(padded, np.full(stride, 1 / stride), "valid")  # (T,)
+        own = 1.4826 * float(np.median(np.abs(smooth - np.median(smooth))))
+        logits = (smooth - float(self.threshold)) / max(float(self.real_std), own)
         return Steps(found.times, 1 / (1 + np.exp(-np.clip(logits, -30, 30))))
 
     def step_scores(self, bundle: Bundle) -> StepScores:
