@@ -146,4 +146,5 @@ def test_the_default_model_names_what_every_branch_lacks(tmp_path: Path, monkeyp
     monkeypatch.setattr(judge, "DEFAULT", {"face": "gend_pe_l"})
     with pytest.raises(WeightsError, match="none of the branches") as error:
         open_judge("default")
-    assert "gend_pe_l.safetensors" in str(error.value) and "voice:" in str(error.value)
+    said = str(error.value)
+    assert "gend_pe_l.safetensors" in said and "voice:" in said and "sync:" in said

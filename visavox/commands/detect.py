@@ -193,7 +193,9 @@ def _list_models() -> None:
     from visavox.detectors.published.judge import DEFAULT
     from visavox.weights import find, folder
 
-    parts = ", ".join(f"{branch} by {name}" for branch, name in DEFAULT.items())
+    parts = ", ".join(
+        f"{branch} by {name}" for branch, name in (DEFAULT | {"sync": "SyncNet without training"}).items()
+    )
     say(f"default: {parts}; the mean of their log-odds, calibrated where `visavox calibrate --on` was run")
     for model in MODELS.values():
         entries = [find(name) for name in model.weights]

@@ -66,10 +66,11 @@ def _default(device: str, threads: int) -> Judge:
     from visavox.weights import WeightsError
 
     judges: dict[str, Judge] = {}
-    missing = {"sync": "no detector of this kind is carried yet", "voice": "no detector of this kind is carried yet"}
+    missing = {"voice": "no detector of this kind is carried yet"}
     opening: dict[str, Callable[[], Judge]] = {
         name: partial(_opened, model, device, threads) for name, model in DEFAULT.items()
     }
+    opening["sync"] = partial(_sync, device, threads)
     for branch, open_branch in opening.items():
         try:
             judges[branch] = open_branch()
@@ -79,6 +80,16 @@ def _default(device: str, threads: int) -> Judge:
         reasons = "\n".join(f"{branch}: {why}" for branch, why in missing.items())
         raise WeightsError(f"none of the branches of the default model is at hand\n{reasons}")
     return FusedJudge("default", judges, missing)
+
+
+def _sync(device: str, threads: int) -> Judge:
+    """SyncNet without training: how alike mouth and voice are at their best shift."""
+    from visavox.compute import resolve_device
+    from visavox.detectors.build import ready
+    from visavox.detectors.single import HouseJudge
+
+    scorer = ready("zeroshot", [f"device={device}", "sync=syncnet", "detector.encoder=syncnet"])
+    return HouseJudge.of(scorer.to(resolve_device(scorer.config.device)), threads or None)
 
 
 def _loaded(path: Path, device: str) -> Scorer:
