@@ -12,14 +12,15 @@ import argparse
 import concurrent.futures
 import hashlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -83,28 +84,22 @@ def service(checkpoint: str, folder: Path, *, workers: int) -> Iterator[tuple[ht
 def uploads(client: httpx.Client, pid: int, count: int = 100, size: int = 4 << 20) -> dict[str, Any]:
     """Send many files at once; return how they were answered, what /healthz took meanwhile, and the API's memory."""
     contents = [HEAD + os.urandom(size - len(HEAD)) for _ in range(count)]
-    took: list[float] = []
-    over = threading.Event()
-
-    def watch() -> None:
-        with httpx.Client(base_url=client.base_url, timeout=60) as other:
-            while not over.is_set():
-                began = time.perf_counter()
-                other.get("/healthz").raise_for_status()
-                took.append(time.perf_counter() - began)
-                time.sleep(0.01)
+    context = multiprocessing.get_context("spawn")  # a process of its own: the senders' threads would make it wait
+    ours, theirs = context.Pipe()
+    watching = context.Process(target=_watch, args=(str(client.base_url), theirs))
+    watching.start()
+    ours.recv()
 
     def send(content: bytes) -> httpx.Response:
         with httpx.Client(base_url=client.base_url, timeout=300) as other:
             return other.post("/analyze", files={"file": ("x.mp4", content)}, params={"wait": 0})
 
-    watching = threading.Thread(target=watch)
-    watching.start()
     began = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
         answers = list(pool.map(send, contents))
     seconds = time.perf_counter() - began
-    over.set()
+    ours.send("over")
+    took = ours.recv()
     watching.join()
     kept = [client.get(f"/analyses/{answer.json()['analysisId']}").json()["sha256"] for answer in answers]
     peak = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -119,6 +114,20 @@ def uploads(client: httpx.Client, pid: int, count: int = 100, size: int = 4 << 2
         "healthz p99 ms": round(1000 * float(np.quantile(took, 0.99)), 1),
         "API peak RSS MB": round(int(peak.split()[1]) / 1024),
     }
+
+
+def _watch(url: str, connection: Connection) -> None:
+    """Ask /healthz a hundred times a second at most until told to stop; send the seconds of each."""
+    took = []
+    with httpx.Client(base_url=url, timeout=60) as client:
+        client.get("/healthz").raise_for_status()
+        connection.send("ready")
+        while not connection.poll():
+            began = time.perf_counter()
+            client.get("/healthz").raise_for_status()
+            took.append(time.perf_counter() - began)
+            time.sleep(0.01)
+    connection.send(took)
 
 
 def throughput(client: httpx.Client, clips: Sequence[bytes]) -> float:

@@ -23,7 +23,7 @@ from visavox.service.opening import open_whole
 from visavox.service.problems import Problem
 from visavox.service.settings import Settings
 from visavox.service.store import JobStore, QueueFull, Submission, key_of, poisoned
-from visavox.service.uploads import receive
+from visavox.service.uploads import receive, writers
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ async def take_in(request: Request, at: Desk) -> Submission:
         bytes=received.size,
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
-    await anyio.to_thread.run_sync(_queue, at, submission)
+    await anyio.to_thread.run_sync(_queue, at, submission, limiter=writers())
     log.info("upload taken in", job=id, name=submission.file_name, bytes=received.size)
     return submission
 

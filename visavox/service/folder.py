@@ -80,7 +80,8 @@ class Folder:
             beside.write_text(json.dumps(feedback), encoding="utf-8")
 
     def forget(self, id: str) -> None:
-        """Delete an upload and what was known of it; its result is left to `sweep`."""
+        """Delete an upload and what was known and said of it; its result is left to `sweep`."""
+        (self.root / "feedback" / f"{id}.json").unlink(missing_ok=True)
         shutil.rmtree(self._job(id), ignore_errors=True)
 
     def free_bytes(self) -> int:

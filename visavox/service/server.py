@@ -10,6 +10,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from visavox.service.settings import Settings
 
+READ_BYTES = 32 << 10
+"""Of one connection that are read before the next has its turn: with asyncio's 256 KiB a hundred uploads hold up everybody."""
 HEAD_BYTES = 32 << 10
 """Of the head of a request."""
 
@@ -22,6 +24,8 @@ def timed(header_seconds: float) -> type[asyncio.Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            if hasattr(transport, "max_size"):
+                transport.max_size = READ_BYTES
             self.deadline = self.loop.call_later(header_seconds, self._late)
 
         def data_received(self, data: bytes) -> None:

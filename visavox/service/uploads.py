@@ -53,12 +53,12 @@ async def receive(content_type: str, chunks: AsyncIterator[bytes], path: Path, m
         raise Problem("BAD_UPLOAD", "The boundary is longer than 200 bytes.")
     file = await anyio.to_thread.run_sync(lambda: path.open("xb"))
     try:
-        form, writers = _Form(boundary, file, most), _writers()
+        form, few = _Form(boundary, file, most), writers()
         async for chunk in chunks:
             if chunk:
-                await anyio.to_thread.run_sync(form.feed, chunk, limiter=writers)
+                await anyio.to_thread.run_sync(form.feed, chunk, limiter=few)
         received = form.end()
-        await anyio.to_thread.run_sync(_to_disk, file, limiter=writers)
+        await anyio.to_thread.run_sync(_to_disk, file, limiter=few)
     except BaseException:
         file.close()
         path.unlink(missing_ok=True)
@@ -67,7 +67,7 @@ async def receive(content_type: str, chunks: AsyncIterator[bytes], path: Path, m
     return received
 
 
-def _writers() -> anyio.CapacityLimiter:
+def writers() -> anyio.CapacityLimiter:
     """The few threads that all uploads of an event loop share: more would hold memory of their own and gain nothing."""
     loop = asyncio.get_running_loop()
     if loop not in _limiters:
