@@ -43,6 +43,7 @@ COMMANDS = {
     ),
     "corpora": Command("visavox.corpora.__main__", "make a leak-proof split CSV of a corpus or a folder"),
     "ffpp-audio": Command("visavox.corpora.ffpp_audio", "give the clips of FaceForensics++ their sound back"),
+    "join-audio": Command("visavox.corpora.join_audio", "give videos the sound that lies beside them as audio/*.wav"),
     "audit": Command("visavox.audit.__main__", "find what separates the classes of a split without any skill"),
     "report": Command("visavox.report.__main__", "report on scores: metrics with intervals, plots, comparisons"),
     "calibrate": Command(
@@ -53,6 +54,9 @@ COMMANDS = {
     "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),
     "features": Command("visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF"),
     "zeroshot": Command("visavox.commands.zeroshot", "calibrate scores that need no training, on real clips alone"),
+    "pretrain-backbones": Command(
+        "visavox.commands.pretrain_backbones", "train small backbones of 2D3MF on the clips of a split"
+    ),
     "probes": Command("visavox.commands.probes", "linear probes on frozen features beside 2D3MF's fusion, as a table"),
     "lomo": Command("visavox.commands.lomo", "leave one manipulation out of training, one after the other, as a table"),
     "search": Command("visavox.commands.search", "search settings of a detector, resumable, several processes at once"),

@@ -49,6 +49,9 @@ CODES: dict[str, Fault] = {
     "OTHER_SETTINGS": Fault(
         "The bundle was made with other settings.", "Crop the video again with the settings now asked for."
     ),
+    "BAD_FEATURES": Fault(
+        "The file of features is damaged or of another kind.", "Extract them again: visavox features"
+    ),
     "BAD_SCORE": Fault("The network gave no number.", "Score again with score_precision=fp32."),
     # What is loaded
     "BAD_CONFIG": Fault("A setting is wrong.", "Correct it as the message says."),

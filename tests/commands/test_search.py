@@ -130,3 +130,47 @@ def test_what_is_wrong_with_a_space(tmp_path: Path) -> None:
         "lr",
         "detector.fusion",
     }
+
+
+def test_what_is_below_the_median_is_given_up_after_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[float, int] = {}
+
+    def by_epoch(config: Config, *, code_version: str, watch: Any, **more: Any) -> dict[str, Any]:
+        for epoch in range(20):
+            seen[config.lr] = epoch + 1
+            watch(epoch, 0.5 + config.lr * (1 - 0.5**epoch))
+        return pretended(config, code_version=code_version, **more)
+
+    monkeypatch.setattr(train, "train", by_epoch)
+    space = {"lr": [0.1, 0.2, 0.3, 0.4, 0.01, 0.45]}
+    rows = {row["settings"]: row for row in search(tmp_path / "a", space)}
+    assert [rows[f"lr={lr}"]["state"] for lr in space["lr"]] == ["complete"] * 4 + ["pruned", "complete"]
+    assert seen[0.01] == command.GRACE + 1 and all(seen[lr] == 20 for lr in space["lr"] if lr != 0.01)
+    assert rows["lr=0.01"]["auc"] == pytest.approx(0.51, abs=1e-3)
+    rows = {row["settings"]: row for row in search(tmp_path / "b", space, prune=False)}
+    assert {row["state"] for row in rows.values()} == {"complete"} and seen[0.01] == 20
+
+
+def test_a_training_without_fakes_to_choose_by_cannot_be_searched() -> None:
+    assert command._value({"best_val_auc": 0.7}) == 0.7 and command._value({"best_val_macro_f1": 0.4}) == 0.4
+    with pytest.raises(ConfigError, match="gives best_val_nll; put fakes into the val split"):
+        command._value({"best_val_nll": 3.0, "best_checkpoint": "a"})
+
+
+def test_a_real_training_is_given_up_and_leaves_what_it_reached(data: Path, tmp_path: Path) -> None:
+    """The watch ends a training in its second epoch; the first one's checkpoint is there, and the run can be resumed."""
+    words = [f"root_path={data}", f"runs_path={tmp_path}", "device=cpu", "epoch=3", "detector.audio_backbone=MFCC"]
+    config = configuration.load("td3mf_tiny", words)
+    values = []
+
+    def watch(epoch: int, value: float) -> None:
+        values.append(value)
+        if epoch == 1:
+            raise optuna.TrialPruned
+
+    run = {"data_version": "split", "code_version": "a", "allow_leaks": True}
+    with pytest.raises(optuna.TrialPruned):
+        train.train(config, **run, watch=watch)
+    assert len(values) == 2 and all(0 <= value <= 1 for value in values)
+    assert (tmp_path / "a/checkpoints/last.ckpt").is_file() and not (tmp_path / "a/test.json").exists()
+    assert train.train(config, **run, resume=True)["epochs"] == 3

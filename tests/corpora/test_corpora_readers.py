@@ -334,7 +334,7 @@ def test_ravdess_is_real_and_split_by_actor(tree, capsys):
     assert tree.make("ravdess", "--protocol", "official") == 0
     rows = tree.rows()
     assert rows["split"].tolist() == ["train", "train", "test", "val", "train"]
-    assert rows["category"].unique().tolist() == ["fearful"] and rows["gender"].tolist()[:2] == ["men", "women"]
+    assert rows["emotion"].unique().tolist() == ["fearful"] and rows["gender"].tolist()[:2] == ["men", "women"]
     said = capsys.readouterr().out
     assert "5 files of other modalities" in said and "warning: the train split holds real clips only" in said
     tree.video("Actor_01/01-01-09-01-02-01-01.mp4")

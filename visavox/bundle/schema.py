@@ -13,7 +13,7 @@ import math
 import struct
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -280,7 +280,7 @@ def read_stamp(path: str | Path) -> Stamp:
         BundleError: as `Bundle.load`, for what a look at the headers can tell.
     """
     with _opened(path) as archive:
-        _check_directory(archive)
+        check_directory(archive, MEMBERS)
         headers = {name: _read_header(archive, name) for name in ARRAYS}
         texts = {name: _read_text(archive, name) for name in ("status", "prep_hash", "settings", "source_sha256")}
         faces, mdist = headers["faces"][0], headers["mdist"][0]
@@ -296,11 +296,12 @@ HEAVY = ("audio", "track", "track_offsets")
 ARRAYS = tuple(
     field.name for field in dataclasses.fields(Bundle) if field.name not in (*TEXTS, "schema_version")
 )  # in the order of the file
+MEMBERS = (*ARRAYS, *TEXTS, "schema_version")
 
 
 def _write_npz(file: io.BufferedIOBase, bundle: Bundle) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name in (*ARRAYS, *TEXTS, "schema_version"):
+        for name in MEMBERS:
             value = np.asarray(getattr(bundle, name), order="C")  # equal bytes whatever the memory layout
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:  # dated 1980: no clock
                 np.lib.format.write_array(member, value, allow_pickle=False)
@@ -323,13 +324,13 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, Any]:
-    _check_directory(archive)
+    check_directory(archive, MEMBERS)
     values: dict[str, Any] = {
-        name: None if name in HEAVY and not full else _read_array(archive, name) for name in ARRAYS if name != "faces"
+        name: None if name in HEAVY and not full else read_array(archive, name) for name in ARRAYS if name != "faces"
     }
-    values["faces"] = _map_array(archive, "faces") if mapped else _read_array(archive, "faces")
+    values["faces"] = _map_array(archive, "faces") if mapped else read_array(archive, "faces")
     values |= {name: _read_text(archive, name) for name in TEXTS}
-    values["schema_version"] = str(_read_array(archive, "schema_version"))
+    values["schema_version"] = str(read_array(archive, "schema_version"))
     if values["schema_version"] != str(SCHEMA_VERSION):
         raise BundleError(f"has schema version {values['schema_version']}, this code reads {SCHEMA_VERSION}")
     values["schema_version"] = SCHEMA_VERSION
@@ -339,17 +340,21 @@ def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, A
     return values
 
 
-def _check_directory(archive: zipfile.ZipFile) -> None:
-    """Every member is there, and plain: bundles are never compressed, so nothing unpacks to more than the file holds."""
+def check_directory(archive: zipfile.ZipFile, members: Sequence[str]) -> None:
+    """Require that every member is there, once, and plain: nothing then unpacks to more than the file holds.
+
+    Raises:
+        BundleError: a member is missing, there twice, compressed or encrypted.
+    """
     names = {info.filename.removesuffix(".npy") for info in archive.infolist()}
     if len(names) < len(archive.infolist()):
         raise BundleError("holds two members of one name")
-    missing = [name for name in (*ARRAYS, *TEXTS, "schema_version") if name not in names]
+    missing = [name for name in members if name not in names]
     if missing:
         raise BundleError(f"lacks {', '.join(missing)}")
     packed = [info.filename for info in archive.infolist() if not _is_plain(info)]
     if packed:
-        raise BundleError(f"{', '.join(packed)}: compressed or encrypted, which no bundle is")
+        raise BundleError(f"{', '.join(packed)}: compressed or encrypted, which it never is when Visavox wrote it")
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
@@ -357,7 +362,12 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
     return info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size and not encrypted
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Read a member of plain numbers or text.
+
+    Raises:
+        BundleError: its header lies or cannot be read, it is short, or it holds Python objects, which are never loaded.
+    """
     _read_header(archive, name)
     with archive.open(f"{name}.npy") as member:
         try:
@@ -368,7 +378,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _read_text(archive: zipfile.ZipFile, name: str) -> str:
-    value = _read_array(archive, name)
+    value = read_array(archive, name)
     if value.dtype.kind != "U" or value.ndim:
         raise BundleError(f"{name} is {value.dtype} {value.shape}, expected one text")
     return str(value)

@@ -5,11 +5,11 @@
     python eval.py --input VIDEOS --output submission.csv --detector zeroshot --robustness grid/ --labels labels.csv
 
 Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
-below the folder. A video that cannot be scored (no face, too short, unreadable) gets the stated prior, or, where there is no
-face, the score of its sound by a detector that judges sound alone; why, what judged it, and the seconds of each stage stand
-in submission.details.jsonl. With `--detector my.py` the scores are those of a file with
-`predict(path) -> float` (or `predict_bundle(bundle)`), run in a child with a deadline and a limit of memory; with
-`--detector NAME` those of a published model (`visavox detect --models`).
+below the folder; for 2D3MF also the files that `visavox features` wrote. A video that cannot be scored (no face, too short,
+unreadable) gets the stated prior, or, where there is no face, the score of its sound by a detector that judges sound alone;
+why, what judged it, and the seconds of each stage stand in submission.details.jsonl. With `--detector my.py` the scores are
+those of a file with `predict(path) -> float` (or `predict_bundle(bundle)`), run in a child with a deadline and a limit of
+memory; with `--detector NAME` those of a published model (`visavox detect --models`).
 A run that was killed continues when it is started again.
 Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 4 another run writes to OUTPUT;
 5 the disk is full; 130 interrupted; 143 terminated.
@@ -33,7 +33,14 @@ from visavox.commands.streaming import Prepared, bundles_of
 from visavox.config import Config
 from visavox.errors import code_of
 from visavox.evaluation.rows import Identity, ScoredRow
-from visavox.evaluation.submission import Details, describe_auc, fingerprint, write_submission
+from visavox.evaluation.submission import (
+    Details,
+    describe_auc,
+    describe_classes,
+    fingerprint,
+    write_classes,
+    write_submission,
+)
 from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
 from visavox.logs import complain, say
 from visavox.progress import Stopwatch, progress
@@ -69,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.shard:
             inputs = {name: path for name, path in inputs.items() if arguments.shard.takes(name)}
         known = label_map(arguments.label_map)
-        labels = read_labels(arguments.labels, known) if arguments.labels else None
         calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
         if arguments.detector and not is_configuration(arguments.detector):
             if arguments.robustness:
                 raise ValueError("--robustness needs bundles: give --checkpoint, or --detector zeroshot")
+            labels = read_labels(arguments.labels, known) if arguments.labels else None
             rows = _score_foreign(arguments, inputs, calibration, known)
             _report(rows, arguments.output)
             if not arguments.report:
@@ -81,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         found = ready(arguments.detector, arguments.overrides) if arguments.detector else None
         detector = found or load(arguments.checkpoint, arguments.overrides)
+        classes = detector.config.detector.classes
+        _refuse_for_classes(arguments, classes)
+        labels = read_labels(arguments.labels, known) if arguments.labels and not classes else None
         detector = detector.to(resolve_device(detector.config.device))
         check_weights(detector.config)
         checkpoint = detector.card.checkpoint
@@ -100,7 +110,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 time_budget=arguments.time_budget,
                 calibration=calibration,
             )
-            write_submission(rows, arguments.output, COLUMNS[arguments.format])
+            if classes:
+                write_classes(rows, arguments.output, "emotion", classes)
+                measured = describe_classes(rows, arguments.labels, "emotion")
+            else:
+                write_submission(rows, arguments.output, COLUMNS[arguments.format])
+                measured = "" if arguments.report else describe_auc(rows, labels, arguments.labels)
             if arguments.report:
                 report_run(
                     rows,
@@ -121,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("visavox eval", error)
         return runs.exit_code(error)
     _report(rows, arguments.output)
-    if not arguments.report:
-        say(describe_auc(rows, labels, arguments.labels))
+    if measured:
+        say(measured)
     if table:
         say(f"{table}\n{arguments.robustness / 'robustness.html'}")
     return 0
@@ -203,6 +218,17 @@ def _score_foreign(
                 name=detector.name,
             )
     return rows
+
+
+def _refuse_for_classes(arguments: argparse.Namespace, classes: Sequence[str]) -> None:
+    """Refuse what is about P(fake) where the checkpoint tells other classes apart."""
+    given = [f"--{name}" for name in ("report", "calibration", "label_map", "robustness") if getattr(arguments, name)]
+    given += ["--format dfdc"] if arguments.format != "tmc" else []
+    if classes and given:
+        raise ValueError(
+            f"{', '.join(given).replace('_', '-')}: about P(fake), and the checkpoint tells apart {', '.join(classes)}; "
+            "leave it out"
+        )
 
 
 def score_inputs(
@@ -365,7 +391,7 @@ def _scored_row(prepared: Prepared, one: Scored, scoring: float) -> ScoredRow:
     """The row of an input with a score of its own."""
     parts = {f"score_{part}": spent for part, spent in one.seconds.items()}
     told = prepared._replace(notes=[*prepared.notes, *one.notes], seconds=prepared.seconds | parts)
-    return replace(_row(told, one.probability, scoring), head=one.head, exited=one.exited)
+    return replace(_row(told, one.probability, scoring), head=one.head, exited=one.exited, classes=one.classes or None)
 
 
 def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
@@ -417,7 +443,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "-input", "--input", type=Path, required=True, help="folder of videos or bundles, or one of them"
+        "-input", "--input", type=Path, required=True, help="folder of videos, bundles or features, or one of them"
     )
     parser.add_argument("-output", "--output", type=Path, required=True, help="the CSV to write")
     parser.add_argument("--checkpoint", type=Path, default=_default_checkpoint(), help="default model.ckpt")

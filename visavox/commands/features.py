@@ -190,9 +190,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--weights",
-        choices=("published", "random"),
         default="published",
-        help="random: untrained backbones, as a control",
+        help="published; random: untrained backbones, as a control; else a folder of `visavox pretrain-backbones`",
     )
     parser.add_argument("--seed", type=int, default=0, help="of random weights")
     parser.add_argument("--config", help="the configuration that the bundles were made with (default: config.json)")

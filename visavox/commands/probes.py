@@ -6,7 +6,8 @@
 A fusion is worth something where it beats the probe on either modality alone. Where a probe on *untrained* backbones is good
 too, the data set gives its labels away, whatever the detector. Every row is a training of its own,
 RUNS_PATH/CODE_VERSION/ROW; those that are finished are not trained again. The table stands in
-RUNS_PATH/CODE_VERSION/probes.csv: AUC of the test split with its 95 % interval, clips of an identity drawn together.
+RUNS_PATH/CODE_VERSION/probes.csv: AUC of the test split with its 95 % interval, clips of an identity drawn together; the scores
+of its clips in ROW/test_scores.csv, which `visavox report` reads.
 Exit codes: 0 the table is whole; 2 wrong arguments, settings, data or weights; 4 another run writes to the same
 folder; 5 the disk is full; 130 interrupted; 143 terminated.
 """
@@ -40,7 +41,7 @@ SAYS = {
     "random_audio": "the same on an untrained audio backbone",
     "fusion": "the fusion of both",
 }
-TABLE = "probes.csv"
+TABLE, SCORES = "probes.csv", "test_scores.csv"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 data_version=words.data_version,
                 code_version=words.code_version,
                 allow_leaks=words.allow_leaks,
+                only=words.only or tuple(ROWS),
             )
     except (KeyboardInterrupt, SystemExit) as error:
         stop = runs.stopped_by(error)  # Lightning makes a SystemExit of it
@@ -84,14 +86,24 @@ class Row(NamedTuple):
     identities: int
 
 
-def probes(config: Config, *, data_version: str, code_version: str = "probes", allow_leaks: bool = False) -> list[Row]:
+def probes(
+    config: Config,
+    *,
+    data_version: str,
+    code_version: str = "probes",
+    allow_leaks: bool = False,
+    only: Sequence[str] = tuple(ROWS),
+) -> list[Row]:
     """Train what has not been trained yet, score the test split, and write the table.
+
+    Args:
+        only: the names of the rows that are wanted.
 
     Raises:
         ConfigError: the configuration is not one of 2D3MF.
     """
     folder = Path(config.runs_path, code_version)
-    rows, trainings = [], variants(config, folder)
+    rows, trainings = [], {name: made for name, made in variants(config, folder).items() if name in only}
     folder.mkdir(parents=True, exist_ok=True)
     with runs.holding(folder):
         for name, variant in trainings.items():
@@ -141,23 +153,21 @@ def _train(config: Config, data_version: str, run: str, allow_leaks: bool) -> No
 
 
 def _judge(name: str, config: Config, data_version: str, run: str) -> Row:
-    import numpy as np
-
-    from visavox.bundle.trim import load_trimmed
     from visavox.compute import resolve_device
     from visavox.detectors.build import load
+    from visavox.detectors.td3mf.detector import TD3MF
     from visavox.evaluation.intervals import estimate
+    from visavox.evaluation.scores import groups_of
     from visavox.splits.table import read_split
 
     rows = read_split(Path(config.root_path, "data", f"{data_version}.csv"), config.root_path)
     rows = rows[rows["split"] == "test"]
-    scorer = load(Path(config.runs_path, run, "best.ckpt"), [f"device={config.device}"])
-    scorer = scorer.to(resolve_device(config.device))
-    paths, size = list(rows["path"]), config.submit_batch_size
-    parts = [paths[i : i + size] for i in range(0, len(paths), size)]
-    scores = np.concatenate([scorer.score([load_trimmed(path, config) for path in part]) for part in parts])
-    named = "identity" in rows and (rows["identity"].astype(str) != "").all()
-    groups = rows["identity"].to_numpy() if named else None
+    detector = load(Path(config.runs_path, run, "best.ckpt"), [f"device={config.device}"])
+    assert isinstance(detector, TD3MF)
+    scores = detector.to(resolve_device(config.device)).score_files(list(rows["path"]))
+    with replacing(Path(config.runs_path, run, SCORES)) as beside:
+        rows.drop(columns="path").assign(probability=scores).to_csv(beside, index=False, lineterminator="\n")
+    groups, _ = groups_of(rows)
     auc = estimate(rows["label"].to_numpy(), scores, groups)["auc"]
     return Row(name, auc.value, auc.low, auc.high, len(rows), len(set(groups)) if groups is not None else len(rows))
 
@@ -171,6 +181,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--data-version", default="train_dev_test", help="ROOT_PATH/data/NAME.csv (default train_dev_test)"
     )
     parser.add_argument("--code-version", default="probes", help="folder of the runs: RUNS_PATH/NAME (default probes)")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(ROWS), metavar="ROW", help=f"of {', '.join(ROWS)} (default all)"
+    )
     parser.add_argument("--allow-leaks", action="store_true", help="train although somebody stands in two splits")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"

@@ -6,8 +6,9 @@
 SPACE is a JSON object: a key of the configuration, dots for groups, to a list of values or to
 {"low": 1e-5, "high": 1e-2, "log": true}. Where every key has a list the whole grid is tried, else Optuna's TPE draws --trials
 choices. STUDY holds the journal of the study, the runs, trials.csv (best first, with the interval of the mean over seeds) and
-search.png. The same command continues a search that was killed, and may run several times at once. A choice is given up between
-its seeds where it is below the median of the others.
+search.png. The same command continues a search that was killed, and may run several times at once. A choice is given up after an
+epoch in which its best val/auc is below the median of the others at that epoch, unless --no-pruning; its row then says pruned,
+with the best that it had. What is maximised is what the best epoch is chosen by: val/auc, for task=emotion val/macro_f1.
 Needs the extra `search` (Optuna). Exit codes: 0 searched; 2 wrong arguments, settings, data; 5 the disk is full; 130
 interrupted; 143 terminated.
 """
@@ -36,6 +37,8 @@ from visavox.splits.text_table import for_people
 if TYPE_CHECKING:
     import optuna
 
+GRACE = 5
+"""Epochs after which a choice may be given up."""
 JOURNAL, TABLE, FIGURE, LOCK = "study.journal", "trials.csv", "search.png", ".begin.lock"
 T_95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t for a two-sided 95 % interval, by degrees of freedom; 1.96 beyond."""
@@ -60,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 trials=words.trials,
                 average_over=words.average_over,
                 allow_leaks=words.allow_leaks,
+                prune=words.prune,
             )
     except (KeyboardInterrupt, SystemExit) as error:
         stop = runs.stopped_by(error)  # Lightning makes a SystemExit of it
@@ -106,19 +110,21 @@ def search(
     trials: int | None = None,
     average_over: int = 1,
     allow_leaks: bool = False,
+    prune: bool = True,
 ) -> list[dict[str, Any]]:
     """Try what has not been tried yet; return the rows of the table, best first.
 
     Args:
         trials: choices in all where a key has a range; a grid is tried as a whole.
         average_over: seeds of each choice, beginning with the configuration's; the value is the mean of their best val/auc.
+        prune: give up what is below the median of the others at the same epoch.
     """
     grid = all(isinstance(values, list) for values in space.values())
     if not grid and trials is None:
         raise ConfigError("--trials says how many choices are drawn from ranges")
     study = _study(study_folder, space, config, grid)
     while (trial := _next(study, space, None if grid else trials, study_folder)) is not None:
-        _try(study, trial, config, study_folder, data_version, average_over, allow_leaks)
+        _try(study, trial, config, study_folder, data_version, average_over, allow_leaks, prune)
     return _write(study, study_folder)
 
 
@@ -144,7 +150,7 @@ def _study(folder: Path, space: Space, config: Config, grid: bool) -> optuna.Stu
             direction="maximize",
             load_if_exists=True,
             sampler=optuna.samplers.TPESampler(seed=config.seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=GRACE),
         )
         held = study.user_attrs.get("what")
         if held is None:
@@ -207,15 +213,23 @@ def _try(
     data_version: str,
     seeds: int,
     allow_leaks: bool,
+    prune: bool,
 ) -> None:
     """Train a choice with each seed; its run folders are named by what is chosen, so that a begun one is continued."""
+    import optuna
     from optuna.trial import TrialState
 
     from visavox.commands.train import train
 
     name = hashlib.sha256(json.dumps(trial.params, sort_keys=True).encode()).hexdigest()[:12]
-    aucs = []
-    for seed in range(config.seed, config.seed + seeds):
+    aucs: list[float] = []
+    for place, seed in enumerate(range(config.seed, config.seed + seeds)):
+
+        def watch(epoch: int, value: float, first: int = place * config.epoch) -> None:
+            trial.report(value, step=first + epoch)
+            if prune and trial.should_prune():
+                raise optuna.TrialPruned
+
         words = [f"{key}={json.dumps(value)}" for key, value in trial.params.items()]
         words += [f"seed={seed}", f"runs_path={json.dumps(str(folder))}"]
         plain = [f"{key}={json.dumps(value)}" for key, value in config.model_dump(mode="json").items()]
@@ -226,14 +240,36 @@ def _try(
             metrics = json.loads(done.read_text(encoding="utf-8"))
         else:
             begun = (folder / run / "config.json").is_file()
-            metrics = train(chosen, data_version=data_version, code_version=run, resume=begun, allow_leaks=allow_leaks)
-        aucs.append(metrics["best_val_auc"])
+            try:
+                metrics = train(
+                    chosen,
+                    data_version=data_version,
+                    code_version=run,
+                    resume=begun,
+                    allow_leaks=allow_leaks,
+                    watch=watch,
+                )
+            except optuna.TrialPruned:
+                reached = study.get_trials(deepcopy=False)[trial.number].intermediate_values.values()
+                trial.set_user_attr("aucs", aucs or [max(reached)])
+                study.tell(trial, state=TrialState.PRUNED)
+                return
+        aucs.append(_value(metrics))
         trial.set_user_attr("aucs", aucs)
-        trial.report(sum(aucs) / len(aucs), step=len(aucs))
-        if len(aucs) < seeds and trial.should_prune():
-            study.tell(trial, state=TrialState.PRUNED)
-            return
     study.tell(trial, sum(aucs) / len(aucs))
+
+
+def _value(metrics: dict[str, Any]) -> float:
+    """What a training is worth, higher = better.
+
+    Raises:
+        ConfigError: its best epoch is chosen by a loss, as by a detector whose validation split has no fakes.
+    """
+    for name in ("best_val_auc", "best_val_macro_f1"):
+        if name in metrics:
+            return metrics[name]
+    found = next((name for name in metrics if name.startswith("best_val")), "nothing")
+    raise ConfigError(f"a search maximises val/auc, and this training gives {found}; put fakes into the val split")
 
 
 def _write(study: optuna.Study, folder: Path) -> list[dict[str, Any]]:
@@ -303,6 +339,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--study", type=Path, required=True, help="folder of the search")
     parser.add_argument("--trials", type=int, help="choices in all, where a key has a range")
     parser.add_argument("--average-over", type=int, default=1, metavar="SEEDS", help="seeds of each choice (default 1)")
+    parser.add_argument(
+        "--no-pruning", dest="prune", action="store_false", help="try every choice to its end, below the median too"
+    )
     parser.add_argument("--allow-leaks", action="store_true", help="train although somebody stands in two splits")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"

@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from visavox.config import Config
 from visavox.errors import code_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from visavox.bundle import Bundle
+    from visavox.detectors.td3mf.features import Features
     from visavox.preprocessing.budget import Planner
     from visavox.workers.gpu_server import Address
 
@@ -31,6 +32,7 @@ class Prepared(NamedTuple):
     name: str
     path: Path
     bundle: Bundle | None
+    """Or, of a file that `visavox features` wrote, what 2D3MF scores in its place."""
     status: Status
     reason: str
     notes: list[str]
@@ -90,8 +92,9 @@ def _start(config: Config, planner: Planner | None, threads: int, server: Addres
 
 def bundle_of(config: Config, prep_hash: str | None, hears: bool, state: Any, task: tuple[str, Path]) -> Prepared:
     """In a worker: the bundle of one input, or the reason why there is none, with its sound where the scorer `hears`."""
-    from visavox.bundle import Bundle, BundleError
+    from visavox.bundle import BundleError
     from visavox.bundle.trim import needs_sound, trimmed_as
+    from visavox.detectors.td3mf.features import Features
     from visavox.preprocessing import pipeline
     from visavox.preprocessing.provenance import differing_settings
 
@@ -100,7 +103,11 @@ def bundle_of(config: Config, prep_hash: str | None, hears: bool, state: Any, ta
     try:
         if path.suffix.lower() == ".npz":
             with watch("load"):
-                bundle = Bundle.load(path, full=config.store_track)
+                found = _read(path, config)
+            if isinstance(found, Features):
+                spent = watch.seconds | {"total": watch.total()}
+                return Prepared(name, path, cast("Bundle", found), found.status, "", [], spent)
+            bundle = found
             if prep_hash is not None and bundle.prep_hash != prep_hash:
                 raise BundleError(
                     f"made with other settings than the checkpoint's ({differing_settings(bundle, config)}); "
@@ -122,3 +129,23 @@ def bundle_of(config: Config, prep_hash: str | None, hears: bool, state: Any, ta
     notes = bundle.notes.split("\n") if bundle.notes else []
     seconds = watch.seconds | {"total": watch.total()}
     return Prepared(name, path, bundle, bundle.status, "", notes, seconds, budget.record() if budget else None)
+
+
+def _read(path: Path, config: Config) -> Bundle | Features:
+    """Read a bundle, or features where the checkpoint is one of 2D3MF; whether they are its own is for the scorer to see.
+
+    Raises:
+        BundleError, FeatureError: damaged, or features for another detector.
+    """
+    from visavox.bundle import Bundle, BundleError
+    from visavox.config import TD3MFConfig
+    from visavox.detectors.td3mf.features import Features, is_features
+
+    if not is_features(path):
+        return Bundle.load(path, full=config.store_track)
+    if not isinstance(config.detector, TD3MFConfig):
+        raise BundleError(
+            f"holds features for td3mf, and the checkpoint is of {config.detector.name}; give the video or its bundle",
+            "OTHER_SETTINGS",
+        )
+    return Features.load(path)

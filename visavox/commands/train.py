@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from visavox.compute import TrainerPrecision
     from visavox.detectors.base import Detector
+    from visavox.training.callbacks import Watch
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ def train(
     pret_fake_index: int | None = None,
     resume: bool = False,
     allow_leaks: bool = False,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train, keep the best checkpoint by val/auc, test it; returns the metrics that test.json holds.
 
@@ -98,6 +100,7 @@ def train(
         pret_fake_index: which of two classes means fake in weights of other people that the registry does not know.
         resume: continue the run from its last finished epoch.
         allow_leaks: train although somebody stands in two splits; the metrics say so.
+        watch: told what each epoch of the last stage is worth.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import pytorch_lightning as pl
@@ -117,18 +120,21 @@ def train(
     csv_path = Path(config.root_path, "data", f"{data_version}.csv")
     measure = build_sync(config, torch.device("cpu")) if config.fakes and detector.needs_sync else None
     data = BundleDataModule(
-        config, csv_path, detector.prepare, full=detector.needs_track, allow_leaks=allow_leaks, measure=measure
+        config,
+        csv_path,
+        detector.prepare,
+        full=detector.needs_track,
+        allow_leaks=allow_leaks,
+        measure=measure,
+        kept=detector.kept,
+        classes=detector.classes,
     )
     data.prepare_data()
+    detector.check_inputs()
     labels = data.labels("train")
     detector.card = replace(
         detector.card,
-        trained_on=f"{data_version}, {len(labels) - sum(labels)} real"
-        + (
-            f" clips and fakes made of them: {', '.join(config.fakes)}"
-            if config.fakes
-            else f" and {sum(labels)} fake clips"
-        ),
+        trained_on=f"{data_version}, {_trained_on(detector, config, labels)}",
     )
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
@@ -143,7 +149,8 @@ def train(
         for stage, folder, last in zip(detector.stages, folders, begun):
             detector.begin(stage)
             data.target = detector.target
-            trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"))
+            told = watch if folder == run else None
+            trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"), told)
             if not (folder / FINISHED).is_file():
                 with (
                     warnings.catch_warnings()
@@ -183,11 +190,12 @@ def _trainer(
     precision: TrainerPrecision,
     detector: Detector,
     val_labels: Sequence[int],
+    watch: Watch | None = None,
 ) -> pl.Trainer:
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 
-    from visavox.training.callbacks import AtomicCheckpoints, FiniteLoss, History, checkpoints
+    from visavox.training.callbacks import AtomicCheckpoints, FiniteLoss, History, Told, checkpoints
     from visavox.training.epoch_lines import EpochLines
 
     interactive = sys.stderr.isatty()
@@ -212,6 +220,7 @@ def _trainer(
             LearningRateMonitor("epoch"),
             EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
             History(run / "metrics.csv"),
+            *([Told(watch, monitor)] if watch else []),
             *checkpoints(run, monitor, mode),
             TQDMProgressBar() if interactive else EpochLines(monitor),
         ],
@@ -251,6 +260,14 @@ def _wandb_login() -> bool:
         return netrc.netrc().authenticators("api.wandb.ai") is not None
     except (FileNotFoundError, netrc.NetrcParseError):
         return False
+
+
+def _trained_on(detector: Detector, config: Config, labels: Sequence[int]) -> str:
+    """What the detector is trained on, in words."""
+    if detector.classes:
+        return detector.classes.describe(labels)
+    fakes = f"and fakes made of them: {', '.join(config.fakes)}" if config.fakes else f"and {sum(labels)} fake clips"
+    return f"{len(labels) - sum(labels)} real {'clips ' if config.fakes else ''}{fakes}"
 
 
 def _claim(run: Path, config: Config, words: dict[str, Any], *, resume: bool, last: Path) -> None:
@@ -323,7 +340,7 @@ def _start_from(detector: Detector, pret_version: str, fake_index: int | None) -
 
 
 def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
-    """Score the test split with the best checkpoint; AUC is null, with the reason, where it is not defined."""
+    """Score the test split with the best checkpoint; AUC (of classes: accuracy) is null, with the reason, where undefined."""
     from pytorch_lightning import LightningModule
     from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -342,15 +359,16 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
     labels = data.labels("test")
     if config_fakes := [name for name in ("val", "test") if data.makes_fakes(name)]:
         metrics["made_fakes"] = {"splits": config_fakes, "kinds": data.config.fakes}
-    if len(set(labels)) < 2:
-        reason = "the test split is empty" if not len(labels) else "the test split has one class only"
-        metrics |= {"test_auc": None, "test_note": f"AUC is not defined: {reason}"}
+    if not labels or (not data.classes and len(set(labels)) < 2):
+        reason = "the test split is empty" if not labels else "the test split has one class only"
+        name, words = ("accuracy", "accuracy") if data.classes else ("auc", "AUC")
+        metrics |= {f"test_{name}": None, "test_note": f"{words} is not defined: {reason}"}
     else:
         detector = build.load(best)
         assert isinstance(detector, LightningModule)
         tested = trainer.test(detector, datamodule=data, verbose=False)[0]
         metrics |= {name.replace("/", "_"): value for name, value in tested.items()} | {"n_test": len(labels)}
-        if data.config.eval_datasets:
+        if data.config.eval_datasets and not data.classes:
             metrics |= _by_corpus(detector, data)
     if trainer.is_global_zero:
         with replacing(run / "test.json") as beside:
@@ -362,19 +380,14 @@ def _by_corpus(detector: Any, data: Any) -> dict[str, Any]:
     """AUC of each corpus of the test split, null where it has one class only, and the mean of those that are defined."""
     import numpy as np
 
-    from visavox.bundle.trim import load_trimmed
     from visavox.evaluation.metrics import auc
 
     rows = data.rows[data.rows["split"] == "test"]
     found: dict[str, float | None] = {}
     for corpus, clips in rows.groupby("corpus"):
-        paths, size = list(clips["path"]), data.config.submit_batch_size
-        scores = [
-            detector.score([load_trimmed(path, data.config) for path in paths[i : i + size]])
-            for i in range(0, len(paths), size)
-        ]
-        both = clips["label"].nunique() == 2
-        found[str(corpus)] = float(auc(clips["label"].to_numpy(), np.concatenate(scores))) if both else None
+        labels, found[str(corpus)] = clips["label"].to_numpy(), None
+        if len(set(labels)) == 2:
+            found[str(corpus)] = float(auc(labels, detector.score_files(list(clips["path"]))))
     defined = [value for value in found.values() if value is not None]
     return {"test_auc_by_corpus": found, "test_auc_macro": float(np.mean(defined)) if defined else None}
 

@@ -24,6 +24,11 @@ class Settings(BaseModel):
         validate_default=True,  # so that a default of 16 and a 16 that was written down hash alike
     )
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the detector tells apart beside real and fake, in the order of its outputs; empty for real and fake."""
+        return ()
+
     def fixed(self, prefix: str = "") -> dict[str, Any]:
         """Return what must stay as it was in training, `prefix` before each key: every field not marked `Tunable`.
 

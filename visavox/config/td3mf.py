@@ -6,18 +6,24 @@ from pydantic import Field, field_validator, model_validator
 
 from visavox.config.base import Settings, Tunable
 
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+"""The emotions of RAVDESS in the order of their numbers, 01 to 08 (Livingstone and Russo, 2018)."""
+
 
 class TD3MFConfig(Settings):
     """Frozen features of face and voice, fused in the middle by cross-attention."""
 
     name: Literal["td3mf"] = "td3mf"
     """Which detector; each has settings of its own."""
+    task: Literal["deepfake", "emotion"] = "deepfake"
+    """`emotion` tells the eight emotions of RAVDESS apart (the split's column `emotion`) in place of real and fake."""
     video_backbone: str = "marlin_vit_small_ytf"
     """What sees: marlin_vit_{small,base,large}_ytf (`marlin` is the small one), efficientface, or a tiny one."""
     audio_backbone: str = "eat"
     """What hears: MFCC, xvectors, xvectors_posteriors, resnet, emotion2vec, eat, or a tiny one."""
-    backbone_weights: Literal["published", "random"] = "published"
-    """`random` leaves the backbones untrained: the control that shows what a data set gives away."""
+    backbone_weights: Annotated[str, Tunable] = "published"
+    """`random` leaves the backbones untrained: the control that shows what a data set gives away. Else a folder of weights of
+    one's own, as `visavox pretrain-backbones` writes it. A trained network takes the weights it was trained on and no others."""
     backbone_seed: int = Field(0, ge=0)
     """Seed of random backbone weights."""
     features: Annotated[str | None, Tunable] = None
@@ -49,6 +55,11 @@ class TD3MFConfig(Settings):
     schedule: Literal["plateau", "cosine"] = "plateau"
     """`plateau`: Adam with betas 0.5 and 0.9, the rate halved after 7 epochs without a lower train/loss, as published; `cosine`:
     optimizer, warm-up and cosine as for the other detectors."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The emotions, for `task=emotion`."""
+        return EMOTIONS if self.task == "emotion" else ()
 
     @field_validator("fusion", mode="before")
     @classmethod

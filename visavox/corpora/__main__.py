@@ -31,6 +31,7 @@ CORPORA = {  # name -> options of its reader, help
     "ffpp": ((), "FaceForensics++ and DeepFakeDetection: splits/*.json, conversion_dict.json"),
     "deepfaketimit": ((), "DeepfakeTIMIT, with VidTIMIT's videos where they are"),
     "ravdess": ((), "RAVDESS: real clips of 24 actors"),
+    "unified": (("metadata",), "a folder of 2D3MF_Dataset: NAME/video/*.mp4, named after the corpus"),
     "lavdf": (("metadata",), "LAV-DF: metadata.json or metadata.min.json"),
     "avdeepfake1m": (("metadata",), "AV-Deepfake1M and AV-Deepfake1M++: {train,val}_metadata.json"),
     "kodf": ((), "KoDF: its tables of real and synthesised videos"),
@@ -180,7 +181,7 @@ def _only(rows: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
     for condition in conditions:
         column, _, text = condition.partition("=")
-        known = set(rows[column]) if column in ("method", "category", "quality", "race", "gender") else set()
+        known = set(rows[column]) if column in ("method", "category", "quality", "race", "gender", "emotion") else set()
         asked = set(text.split(","))
         if not asked <= known:
             there = ", ".join(sorted(known)) or "which is no such column"

@@ -11,7 +11,7 @@ import pandas as pd
 
 FACTS = (
     *("corpus", "protocol", "source", "donors", "method", "category", "quality", "race", "gender"),
-    *("fake_segments", "audio_label", "video_label", "content"),
+    *("fake_segments", "audio_label", "video_label", "emotion", "content"),
 )
 """Columns that every corpus shares, behind those of every split CSV; empty where a corpus does not say."""
 
@@ -38,6 +38,8 @@ class Clip(NamedTuple):
     """(start, end) seconds of what is fake; None where the corpus does not say."""
     audio_label: int | None = None
     video_label: int | None = None
+    emotion: str = ""
+    """One of `visavox.config.td3mf.EMOTIONS`, or ""."""
 
 
 @dataclass

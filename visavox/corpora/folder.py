@@ -134,7 +134,7 @@ def _from_table(bundles: list[PurePosixPath], path: Path, by: str, label_map: di
 
 
 def _read_labels(path: Path, label_map: dict[str, int]) -> pd.DataFrame:
-    """Return filename, label int, and kind, identity, audio_label, video_label ("0", "1" or "") where there are such columns."""
+    """Return filename, label int, kind, identity, emotion, audio_label, video_label ("0", "1" or "") where they are."""
     table = read_text_table(path, ("filename", "label"), SplitError)
     for column in ("label", *(name for name in MODALITY_LABELS if name in table)):
         labels = table[column].str.lower().map(label_map)
@@ -145,7 +145,9 @@ def _read_labels(path: Path, label_map: dict[str, int]) -> pd.DataFrame:
                 f"{path}: {column} {names} is unknown ({on_lines(wrong.index)}); write 0 for real, 1 for fake"
             )
         table[column] = labels.astype(int) if column == "label" else labels.map({0: "0", 1: "1"}).fillna("")
-    return table[[name for name in ("filename", "label", "kind", "identity", *MODALITY_LABELS) if name in table]]
+    return table[
+        [name for name in ("filename", "label", "kind", "identity", "emotion", *MODALITY_LABELS) if name in table]
+    ]
 
 
 def _names(text: str) -> list[str]:

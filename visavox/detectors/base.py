@@ -23,10 +23,12 @@ from torch.utils.data import default_collate
 from torchmetrics.classification import BinaryAUROC
 
 from visavox.bundle import Bundle
+from visavox.bundle.trim import load_trimmed
 from visavox.config import Config, Settings
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
 from visavox.detectors.scorer import Scorer, Watch
 from visavox.progress import Stopwatch
+from visavox.splits.classes import Classes
 from visavox.training.batch import Example
 from visavox.training.schedule import warmup_cosine
 from visavox.weights import WeightsError
@@ -52,6 +54,8 @@ class Detector(pl.LightningModule):
     """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
     needs_sync: bool = False
     """Whether `prepare` reads mdist, latency or conf, which are measured anew for made fakes where it does."""
+    classes: Classes | None = None
+    """What it tells apart where that is not real and fake."""
     card: ModelCard
     """What it is; `build.load` completes it."""
 
@@ -59,6 +63,7 @@ class Detector(pl.LightningModule):
         super().__init__()
         self.config = config
         self.settings = settings
+        self.classes = Classes("emotion", settings.classes) if settings.classes else None
         self.card = ModelCard(detector=config.detector.name)
         self.save_hyperparameters(
             {"config": config.model_dump(mode="json")}
@@ -72,6 +77,13 @@ class Detector(pl.LightningModule):
             rng: randomness of training (which frames, augmentation); None is deterministic, for scoring.
         """
         raise NotImplementedError
+
+    def kept(self, path: str, rng: np.random.Generator | None = None) -> Any | None:
+        """Return what `prepare` would make of the bundle at `path` without opening all of it; None, as here, to have it opened.
+
+        Nothing is drawn from `rng` where None is returned.
+        """
+        return None
 
     def forward(self, clip: Any) -> Tensor:
         """A collated clip -> (B,) logits, higher = more fake."""
@@ -88,6 +100,9 @@ class Detector(pl.LightningModule):
     def monitor(self, val_labels: Collection[int]) -> tuple[str, str]:
         """What the best epoch is chosen by, and whether `max` or `min` of it, for a validation split with these labels."""
         return "val/auc", "max"
+
+    def check_inputs(self) -> None:
+        """Raise if what it needs to train beside the bundles is not there or does not fit; nothing has been written yet."""
 
     def start_fresh(self) -> None:
         """Prepare for training without --pret-version; said, never assumed in silence."""
@@ -120,11 +135,29 @@ class Detector(pl.LightningModule):
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
         """Return P(fake) of bundles, (N,) float64 in [0, 1]. Deterministic; the order and the batch do not matter."""
+        return torch.sigmoid(self._logits([self.prepare(bundle, None) for bundle in bundles])).numpy()
+
+    def score_files(self, paths: Sequence[str]) -> np.ndarray:
+        """Return P(fake) of bundles on the disk, (N,) float64, trimmed as the configuration says.
+
+        `submit_batch_size` of them are in memory at a time; one that `kept` knows is not opened.
+        """
+        size, found = self.config.submit_batch_size, []
+        for first in range(0, len(paths), size):
+            some = paths[first : first + size]
+            clips = [self.kept(path) for path in some]
+            if all(clip is not None for clip in clips):
+                found.append(torch.sigmoid(self._logits(clips)).numpy())
+            else:
+                found.append(self.score([load_trimmed(path, self.config, full=self.needs_track) for path in some]))
+        return np.concatenate(found)
+
+    def _logits(self, clips: Sequence[Any]) -> Tensor:
+        """Prepared clips -> what `forward` says of them, float64 on the CPU; deterministic, without gradients."""
         self.eval()
-        clip = default_collate([self.prepare(bundle, None) for bundle in bundles])
-        clip = self.transfer_batch_to_device(clip, self.device, 0)
+        batch = self.transfer_batch_to_device(default_collate(list(clips)), self.device, 0)
         with torch.inference_mode():
-            return torch.sigmoid(self(clip).double()).cpu().numpy()
+            return self(batch).double().cpu()
 
     def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return the score of one clip as an `Analysis`. Here: of the clip as a whole, without a time line, which a note says.

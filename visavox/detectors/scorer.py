@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from visavox.compute import scoring_context, scoring_dtype
 
@@ -61,7 +61,7 @@ class Scored:
     """The score of one clip, and what its details should say beside it."""
 
     probability: float
-    """P(fake)."""
+    """P(fake); of a scorer that tells other classes apart, that of the likeliest."""
     notes: tuple[str, ...] = ()
     """What is unusual about the verdict, such as a branch that failed."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -70,13 +70,15 @@ class Scored:
     """What judged it, in a detector that has several heads."""
     exited: bool | None = None
     """Whether a gate let it through before the other parts ran; None where the detector has no gate."""
+    classes: dict[str, float] = field(default_factory=dict)
+    """Class -> its probability, of a scorer that tells others apart than real and fake."""
 
 
 @runtime_checkable
 class Detailed(Protocol):
     """A scorer of several parts that says of each clip which of them ran, how long, and what failed."""
 
-    def score_in_detail(self, bundles: Sequence[Bundle]) -> list[Scored]:
+    def score_in_detail(self, bundles: Sequence[Any]) -> list[Scored]:
         """Return the probabilities of `score` with their details."""
 
 
@@ -91,8 +93,8 @@ class Hearing(Protocol):
         """Return all that is to be said about it, as `Scorer.explain`; the card has no `prep_hash`, for there is no bundle."""
 
 
-def score_in_detail(scorer: Scorer, bundles: Sequence[Bundle]) -> list[Scored]:
-    """Return the scores of bundles, with details where the scorer has any."""
+def score_in_detail(scorer: Scorer, bundles: Sequence[Any]) -> list[Scored]:
+    """Return the scores of bundles (or of what else the scorer reads in their place), with details where it has any."""
     if isinstance(scorer, Detailed):
         return scorer.score_in_detail(bundles)
     return [Scored(float(score)) for score in scorer.score(bundles)]

@@ -29,6 +29,20 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float((ranks[labels == 1].sum() - fakes * (fakes + 1) / 2) / (fakes * reals))
 
 
+def accuracy_and_macro_f1(labels: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """Return the share of clips whose class is found, and the mean of the F1 of all classes that occur in either.
+
+    Args:
+        labels, predicted: (N,) whole numbers or text, N > 0.
+    """
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    found = []
+    for name in np.union1d(labels, predicted):
+        right = ((labels == name) & (predicted == name)).sum()
+        found.append(2 * right / ((labels == name).sum() + (predicted == name).sum()))
+    return float((labels == predicted).mean()), float(np.mean(found))
+
+
 METRICS = {
     "auc": "ROC AUC",
     "ap": "Average precision",

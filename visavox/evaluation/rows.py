@@ -53,7 +53,9 @@ class ScoredRow:
     filename: str
     """Path below the folder that was scored, with forward slashes."""
     probability: float
-    """P(fake) in [0, 1] as the submission states it: calibrated if a calibration was applied; the prior if not scored."""
+    """P(fake) in [0, 1] as the submission states it: calibrated if a calibration was applied; the prior if not scored.
+
+    With `classes`, the probability of the likeliest of them."""
     status: Status
     """What became of the input."""
     reason: str = ""
@@ -70,6 +72,8 @@ class ScoredRow:
     """P(fake) before the calibration; None where none was applied."""
     budget: dict[str, Any] | None = None
     """What `--time-budget` left out; None without one."""
+    classes: dict[str, float] | None = None
+    """Class -> its probability, of a detector that tells others apart than real and fake; None of all others."""
     identity: Identity | None = None
     """What the score follows from; None in rows that no scorer made."""
     head: str = ""
@@ -83,9 +87,9 @@ class ScoredRow:
         return self.status in SCORED or bool(self.head)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as the details file holds it, without `raw`, `budget`, `head` and `exited` where there are none."""
+        """Return the row as the details file holds it, without what only some detectors give where there is none."""
         row = asdict(self)
-        spare = ("raw", "budget", "head", "exited")
+        spare = ("raw", "budget", "classes", "head", "exited")
         return {name: value for name, value in row.items() if value not in (None, "") or name not in spare}
 
     @classmethod

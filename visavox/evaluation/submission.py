@@ -33,6 +33,46 @@ def write_submission(rows: Sequence[ScoredRow], output: Path, column: str = "pro
         writer.writerows([row.filename, f"{row.probability:.9g}"] for row in rows)
 
 
+def write_classes(rows: Sequence[ScoredRow], output: Path, column: str, classes: Sequence[str]) -> None:
+    """Write `filename,COLUMN` with the likeliest class, and the probability of each; empty cells for what was not scored."""
+    with replacing(output) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["filename", column, *classes])
+        for row in rows:
+            found = [f"{row.classes[name]:.9g}" for name in classes] if row.classes else [""] * len(classes)
+            writer.writerow([row.filename, likeliest(row), *found])
+
+
+def likeliest(row: ScoredRow) -> str:
+    """Return the class of the highest probability; "" for an input that was not scored."""
+    return max(row.classes, key=row.classes.__getitem__) if row.classes else ""
+
+
+def describe_classes(rows: Sequence[ScoredRow], labels: Path | None, column: str) -> str:
+    """Return one line: accuracy and mean F1 over every labelled row, of which those not scored count as wrong.
+
+    Args:
+        labels: CSV with filename and `column`, a split CSV for example.
+
+    Raises:
+        ScoresError: it cannot be read, or lacks the column.
+    """
+    if labels is None:
+        return f"accuracy: not computed, no labels were given (--labels CSV with filename,{column})"
+    import pandas as pd
+
+    from visavox.evaluation.metrics import accuracy_and_macro_f1
+    from visavox.evaluation.scores import ScoresError, look_up
+    from visavox.splits.text_table import read_text_table
+
+    table = pd.DataFrame([(row.filename, likeliest(row)) for row in rows], columns=["filename", "found"])
+    named = read_text_table(labels, ("filename", column), ScoresError)
+    matched = look_up(table, named[named[column] != ""], labels)
+    known = matched[column].str.lower()
+    accuracy, f1 = accuracy_and_macro_f1(known.to_numpy(str), matched["found"].to_numpy(str))
+    return f"accuracy {accuracy:.4f}, mean F1 {f1:.4f} over {len(matched)} files"
+
+
 def describe_auc(rows: Sequence[ScoredRow], labels: pd.DataFrame | None, path: Path | None = None) -> str:
     """Return one line: ROC AUC over every labelled row, failures at the prior included; or why there is none.
 

@@ -16,4 +16,4 @@ class Example(NamedTuple):
     clip: Any
     """What `Detector.prepare` gave: a NamedTuple of tensors."""
     label: Tensor
-    """() or (B,) float32: 1 = fake."""
+    """() or (B,) float32: 1 = fake; or int64, the place of its class (`visavox.splits.classes`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,20 @@ class FiniteLoss(Callback):
                 f"the loss of step {first} (epoch {trainer.current_epoch}) is no finite number; what the last "
                 "finished epoch left is kept. Start anew with a smaller lr, with grad_clip, or with precision=32-true"
             )
+
+
+Watch = Callable[[int, float], None]
+"""Told of each epoch, from 0, and the value of what the best is chosen by; may raise to end the training."""
+
+
+class Told(Callback):
+    """Tells somebody what each epoch is worth. Its exceptions end the training; the epoch before is the one kept."""
+
+    def __init__(self, watch: Watch, monitor: str):
+        self.watch, self.monitor = watch, monitor
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.watch(trainer.current_epoch, float(trainer.callback_metrics[self.monitor]))
 
 
 class History(Callback):

@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, Sampler
 from visavox.bundle import Bundle
 from visavox.config import Config
 from visavox.pseudofakes.footage import Measure
+from visavox.splits.classes import Classes
 from visavox.splits.datasets import of_datasets
 from visavox.splits.groups import Leak, find_leak
 from visavox.splits.table import SplitError, describe, read_split, warnings
 from visavox.training.batch import Example
-from visavox.training.dataset import BundleDataset, Prepare, check_bundles
+from visavox.training.dataset import BundleDataset, Kept, Prepare, check_bundles
 from visavox.training.made import MadeDataset, PairSampler, judged_rows
 from visavox.workers.pool import end_with_parent
 
@@ -38,6 +39,8 @@ class BundleDataModule(pl.LightningDataModule):
         allow_leaks: accept a CSV in which somebody stands in two splits; `leak` says who.
         full: load the bundles' track and audio too; `Detector.needs_track`.
         measure: audio-visual distances of made fakes, for a detector that reads them.
+        kept: `Detector.kept`, which gives clips without opening their bundles where it can.
+        classes: `Detector.classes`, what is learnt in place of real and fake.
     """
 
     target: str = "label"
@@ -52,6 +55,8 @@ class BundleDataModule(pl.LightningDataModule):
         full: bool = False,
         allow_leaks: bool = False,
         measure: Measure | None = None,
+        kept: Kept | None = None,
+        classes: Classes | None = None,
     ):
         super().__init__()
         self.config = config
@@ -61,14 +66,22 @@ class BundleDataModule(pl.LightningDataModule):
         self.leak: Leak | None = None
         self.full = full
         self.measure = measure
+        self.kept = kept
+        self.classes = classes
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test clips than devices
 
     @cached_property
     def rows(self) -> pd.DataFrame:
         """Every row of the CSV, once it and its bundles are checked."""
         real_only = self.config.train_on == "real"
-        rows = read_split(self.csv_path, self.config.root_path, part=real_only)  # fakes may be missing anywhere
+        part = real_only or self.classes is not None  # fakes may be missing anywhere
+        rows = read_split(self.csv_path, self.config.root_path, part=part)
         rows = of_datasets(rows, self.config.training_datasets, self.config.eval_datasets)
+        if self.classes is not None:
+            try:
+                self.classes.check(rows)
+            except SplitError as error:
+                raise SplitError(f"{self.csv_path}: {error}") from None
         lacking = [name for name in ("train", "val") if not ((rows["split"] == name) & (rows["label"] == 0)).any()]
         if real_only and lacking:
             raise SplitError(
@@ -84,7 +97,7 @@ class BundleDataModule(pl.LightningDataModule):
         check_bundles(rows, self.config)
         log.info("%s: %s", self.csv_path, describe(rows))
         leaks = [f"trained with --allow-leaks: {self.leak}"] if self.leak else []
-        for warning in warnings(rows) + leaks:
+        for warning in ([] if self.classes else warnings(rows)) + leaks:
             log.warning("%s: %s", self.csv_path, warning)
         return rows
 
@@ -93,7 +106,15 @@ class BundleDataModule(pl.LightningDataModule):
         rows = self._rows(name)
         if self.makes_fakes(name):
             return MadeDataset(rows, self.config, self.prepare, self.measure, self.target)
-        return BundleDataset(rows, self.config, self.prepare, full=self.full, target=self.target)
+        return BundleDataset(
+            rows,
+            self.config,
+            self.prepare,
+            full=self.full,
+            target=self.target,
+            kept=self.kept,
+            classes=self.classes,
+        )
 
     def makes_fakes(self, name: str) -> bool:
         """Return whether the fakes of a split are made: those of training, and of a split that has none of its own."""
@@ -115,11 +136,14 @@ class BundleDataModule(pl.LightningDataModule):
             rows = rows[rows["label"] == 0]
         if (most := self.config.max_videos_per_class) is None:
             return rows
-        drawn = [same.sample(min(most, len(same)), random_state=self.config.seed) for _, same in rows.groupby("label")]
+        drawn = [
+            same.sample(min(most, len(same)), random_state=self.config.seed)
+            for _, same in rows.groupby(self.classes.column if self.classes else "label")
+        ]
         return rows.loc[sorted(pd.concat(drawn).index)]
 
     def labels(self, name: str) -> list[int]:
-        """Labels of a split, 1 = fake, in the order of its rows: those of the column `target`."""
+        """Labels of a split in the order of its rows, 1 = fake: those of the column `target`; or the places of classes."""
         return [int(label) for label in self.split(name).labels]
 
     def bundles(self, name: str) -> Iterator[Bundle]:
@@ -193,14 +217,14 @@ class EpochLoader(DataLoader[Example]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """(position, seed) pairs of one epoch, a function of (seed, epoch) only; Lightning calls `set_epoch`.
 
-    An epoch draws as many clips as there are. Balanced, one half is real and one fake: of the larger class another part
-    is seen in each epoch, the smaller is gone through again, in a new order, as often as it takes; a class that is not
-    there cannot be. Devices take turns;
+    An epoch draws as many clips as there are. Balanced, every class gives as many of them (one half is real and one fake):
+    of a larger class another part is seen in each epoch, a smaller is gone through again, in a new order, as often as it
+    takes; a class that is not there cannot be. Devices take turns;
     where the draws do not divide, the first ones are drawn again, so that every device has the same number of steps.
 
     Args:
-        labels: (N,) 0 or 1.
-        balance: draw real and fake equally often.
+        labels: (N,) whole numbers: 0 or 1, or the places of classes.
+        balance: draw all classes equally often.
     """
 
     def __init__(self, labels: np.ndarray, *, seed: int, balance: bool = True, rank: int = 0, world: int = 1):
@@ -226,10 +250,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         total = len(self.labels)
-        if not self.balance or len(np.unique(self.labels)) < 2:
+        classes = np.unique(self.labels)
+        if not self.balance or len(classes) < 2:
             return rng.permutation(total)
-        real, fake = np.flatnonzero(self.labels == 0), np.flatnonzero(self.labels == 1)
-        draws = [_repeat(real, total - total // 2, rng), _repeat(fake, total // 2, rng)]
+        shares = [(total + len(classes) - 1 - i) // len(classes) for i in range(len(classes))]  # they sum to total
+        draws = [_repeat(np.flatnonzero(self.labels == c), share, rng) for c, share in zip(classes, shares) if share]
         return rng.permutation(np.concatenate(draws))
 
 

@@ -20,6 +20,7 @@ from visavox.bundle import Bundle, BundleError, Stamp, read_stamp
 from visavox.bundle.trim import needs_sound, trimmed_as
 from visavox.config import Config
 from visavox.preprocessing.provenance import differing_settings, prep_hash
+from visavox.splits.classes import Classes
 from visavox.splits.table import SplitError, count_and_first, labels_of
 from visavox.training.batch import Example
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 Prepare = Callable[[Bundle, np.random.Generator | None], Any]
 """`Detector.prepare`: a bundle and the randomness of training (None: deterministic) -> a NamedTuple of tensors."""
+Kept = Callable[[str, np.random.Generator | None], Any | None]
+"""`Detector.kept`: the same of a bundle on the disk that need not be opened; None where it has to be."""
 
 
 class BundleDataset(Dataset[Example]):
@@ -37,12 +40,21 @@ class BundleDataset(Dataset[Example]):
     """
 
     def __init__(
-        self, rows: pd.DataFrame, config: Config, prepare: Prepare, *, full: bool = False, target: str = "label"
+        self,
+        rows: pd.DataFrame,
+        config: Config,
+        prepare: Prepare,
+        *,
+        full: bool = False,
+        target: str = "label",
+        kept: Kept | None = None,
+        classes: Classes | None = None,
     ):
         self.paths: list[str] = list(rows["path"])
-        self.labels = labels_of(rows, target).astype(np.float32)  # (N,)
+        self.labels = classes.labels(rows) if classes else labels_of(rows, target).astype(np.float32)  # (N,)
         self.config = config
         self.prepare = prepare
+        self.kept = kept
         self.full = full or needs_sound(config)  # load track and audio too
 
     def __len__(self) -> int:
@@ -50,13 +62,18 @@ class BundleDataset(Dataset[Example]):
 
     def __getitem__(self, which: int | tuple[int, int]) -> Example:
         index, seed = which if isinstance(which, tuple) else (which, None)
-        bundle = Bundle.load(self.paths[index], full=self.full)
         rng = None if seed is None else np.random.default_rng(seed)
-        try:
-            clip = self.prepare(trimmed_as(self.config, bundle, rng), rng)
-        except BundleError as error:
-            raise BundleError(f"{self.paths[index]}: {error}") from None
+        clip = self.kept(self.paths[index], rng) if self.kept else None
+        if clip is None:
+            clip = self._opened(self.paths[index], rng)
         return Example(clip, torch.tensor(self.labels[index]))
+
+    def _opened(self, path: str, rng: np.random.Generator | None) -> Any:
+        bundle = Bundle.load(path, full=self.full)
+        try:
+            return self.prepare(trimmed_as(self.config, bundle, rng), rng)
+        except BundleError as error:
+            raise BundleError(f"{path}: {error}") from None
 
     def bundles(self) -> Iterator[Bundle]:
         """Every bundle once, without audio and track, one in memory at a time."""

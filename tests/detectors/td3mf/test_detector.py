@@ -106,7 +106,7 @@ def test_features_come_from_the_folder_and_are_kept_there(
 
     other = detector(f"detector.features={tmp_path}")
     assert np.array_equal(other.score([bundle]), expected)
-    assert other._source.extractor is None, "no backbone is loaded where the folder has what is asked for"
+    assert other._features.extractor is None, "no backbone is loaded where the folder has what is asked for"
     with pytest.raises(FeatureError, match="steps 8, not 9"):
         detector(f"detector.features={tmp_path}", "detector.temporal_axis=9").score([bundle])
     with pytest.raises(FeatureError, match="video_backbone marlin_vit_tiny, not efficientface_tiny"):

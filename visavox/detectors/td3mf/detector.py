@@ -6,27 +6,33 @@ B clips · T steps of video · U steps of sound · E, D widths of the features �
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from visavox import config as configuration
 from visavox.bundle import Bundle
-from visavox.bundle.trim import trimming
 from visavox.config import Config, TD3MFConfig
 from visavox.detectors.base import Detector
+from visavox.detectors.scorer import Scored
 from visavox.detectors.td3mf import backbones
 from visavox.detectors.td3mf.backbones.base import resized
 from visavox.detectors.td3mf.backbones.marlin import FRAMES, Marlin, clip_frames
-from visavox.detectors.td3mf.features import Extractor, FeatureError, FeatureFolder, Features, Stamp
+from visavox.detectors.td3mf.features import FeatureError, Features, Stamp, is_features
 from visavox.detectors.td3mf.network import FusionNetwork, drop_modality, load_published
+from visavox.detectors.td3mf.source import FeatureSource
 from visavox.files import sha256_of
-from visavox.preprocessing.provenance import prep_hash
+from visavox.splits.table import SPLITS
+from visavox.training.batch import Example
 from visavox.weights import WeightsError, parameters, safe_load
 from visavox.weights.loading import fit
 
@@ -62,6 +68,7 @@ class TD3MF(Detector):
             video = backbones.build(settings.video_backbone, "video")
             audio = backbones.build(settings.audio_backbone, "audio")
         self.audio = audio.input(settings.temporal_axis)
+        self._seen_dim = video.dim
         encoder, self.image = None, 0
         if settings.finetune:
             built = backbones.build(settings.video_backbone, "video")
@@ -78,10 +85,13 @@ class TD3MF(Detector):
             fusion_type=settings.middle_fusion_type,
             audio_positional_encoding=settings.audio_positional_encoding,
             probe="video" if settings.lp_only else "audio" if settings.audio_only else "none",
+            classes=len(settings.classes) or 1,
             encoder=encoder,
         )
+        self.measures = nn.ModuleDict(
+            {f"{split}_classes": _measures(len(settings.classes)) for split in SPLITS if settings.classes}
+        )
         self.register_buffer("backbone_sums", torch.zeros(2, 32, dtype=torch.uint8))
-        self._source: _Source | None = None
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **_: Any) -> Self:  # type: ignore[override]  # fewer arguments than Lightning takes
@@ -107,35 +117,70 @@ class TD3MF(Detector):
         detector.card = replace(detector.card, checkpoint=sha256_of(Path(checkpoint_path)))
         return detector.eval()
 
-    def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:
-        """Return the padded features of a bundle; with `rng`, one modality may be dropped as the settings say."""
+    def prepare(self, bundle: Bundle | Features, rng: np.random.Generator | None = None) -> Clip:
+        """Return the padded features of a bundle; with `rng`, one modality may be dropped as the settings say.
+
+        Args:
+            bundle: or its features, where they have been made already.
+
+        Raises:
+            FeatureError: the features were made by other backbones, weights or settings than the network's.
+        """
+        if isinstance(bundle, Features):
+            return self._clip(self.features_of(bundle), None, rng)
         drawn = rng is not None and (self.config.temporal_jitter > 0 or bool(self.config.fakes))
         return self._clip(self.features_of(bundle, moved=drawn), bundle, rng)
 
-    def features_of(self, bundle: Bundle, *, moved: bool = False) -> Features:
+    def kept(self, path: str, rng: np.random.Generator | None = None) -> Clip | None:
+        """Return the clip of a bundle whose features the folder has: of the bundle itself only the stamp is read, once.
+
+        None where frames are needed (`finetune`), the clip begins at a random moment, or the folder lacks it.
+        """
+        if self.settings.finetune or (rng is not None and self.config.temporal_jitter > 0):
+            return None
+        features = self._features.of_file(path)
+        return None if features is None else self._clip(features, None, rng)
+
+    def features_of(self, bundle: Bundle | Features, *, moved: bool = False) -> Features:
         """Return the features of a bundle, from the folder of the settings where it has them.
 
         Args:
+            bundle: or features, which are checked and returned.
             moved: the bundle begins at a random moment or is made anew each epoch, so that its features are not kept.
         """
-        if self._source is None:
-            self._source = _Source(self.settings, self.config, self._trained_sums())
-        features = self._source(bundle, keep=not moved, device=self._feature_device())
-        if self._trained_sums() is None:
-            sums = (features.stamp.video_sha256, features.stamp.audio_sha256)
-            self.backbone_sums.copy_(torch.tensor([list(bytes.fromhex(each)) for each in sums], dtype=torch.uint8))
+        source = self._features
+        if isinstance(bundle, Features):
+            source.require(bundle)
+            return bundle
+        features = source(bundle, keep=not moved, device=self._feature_device())
+        self._trained_on(features.stamp)
         return features
 
+    def check_inputs(self) -> None:
+        """Look at the folder of features; where it is empty, load the backbones.
+
+        Raises:
+            FeatureError: the folder holds features of several kinds, or others than are asked for.
+            WeightsError: features have to be made and the weights for that are missing; says what to put where.
+        """
+        self._features.stamp(self._feature_device())
+
+    def on_fit_start(self) -> None:
+        """Keep what it is trained on before processes that load data are started: what those keep is lost with them."""
+        if self._trained_sums() is None:
+            self._trained_on(self._features.stamp(self._feature_device()))
+
     def forward(self, clip: Clip) -> Tensor:
-        """Return logits (B,), higher = more fake."""
+        """Return logits (B,), higher = more fake; of emotions (B, 8)."""
         video = clip.video
         if self.settings.finetune:
             video = video.permute(0, 1, 2, 5, 3, 4).float() / 255  # (B, T, 16, 3, S, S)
         with torch.autocast(video.device.type, enabled=False):  # bf16 would give many clips equal logits
-            return self.net(video, clip.audio, clip.seen, clip.heard)[:, 0]
+            logits = self.net(video, clip.audio, clip.seen, clip.heard)
+            return logits if self.classes else logits[:, 0]
 
-    def feature_extraction(self, video: str | Path | Bundle) -> dict[str, np.ndarray]:
-        """Return the features of a video, or of its bundle.
+    def feature_extraction(self, video: str | Path | Bundle | Features) -> dict[str, np.ndarray]:
+        """Return the features of a video, of its bundle, or of a file of its features.
 
         Returns:
             `fused` (1, A + H) float32, sound before face, what the classifier sees; `video` (n, E); `audio` (m, D), or
@@ -145,13 +190,65 @@ class TD3MF(Detector):
         features = self.features_of(bundle)
         found = {"video": features.video, "audio": features.audio}
         if self.net.probe == "none" and not self.settings.finetune:
-            clip = Clip(*(x[None].to(self.device) for x in self._clip(features, bundle, None)))
+            clip = Clip(*(x[None].to(self.device) for x in self._clip(features, None, None)))
             with torch.inference_mode():
                 found["fused"] = self.eval().net.fused(*clip).cpu().numpy()
         return found
 
-    def predict(self, video: str | Path | Bundle) -> float:
-        """Return P(fake) of a video, or of its bundle."""
+    def score(self, bundles: Sequence[Bundle | Features]) -> np.ndarray:
+        """Return P(fake) of bundles or of their features, (N,) float64 in [0, 1].
+
+        Raises:
+            ValueError: the network tells emotions apart.
+        """
+        if self.classes:
+            raise ValueError(
+                "trained with detector.task=emotion: it gives no P(fake); `emotions` gives theirs, and eval.py"
+            )
+        return torch.sigmoid(self._logits([self.prepare(bundle) for bundle in bundles])).numpy()
+
+    def emotions(self, bundles: Sequence[Bundle | Features]) -> np.ndarray:
+        """Return the probability of each emotion, (N, 8) float64 whose rows sum to 1, in the order of `classes.names`.
+
+        Raises:
+            ValueError: the network tells real from fake.
+        """
+        if not self.classes:
+            raise ValueError("trained with detector.task=deepfake: it knows no emotions; `score` gives P(fake)")
+        return torch.softmax(self._logits([self.prepare(bundle) for bundle in bundles]), dim=1).numpy()
+
+    def score_in_detail(self, bundles: Sequence[Bundle | Features]) -> list[Scored]:
+        """Return the scores of `score`, or of emotions the probability of each."""
+        if not self.classes:
+            return [Scored(float(score)) for score in self.score(bundles)]
+        return [
+            Scored(float(row.max()), classes=dict(zip(self.classes.names, map(float, row))))
+            for row in self.emotions(bundles)
+        ]
+
+    def monitor(self, val_labels: Collection[int]) -> tuple[str, str]:
+        """val/auc, or of emotions the mean F1 of all: some of them have half as many clips."""
+        return ("val/macro_f1", "max") if self.classes else super().monitor(val_labels)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy, of real and fake or of emotions."""
+        return cross_entropy(logits, labels) if self.classes else super().loss(logits, labels)
+
+    def _step(self, split: str, batch: Example) -> Tensor:
+        if not self.classes:
+            return super()._step(split, batch)
+        logits = self(batch.clip)  # (B, 8)
+        loss = self.loss(logits, batch.label)
+        each: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(batch.label)}
+        self.log(f"{split}/loss", loss, sync_dist=split != "train", **each)
+        measures: Any = self.measures[f"{split}_classes"]
+        for name, measure in measures.items():
+            measure.update(logits.detach(), batch.label)
+            self.log(f"{split}/{name}", measure, prog_bar=split != "test", **each)
+        return loss
+
+    def predict(self, video: str | Path | Bundle | Features) -> float:
+        """Return P(fake) of a video, of its bundle, or of a file of its features."""
         return float(self.score([self._bundle(video)])[0])
 
     def start_fresh(self) -> None:
@@ -180,9 +277,14 @@ class TD3MF(Detector):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=7, min_lr=1e-8)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "train/loss"}}
 
-    def _clip(self, features: Features, bundle: Bundle, rng: np.random.Generator | None) -> Clip:
+    def _clip(self, features: Features, bundle: Bundle | None, rng: np.random.Generator | None) -> Clip:
+        """Pad what there is; the bundle is read for frames alone, with `finetune`."""
         steps = self.settings.temporal_axis
-        if self.settings.finetune:
+        if self.settings.finetune and bundle is None:
+            raise FeatureError(
+                "detector.finetune sees frames, and features hold none; give the video or its bundle", "OTHER_SETTINGS"
+            )
+        if self.settings.finetune and bundle is not None:
             video, seen = self._frames(bundle, steps)
         else:
             video, seen = padded(features.video, steps)
@@ -207,6 +309,17 @@ class TD3MF(Detector):
             frames[step] = torch.from_numpy(np.stack([resized(bundle.frame(t), self.image) for t in moments]))
         return frames, torch.arange(steps) < len(clips)
 
+    @cached_property
+    def _features(self) -> FeatureSource:
+        """Where features come from; it looks at the folder when it is first asked for."""
+        return FeatureSource(self.settings, self.config, self._trained_sums, (self._seen_dim,), self.audio.shape)
+
+    def _trained_on(self, stamp: Stamp) -> None:
+        """Keep the sums of the backbones, unless they are known."""
+        if self._trained_sums() is None:
+            sums = (stamp.video_sha256, stamp.audio_sha256)
+            self.backbone_sums.copy_(torch.tensor([list(bytes.fromhex(each)) for each in sums], dtype=torch.uint8))
+
     def _trained_sums(self) -> tuple[str, str] | None:
         """The sums of the backbones it was trained on; None before the first clip of a fresh network."""
         if not self.backbone_sums.any():
@@ -218,77 +331,25 @@ class TD3MF(Detector):
         """The network's device, but the CPU in processes that load data."""
         return "cpu" if torch.utils.data.get_worker_info() else str(self.device)
 
-    def _bundle(self, video: str | Path | Bundle) -> Bundle:
-        if isinstance(video, Bundle):
+    def _bundle(self, video: str | Path | Bundle | Features) -> Bundle | Features:
+        if isinstance(video, (Bundle, Features)):
             return video
+        if is_features(video):
+            return Features.load(video)
         from visavox.bundle.trim import trimmed_as
         from visavox.preprocessing.tools import bundle_of
 
         return trimmed_as(self.config, bundle_of(video, self.config))
 
 
-class _Source:
-    """Where the features of bundles come from: a folder, or an extractor that is loaded when it is needed."""
-
-    def __init__(self, settings: TD3MFConfig, config: Config, sums: tuple[str, str] | None) -> None:
-        self.settings, self.config = settings, config
-        self.folder = FeatureFolder(settings.features) if settings.features else None
-        self.extractor: Extractor | None = None
-        self.sums = sums
-        self.said = False
-        if self.folder is not None and self.folder.stamp is not None:
-            self.folder.require(self._expected(self.folder.stamp))
-
-    def __call__(self, bundle: Bundle, *, keep: bool, device: str) -> Features:
-        kept = self.folder if keep else None
-        if kept is not None and kept.stamp is not None:
-            found = kept.get(bundle.source_sha256, kept.stamp)
-            if found is not None:
-                return found
-        extractor = self._loaded(device)
-        features = extractor(bundle)
-        if not self.said:
-            where = f"the folder {kept.folder} lacks" if kept is not None else "no folder is given for"
-            log.info("making features: %s them (detector.features)", where)
-            self.said = True
-        if kept is not None:
-            kept.add(features)
-        return features
-
-    def _loaded(self, device: str) -> Extractor:
-        if self.extractor is None:
-            settings = self.settings
-            extractor = Extractor.build(
-                settings.video_backbone,
-                settings.audio_backbone,
-                self.config,
-                steps=settings.temporal_axis,
-                weights=settings.backbone_weights,
-                seed=settings.backbone_seed,
-                device=device,
-            )
-            if differences := self._expected(extractor.stamp).differences(extractor.stamp):
-                raise FeatureError(
-                    f"the network was trained on features of other weights: {differences}; put those in place"
-                )
-            if self.folder is not None:
-                self.folder.require(extractor.stamp)
-            self.extractor = extractor
-        return self.extractor
-
-    def _expected(self, stamp: Stamp) -> Stamp:
-        """What features have to be stamped with; of weights that nobody has asked for yet, as `stamp` says."""
-        settings = self.settings
-        video, audio = self.sums or (stamp.video_sha256, stamp.audio_sha256)
-        return Stamp(
-            video_backbone=settings.video_backbone,
-            video_sha256=video,
-            audio_backbone=settings.audio_backbone,
-            audio_sha256=audio,
-            steps=settings.temporal_axis,
-            prep_hash=prep_hash(self.config),
-            trim_silence=trimming(self.config),
-        )
+def _measures(classes: int) -> nn.ModuleDict:
+    """Share of clips whose class is found, and the mean of the F1 of the classes that are there."""
+    return nn.ModuleDict(
+        {
+            "accuracy": MulticlassAccuracy(classes, average="micro"),
+            "macro_f1": MulticlassF1Score(classes, average="macro"),
+        }
+    )
 
 
 def padded(features: np.ndarray, steps: int) -> tuple[Tensor, Tensor]:

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from visavox.bundle import Bundle, BundleError
+from visavox.bundle.schema import check_directory, read_array
 from visavox.bundle.trim import trimming
 from visavox.detectors.td3mf import backbones
 from visavox.files import parse_json, replacing
 from visavox.preprocessing.provenance import prep_hash
+from visavox.status import Status
 
 if TYPE_CHECKING:
     from visavox.config import Config
@@ -34,12 +36,18 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """Raised when a member of the file changes its meaning."""
 MEMBERS = ("video", "audio", "stamp", "source_sha256")
+ZIP_NAME = 30
+"""Bytes of a zip's first header before the name of its first member (PKWARE APPNOTE, 4.3.7)."""
 LEAST_HEARD = 0.5
 """Seconds of a window that have to be sound; the first window of a clip is heard whatever its length."""
 
 
 class FeatureError(ValueError):
     """A feature file is damaged, or was made by other backbones, weights or settings; the message holds the cure."""
+
+    def __init__(self, message: str, code: str = "BAD_FEATURES"):
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,18 @@ class Features:
     stamp: Stamp
     source_sha256: str
     """Of the video file."""
+    notes: str = ""
+    """What happened on the way, as a bundle has it; feature files keep none."""
+
+    @property
+    def status(self) -> Status:
+        """The status of the bundle they were made of: no_audio where there is no step of sound."""
+        return "ok" if len(self.audio) else "no_audio"
+
+    @property
+    def prep_hash(self) -> str:
+        """Hash of the settings and weights that the bundle was made with."""
+        return self.stamp.prep_hash
 
     def save(self, path: str | Path) -> None:
         """Write the file as a whole or not at all.
@@ -109,7 +129,8 @@ class Features:
             raise FeatureError(f"{path}: {fault}; remove the file and extract it again")
         if expected is not None and (differences := expected.differences(features.stamp)):
             raise FeatureError(
-                f"{path}: these features are others than are asked for: {differences}; give a folder of their own to each"
+                f"{path}: these features are others than are asked for: {differences}; give a folder of their own to each",
+                "OTHER_SETTINGS",
             )
         return features
 
@@ -122,6 +143,15 @@ class Features:
         if not 1 <= len(self.video) <= self.stamp.steps:
             return f"video has {len(self.video)} steps, expected 1 to {self.stamp.steps}"
         return None
+
+
+def is_features(path: str | Path) -> bool:
+    """Return whether a file begins as feature files do, and bundles do not; it may still be damaged further on."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(64)[ZIP_NAME:].startswith(f"{MEMBERS[0]}.npy".encode())
+    except OSError:
+        return False
 
 
 def read_stamp(path: str | Path) -> tuple[Stamp, str]:
@@ -158,7 +188,7 @@ class Extractor:
         config: Config,
         *,
         steps: int = 10,
-        weights: backbones.Weights = "published",
+        weights: str = backbones.PUBLISHED,
         seed: int = 0,
         device: str = "cpu",
     ) -> Extractor:
@@ -197,8 +227,7 @@ class Extractor:
             return np.zeros((0, *self.audio.input(steps).shape), np.float32)
         audio = resampled(bundle.audio, bundle.sample_rate, self.audio.sample_rate)
         seconds = len(audio) / self.audio.sample_rate
-        starts = [i * self.video.step for i in range(steps) if i == 0 or i * self.video.step + LEAST_HEARD <= seconds]
-        return self.audio.features(audio, starts)
+        return self.audio.features(audio, window_starts(seconds, steps, self.video.step))
 
 
 class FeatureFolder:
@@ -233,9 +262,14 @@ class FeatureFolder:
             )
 
     def get(self, source_sha256: str, expected: Stamp) -> Features | None:
-        """Return the features of a video, or None if the folder lacks them."""
+        """Return the features of a video, or None if the folder lacks them; another process may have added them."""
         path = self.paths.get(source_sha256)
-        return None if path is None else Features.load(path, expected)
+        if path is None:
+            path = self.folder / f"{source_sha256}.npz"
+            if not path.is_file():
+                return None
+            self.paths[source_sha256] = path
+        return Features.load(path, expected)
 
     def add(self, features: Features, name: str | None = None) -> Path:
         """Keep features, under a name or the sum of their video."""
@@ -245,6 +279,11 @@ class FeatureFolder:
         self.paths[features.source_sha256] = path
         self.stamps.setdefault(features.stamp, path)
         return path
+
+
+def window_starts(seconds: float, steps: int, step: float) -> list[float]:
+    """Return where the windows of a second begin in sound of so many seconds: at most `steps`, `step` seconds apart."""
+    return [i * step for i in range(steps) if i == 0 or i * step + LEAST_HEARD <= seconds]
 
 
 def resampled(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
@@ -261,22 +300,23 @@ def resampled(audio: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Callable[[str], np.ndarray]]:
     """Give a function that reads a member of a feature file; whatever is wrong with the file becomes a FeatureError."""
-    if not Path(path).is_file():
-        raise FeatureError(f"{path}: no such file; `visavox features` makes it")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in MEMBERS if name not in archive]
-            if missing:
-                raise FeatureError(f"{path}: no feature file, it lacks {', '.join(missing)}")
-            yield archive.__getitem__
+        with zipfile.ZipFile(path) as archive:
+            check_directory(archive, MEMBERS)
+            yield lambda name: read_array(archive, name)
+    except FileNotFoundError:
+        raise FeatureError(f"{path}: no such file; `visavox features` makes it") from None
     except FeatureError:
         raise
-    except (zipfile.BadZipFile, ValueError, EOFError, TypeError) as error:
-        raise FeatureError(f"{path}: damaged ({error}); remove the file and extract it again") from None
+    except (zipfile.BadZipFile, ValueError, EOFError, TypeError, NotImplementedError) as error:
+        raise FeatureError(f"{path}: no whole file of features ({error}); remove it and extract it again") from None
 
 
 def _stamp(text: np.ndarray) -> Stamp:
     stamp = Stamp(**parse_json(str(text)))
+    numbers = ("steps", "schema_version")
+    if not all(type(value) is (int if name in numbers else str) for name, value in asdict(stamp).items()):
+        raise ValueError("its stamp holds values of other kinds than a stamp's")
     if stamp.schema_version != SCHEMA_VERSION:
         raise ValueError(f"schema version {stamp.schema_version}, this code reads {SCHEMA_VERSION}")
     return stamp

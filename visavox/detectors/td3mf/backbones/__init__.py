@@ -2,6 +2,7 @@
 
     load("marlin_vit_small_ytf", "video")               # published weights, strictly fitted
     load("eat", "audio", weights="random", seed=3)      # the control: the same network, never trained
+    load("eat_tiny", "audio", weights="demo/backbones") # of a folder that `visavox pretrain-backbones` wrote
 
 Sizes whose names end in `_tiny` are for tests; nobody publishes weights for them.
 """
@@ -11,7 +12,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
+
+from visavox.files import sha256_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +29,7 @@ AUDIO = ("MFCC", "xvectors", "xvectors_posteriors", "resnet", "emotion2vec", "ea
 TINY_VIDEO = ("marlin_vit_tiny", "efficientface_tiny")
 TINY_AUDIO = ("xvectors_tiny", "xvectors_posteriors_tiny", "resnet_tiny", "emotion2vec_tiny", "eat_tiny")
 
-Weights = Literal["published", "random"]
+PUBLISHED, RANDOM = "published", "random"
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,13 @@ class Loaded:
 
 
 def load(
-    name: str, kind: Literal["video", "audio"], *, weights: Weights = "published", seed: int = 0, device: str = "cpu"
+    name: str, kind: Literal["video", "audio"], *, weights: str = PUBLISHED, seed: int = 0, device: str = "cpu"
 ) -> Loaded:
     """Build a backbone and give it its weights.
 
     Args:
         weights: `published` takes the registry's files, fetched at first use; `random` leaves the network untrained, as a
-            control or for tests.
+            control or for tests; anything else is a folder with weights of one's own, PART.pt.
         seed: of random weights.
 
     Raises:
@@ -61,17 +65,22 @@ def load(
         backbone = build(name, kind)
     sums = []
     for part, network in backbone.parts.items():
-        if weights == "published":
+        if weights == PUBLISHED:
             if part not in store.REGISTRY or name.endswith("_tiny"):
                 raise store.WeightsError(
-                    f"{name}: nobody publishes weights for this size; take weights=random, or a full size"
+                    f"{name}: nobody publishes weights for this size; take weights=random, a full size, or a folder that "
+                    "`visavox pretrain-backbones` wrote"
                 )
             state, unread = backbone.named(part, store.state_dict(part))
             report = fit(network, state, unread=unread, what=part)
             log.info("%s: %d parameters from %s, %d of the file unread", name, report.loaded, part, len(report.unread))
             sums.append(store.fingerprint(part))
-        else:
+        elif weights == RANDOM:
             sums.append(sum_of(network))
+        else:
+            path = own_file(weights, part)
+            fit(network, store.parameters(store.safe_load(path, what=f"weights of {name}")), what=str(path))
+            sums.append(sha256_of(path))
         network.requires_grad_(False).eval().to(device)
     sha256 = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     return Loaded(backbone, sha256)
@@ -111,6 +120,22 @@ def check_name(name: str, kind: Literal["video", "audio"]) -> None:
         near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.4)
         hint = f"; did you mean {folded[near[0]]}?" if near else "."
         raise ValueError(f"{kind}_backbone={name}: no such backbone{hint} There are: {', '.join(names)}")
+
+
+def own_file(folder: str | Path, part: str) -> Path:
+    """Return where the weights of a backbone's part lie in a folder of one's own.
+
+    Raises:
+        WeightsError: they do not.
+    """
+    from visavox.weights import WeightsError
+
+    path = Path(folder, f"{part}.pt")
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}: no such weights; `visavox pretrain-backbones --output {folder}` writes them; or give {PUBLISHED}, {RANDOM}"
+        )
+    return path
 
 
 def sum_of(network: nn.Module) -> str:

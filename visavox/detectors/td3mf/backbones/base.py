@@ -42,6 +42,9 @@ class Backbone(Protocol):
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         """Return the parameters of a published file under the names of `parts[part]`, and patterns of those it may ignore."""
 
+    def encode(self, inputs: Tensor) -> Tensor:
+        """What `inputs` gives, (n, ...) on the network's device -> (n, D), of EAT the mean of all patches; with gradients."""
+
 
 class VideoBackbone(Backbone, Protocol):
     """A backbone that sees."""
@@ -49,12 +52,18 @@ class VideoBackbone(Backbone, Protocol):
     step: float
     """Seconds from one feature to the next."""
 
+    def inputs(self, frame: Frame, count: int, steps: int) -> np.ndarray:
+        """Return what the network is given of at most `steps` steps of a track of `count` frames: (n, ...), n >= 1."""
+
     def features(self, frame: Frame, count: int, steps: int) -> np.ndarray:
         """Return features of at most `steps` steps of a track of `count` frames, (n, D) float32, n >= 1."""
 
 
 class AudioBackbone(Backbone, Protocol):
     """A backbone that hears."""
+
+    def inputs(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
+        """Return what the network is given of sound, (n, ...) float32; arguments as for `features`. EAT: one picture."""
 
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
         """Return features of sound.
@@ -73,6 +82,13 @@ class AudioBackbone(Backbone, Protocol):
 
 def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
+
+
+def step_by_step(backbone: VideoBackbone, frame: Frame, count: int, steps: int, device: torch.device) -> np.ndarray:
+    """Return `features` of a backbone that sees, a step at a time: a step's result does not depend on the others."""
+    inputs = torch.from_numpy(backbone.inputs(frame, count, steps))
+    with torch.inference_mode():
+        return torch.cat([backbone.encode(step[None].to(device)) for step in inputs]).float().cpu().numpy()
 
 
 def windows(audio: np.ndarray, rate: int, starts: Sequence[float]) -> np.ndarray:

@@ -76,12 +76,18 @@ class Eat:
             "head.*",
         )
 
+    def inputs(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
+        """The picture of all that is heard, (1, M, F)."""
+        return picture(torch.from_numpy(audio), self.size.steps).numpy()[None]
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        return self.network(inputs[:, None]).mean(dim=1)
+
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
-        device = device_of(self.network)
-        mel = picture(torch.from_numpy(audio).to(device), self.size.steps)  # (M, F)
+        mel = torch.from_numpy(self.inputs(audio, starts)).to(device_of(self.network))  # (1, M, F)
         heard = min(self.size.steps, max(1, math.ceil(len(audio) / (RATE // 100))))
-        return self.network(mel[None, None])[0, : ROWS * math.ceil(heard / PATCH)].float().cpu().numpy()
+        return self.network(mel[None])[0, : ROWS * math.ceil(heard / PATCH)].float().cpu().numpy()
 
     def input(self, steps: int) -> AudioInput:
         return AudioInput("vectors", self.dim, ROWS * (self.size.steps // PATCH))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, device_of, resized
+from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, device_of, resized, step_by_step
 
 MEAN, STD = (0.57535914, 0.44928582, 0.40079932), (0.20735591, 0.18981615, 0.18132027)
 """Of RGB in [0, 1], by the published training code. 2D3MF's extraction feeds BGR from 0 to 255 instead."""
@@ -48,21 +48,24 @@ class EfficientFace:
         self.name, self.size = name, SIZES[name]
         self.dim = self.size.channels[-1]
         self.network = EfficientFaceNetwork(self.size)
-        self.parts = {name: self.network}
+        self.parts: dict[str, nn.Module] = {name: self.network}
 
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         return state, ("fc.*", "conv1d_*", "classifier_1.*")
 
-    @torch.inference_mode()
+    def inputs(self, frame: Frame, count: int, steps: int) -> np.ndarray:
+        """Images of each step, (n, 10, S, S, 3) uint8 RGB."""
+        return np.stack(
+            [[resized(frame(t), self.size.image) for t in moments] for moments in second_frames(count, steps)]
+        )
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        mean, std = (torch.tensor(v, device=inputs.device).view(3, 1, 1) for v in (MEAN, STD))
+        images = inputs.flatten(0, 1).permute(0, 3, 1, 2).float() / 255  # (n * 10, 3, S, S)
+        return self.network((images - mean) / std).unflatten(0, inputs.shape[:2]).mean(dim=1)
+
     def features(self, frame: Frame, count: int, steps: int) -> np.ndarray:
-        device = device_of(self.network)
-        mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (MEAN, STD))
-        found = []
-        for moments in second_frames(count, steps):
-            images = np.stack([resized(frame(t), self.size.image) for t in moments])
-            x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255  # (10, 3, S, S)
-            found.append(self.network((x - mean) / std).mean(dim=0).float().cpu().numpy())
-        return np.stack(found)
+        return step_by_step(self, frame, count, steps, device_of(self.network))
 
 
 def second_frames(count: int, steps: int) -> list[list[int]]:

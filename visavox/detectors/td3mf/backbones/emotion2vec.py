@@ -58,10 +58,17 @@ class Emotion2vec:
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         return state, ("modality_encoders.AUDIO.decoder.*", "_ema*", "proj.*")
 
+    def inputs(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
+        """Windows of sound, (n, N)."""
+        return windows(audio, RATE, starts)
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        return self.network(layer_norm(inputs, inputs.shape[1:])).mean(dim=1)
+
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
-        sound = torch.from_numpy(windows(audio, RATE, starts)).to(device_of(self.network))
-        return self.network(layer_norm(sound, sound.shape[1:])).mean(dim=1).float().cpu().numpy()
+        sound = torch.from_numpy(self.inputs(audio, starts)).to(device_of(self.network))
+        return self.encode(sound).float().cpu().numpy()
 
     def input(self, steps: int) -> AudioInput:
         return AudioInput("vectors", self.dim, steps)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, device_of, resized
+from visavox.detectors.td3mf.backbones.base import FPS, Frame, State, device_of, resized, step_by_step
 
 FRAMES, RATE = 16, 2
 STRIDE = FRAMES * RATE
@@ -47,7 +47,7 @@ class Marlin:
         self.name, self.size = name, SIZES[name]
         self.dim = self.size.dim
         self.encoder = MarlinEncoder(self.size)
-        self.parts = {name: self.encoder}
+        self.parts: dict[str, nn.Module] = {name: self.encoder}
 
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         return {key.removeprefix("encoder."): value for key, value in state.items()}, (
@@ -56,15 +56,17 @@ class Marlin:
             "discriminator*",
         )
 
-    @torch.inference_mode()
+    def inputs(self, frame: Frame, count: int, steps: int) -> np.ndarray:
+        """Clips of a track, (n, 16, S, S, 3) uint8 RGB."""
+        return np.stack(
+            [[resized(frame(t), self.size.image) for t in moments] for moments in clip_frames(count, steps)]
+        )
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        return self.encoder(inputs.permute(0, 4, 1, 2, 3).float() / 255)  # from (n, 3, 16, S, S)
+
     def features(self, frame: Frame, count: int, steps: int) -> np.ndarray:
-        device = device_of(self.encoder)
-        found = []
-        for moments in clip_frames(count, steps):
-            images = np.stack([resized(frame(t), self.size.image) for t in moments])  # (16, S, S, 3)
-            clip = torch.from_numpy(images).to(device).permute(3, 0, 1, 2)[None].float() / 255  # (1, 3, 16, S, S)
-            found.append(self.encoder(clip)[0].float().cpu().numpy())
-        return np.stack(found)
+        return step_by_step(self, frame, count, steps, device_of(self.encoder))
 
 
 def clip_frames(count: int, steps: int) -> list[list[int]]:

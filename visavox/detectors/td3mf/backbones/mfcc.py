@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from visavox.detectors.td3mf.backbones.base import State, windows
 from visavox.detectors.td3mf.network import AudioInput
@@ -29,6 +29,12 @@ class Mfcc:
 
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         raise AssertionError("MFCC have no weights")
+
+    def inputs(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
+        return self.features(audio, starts)
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        raise AssertionError("MFCC are no network")
 
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
         return mfcc(windows(audio, self.sample_rate, starts), self.sample_rate)

@@ -33,10 +33,17 @@ class AudioResNet:
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         return state, ("fc.*",)
 
+    def inputs(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
+        """MFCC of each window, (n, 10, 87)."""
+        return mfcc(windows(audio, RATE, starts), RATE)
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        return self.network(inputs)
+
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
-        images = torch.from_numpy(mfcc(windows(audio, RATE, starts), RATE))  # (n, 10, 87)
-        return self.network(images.to(device_of(self.network))).float().cpu().numpy()
+        images = torch.from_numpy(self.inputs(audio, starts)).to(device_of(self.network))
+        return self.encode(images).float().cpu().numpy()
 
     def input(self, steps: int) -> AudioInput:
         return AudioInput("vectors", self.dim, steps)

@@ -57,12 +57,19 @@ class XVectors:
     def named(self, part: str, state: State) -> tuple[State, tuple[str, ...]]:
         return state, ()
 
+    def inputs(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
+        """Windows of sound, (n, N)."""
+        return windows(audio, RATE, starts)
+
+    def encode(self, inputs: Tensor) -> Tensor:
+        bands = filterbank(inputs)  # (n, M, F)
+        x = self.tdnn(bands - bands.mean(dim=1, keepdim=True))
+        return self.classifier(x) if self.posteriors else x
+
     @torch.inference_mode()
     def features(self, audio: np.ndarray, starts: Sequence[float]) -> np.ndarray:
-        sound = torch.from_numpy(windows(audio, RATE, starts)).to(device_of(self.tdnn))
-        bands = filterbank(sound)  # (n, M, F)
-        x = self.tdnn(bands - bands.mean(dim=1, keepdim=True))
-        return (self.classifier(x) if self.posteriors else x).float().cpu().numpy()
+        sound = torch.from_numpy(self.inputs(audio, starts)).to(device_of(self.tdnn))
+        return self.encode(sound).float().cpu().numpy()
 
     def input(self, steps: int) -> AudioInput:
         return AudioInput("posteriors" if self.posteriors else "vectors", self.dim, steps)
