@@ -48,7 +48,7 @@ def read(disk: Disk, metadata: Path | None = None) -> Corpus:
     name = NAMES.get(root.resolve().name.lower()) if root else None
     if root is None or name is None:
         raise SplitError(
-            f"{root}: --root is a folder of 2D3MF_Dataset, named DeepfakeTIMIT, DFDC, FakeAVCeleb, Forensics++ or RAVDESS"
+            f"{root}: no folder of 2D3MF_Dataset; those are named DeepfakeTIMIT, DFDC, FakeAVCeleb, Forensics++ or RAVDESS"
         )
     stems = [name for name in disk.names() if PurePosixPath(name).parent.name == "video"]
     if not stems:
