@@ -174,6 +174,9 @@ def test_published_weights_are_fitted_strictly(folder: Path, caplog: pytest.LogC
     )
     assert loaded.sha256 == store.sha256_of(path)
     torch.save({"state_dict": {name: value for name, value in state.items() if "conv5.0" not in name}}, path)
+    with pytest.raises(WeightsError, match="when it was first used"):
+        backbones.load("efficientface", "video")
+    (folder / f".{path.name}.first-use").unlink()
     with pytest.raises(WeightsError, match=r"1 missing \['conv5.0.weight'\]"):
         backbones.load("efficientface", "video")
 
