@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +18,6 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".vob")
     + (".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".mxf")
 )
-ABANDONED = 24 * 3600
-"""Seconds after which what another machine was writing counts as left behind."""
 LONGEST_NAME = 255
 """Bytes of a file's name that the file systems in use allow."""
 PREVIEW = ".preview"
@@ -148,18 +145,10 @@ def to_disk(path: Path) -> None:
 
 
 def sweep(output: Path) -> None:
-    """Remove what killed processes were writing below a folder: files of `replacing` whose process on this machine is gone, and
-    those of other machines that are older than a day."""
+    """Remove what killed processes of this machine were writing below a folder: files of `replacing` whose process is gone."""
     for part in output.rglob("*.part*"):
         written_by = re.search(r"\.(?:([0-9a-f]{8})\.)?(\d+)\.part(\.\w+)?$", part.name)
-        if written_by is None:
-            continue
-        here = written_by[1] in (None, _host())
-        try:
-            gone = not is_alive(int(written_by[2])) if here else time.time() - part.stat().st_mtime > ABANDONED
-        except FileNotFoundError:  # swept by somebody else
-            continue
-        if gone:
+        if written_by and written_by[1] in (None, _host()) and not is_alive(int(written_by[2])):
             part.unlink(missing_ok=True)
 
 

@@ -162,7 +162,7 @@ STOPPED = "exit code 143, or 130 after Ctrl-C; no half file, no lock"
 def test_a_command_is_stopped_while_it_writes(case: Case, data: Path, tmp_path: Path, monkeypatch, capsys):
     """The signal comes when the first file is written whole, beside its place."""
     words, output = case.given(tmp_path, data)
-    to_disk: Callable[[Path], None] = files._to_disk
+    to_disk: Callable[[Path], None] = files.to_disk
     seen: list[Path] = []
     coming = [signal.SIGINT, signal.SIGTERM]
 
@@ -172,7 +172,7 @@ def test_a_command_is_stopped_while_it_writes(case: Case, data: Path, tmp_path: 
             seen.append(path)
             os.kill(os.getpid(), coming.pop())
 
-    monkeypatch.setattr(files, "_to_disk", stopping)
+    monkeypatch.setattr(files, "to_disk", stopping)
     for code in (143, 130):
         seen.clear()
         before = signal.getsignal(signal.SIGTERM)
