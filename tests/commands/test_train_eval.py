@@ -215,6 +215,8 @@ def test_whatever_one_clip_raises_ends_its_own_row_alone(tmp_path: Path, make_bu
     import cv2
 
     class Fragile:
+        device = torch.device("cpu")
+
         def score(self, bundles):
             for bundle in bundles:
                 if bundle.notes == "odd":

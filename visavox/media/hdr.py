@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, cast
 
@@ -90,9 +91,11 @@ _prepared: dict[str, tuple[av.filter.Graph, Any]] = {}
 
 
 def prepare() -> None:
-    """Make one lookup of each transfer function for later: a process that is about to give up its files needs it."""
+    """Make one lookup of each transfer function for later: a process that is about to give up its files needs it. Where no file
+    can be written (ENOSPC, EFBIG), there is none, and HDR alone cannot be read later."""
     for transfer in TRANSFERS.values():
-        _prepared.setdefault(transfer, _lookup(transfer, threads=1))
+        with suppress(OSError):
+            _prepared.setdefault(transfer, _lookup(transfer, threads=1))
 
 
 def _lookup(transfer: str, threads: int = 0) -> tuple[av.filter.Graph, Any]:

@@ -196,11 +196,12 @@ class _Faults:
             what = f"the decoder failed ({error})"
         elif isinstance(error, TimeoutError):
             what = "decoding took too long and was stopped"
-        elif isinstance(error, EOFError | OSError):
+        elif isinstance(error, EOFError | ConnectionError):
             what = f"the decoder ended while it read the file ({self._decoder.ending()})"
         elif isinstance(error, ValueError | KeyError | TypeError):
             what = f"the decoder said something unknown ({type(error).__name__}: {str(error)[:80]})"
-        else:
+        else:  # our own, such as no memory to share
+            self._decoder.kill()
             return
         self._decoder.kill()
         raise MediaError(
