@@ -24,7 +24,7 @@ from examples import demo
 CONFIG = Path("configs/td3mf_tiny.json")
 RUN, SPLIT, SHUFFLED = "td3mf", "td3mf", "td3mf_shuffled"
 VAL_SHARE, TEST_SHARE = 1 / 6, 1 / 4
-SETTINGS = ["epoch=25", "patience=8", "lr=1e-3"]
+SETTINGS = ["epoch=40", "patience=15"]
 FORGED = {"face_blended": "video_label", "voice_vocoded": "audio_label"}
 """What a kind of fake forges so that one modality alone shows it; the others move genuine sound against a genuine picture."""
 WORDS = {

@@ -38,8 +38,8 @@ SUMMARY = "pretrained.json"
 class Recipe:
     """How long and how fast."""
 
-    epochs: int = 30
-    batch: int = 16
+    epochs: int = 40
+    batch: int = 8
     lr: float = 2e-3
     seed: int = 0
 

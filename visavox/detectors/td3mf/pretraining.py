@@ -43,8 +43,8 @@ def pretrain(
     train: Examples,
     val: Examples,
     *,
-    epochs: int = 30,
-    batch: int = 16,
+    epochs: int = 40,
+    batch: int = 8,
     lr: float = 2e-3,
     seed: int = 0,
 ) -> Trained:
