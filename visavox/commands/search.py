@@ -32,7 +32,6 @@ from visavox import runs
 from visavox.config import Config, ConfigError
 from visavox.files import is_alive, parse_json, replacing
 from visavox.logs import complain, say
-from visavox.splits.text_table import for_people
 
 if TYPE_CHECKING:
     import optuna
@@ -275,6 +274,8 @@ def _value(metrics: dict[str, Any]) -> float:
 def _write(study: optuna.Study, folder: Path) -> list[dict[str, Any]]:
     """Write the table and the figure; return the rows, best first."""
     from optuna.trial import TrialState
+
+    from visavox.splits.text_table import for_people
 
     rows = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
