@@ -290,9 +290,8 @@ def decoder() -> Decoder:
 
 def _environment() -> dict[str, str]:
     """What a child needs of the environment: no keys, no tokens. One arena and one thread of numpy's spare address space."""
-    kept = {
-        name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ
-    }
+    wanted = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: os.environ[name] for name in wanted if name in os.environ}
     paths = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     return {**kept, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
