@@ -10,9 +10,7 @@ test is unseen in training. Synthetic clips say nothing about real deepfakes; no
 with moved sound.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from examples import demo
+from examples import common
 
 CONFIG = Path("configs/anomaly_tiny.json")
-RUN, SPLIT = "anomaly", "data/anomaly.csv"
+RUN, SPLIT = "anomaly", "anomaly"
 SPLICES, SPLICE_SECONDS, CLIP_SECONDS, TOLERANCE = 20, 0.8, 6.0, 0.2
 SPLICE_SEED = 41
 """Of the spliced clips: other people than the demo's."""
@@ -31,12 +29,7 @@ SHIFTS = (-10, -5, -3, 3, 5, 10)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="examples.anomaly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default demo)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips, the split and the training (default 0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser = common.arguments("anomaly", __doc__)
     parser.add_argument(
         "--real", type=Path, help="folder with clips.csv (file, label, identity): train on its real clips"
     )
@@ -64,20 +57,20 @@ def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     from visavox.detectors.anomaly.detector import load
 
     seconds: dict[str, float] = {}
-    with demo.stage("clips", seconds):
-        labels = demo.make_clips(root, seed=seed, workers=workers)
-    with demo.stage("crop", seconds):
-        demo.crop_clips(root, workers=workers)
-    with demo.stage("split", seconds):
-        split = demo.make_split(root, labels, seed=seed)
+    with common.stage("clips", seconds):
+        labels = common.make_clips(root, seed=seed, workers=workers)
+    with common.stage("crop", seconds):
+        common.crop_clips(root, workers=workers)
+    with common.stage("split", seconds):
+        split = common.make_split(root, labels, seed=seed)
         split = split[(split["label"] == 0) | (split["split"] == "test")]  # no fake in training, none in validation
-        split.to_csv(root / SPLIT, index=False)
-    with demo.stage("train", seconds):
-        train_tiny(root, seed)
+        split.to_csv(common.split_path(root, SPLIT), index=False)
+    with common.stage("train", seconds):
+        common.train_once(common.settings(CONFIG, root, seed), RUN, SPLIT)
     detector = load(root / "runs" / RUN / "best.ckpt")
-    with demo.stage("score", seconds):
+    with common.stage("score", seconds):
         kinds, pairs = judge_test_clips(root, detector, split)
-    with demo.stage("splices", seconds):
+    with common.stage("splices", seconds):
         found = locate_splices(root, detector, workers=workers)
     summary = {
         "auc_by_kind": kinds,
@@ -91,17 +84,6 @@ def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     return summary
 
 
-def train_tiny(root: Path, seed: int) -> None:
-    from visavox import config
-    from visavox.commands.train import train
-
-    if (root / "runs" / RUN / "test.json").is_file():
-        return
-    words = [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"]
-    begun = (root / "runs" / RUN / "schema.json").is_file()
-    train(config.load(CONFIG, words), data_version=Path(SPLIT).stem, code_version=RUN, resume=begun)
-
-
 def judge_test_clips(root: Path, detector: Any, split: Any) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
     """Kind of fake -> AUC against the real test clips, interval, share above the threshold; and the backwards pairs.
 
@@ -110,7 +92,7 @@ def judge_test_clips(root: Path, detector: Any, split: Any) -> tuple[dict[str, d
     from visavox.bundle.trim import load_trimmed
     from visavox.pseudofakes import sound
 
-    test = demo.test_rows(split)
+    test = common.test_rows(split)
     bundles = [load_trimmed(root / path, detector.config) for path in test["filepath"]]
     real = [bundle for bundle, label in zip(bundles, test["label"]) if label == 0]
     people = test["identity"].to_numpy()

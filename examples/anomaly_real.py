@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from examples import common
+
 CONFIG = Path("configs/anomaly_tiny.json")
 FOLDS = 3
-SETTINGS = ("max_clip_len=16", "epoch=30", "patience=30", "detector.sync_epochs=100", "device=cpu")
+SETTINGS = ("max_clip_len=16", "epoch=30", "patience=30", "detector.sync_epochs=100")
 """A dozen clips make one step an epoch, so there are many epochs."""
 SHIFTS = (-15, -10, -5, -3, 3, 5, 10, 15)
 
@@ -23,12 +25,11 @@ def real_clips(clips: Path, root: Path, *, start: str = "none", seed: int = 0, w
     Args:
         start: checkpoint that training starts from, as train.py's --pret-version.
     """
-    from visavox import config
     from visavox.commands import crop
     from visavox.detectors.anomaly.detector import load
 
     table = one_clip_of_each(clips)
-    settings = config.load(CONFIG, [*SETTINGS, f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}"])
+    settings = common.settings(CONFIG, root, seed, SETTINGS)
     inputs = {name: clips / name for name in table["file"]}
     rows = {row.input: row for row in crop.crop_folder(inputs, root / "bundles", settings, workers=workers)}
     table = table[[bool(rows[name].bundle) and rows[name].status == "ok" for name in table["file"]]]
@@ -63,18 +64,13 @@ def one_clip_of_each(clips: Path) -> Any:
 
 def train_fold(root: Path, table: Any, fold: int, settings: Any, start: str) -> None:
     """Test: every third person from `fold` on; of the others every fifth for validation."""
-    from visavox.commands.train import train
-
-    if (root / f"runs/fold{fold}/test.json").is_file():
-        return
     others = table.index[table.index % FOLDS != fold]
     split = np.where(table.index % FOLDS == fold, "test", "train")
     split[others[::5]] = "val"
     rows = table.assign(filename=table["file"], split=split)[["filename", "filepath", "split", "label", "identity"]]
     (root / "data").mkdir(parents=True, exist_ok=True)
     rows.to_csv(root / f"data/fold{fold}.csv", index=False)
-    begun = (root / f"runs/fold{fold}/config.json").is_file()
-    train(settings, data_version=f"fold{fold}", code_version=f"fold{fold}", pret_version=start, resume=begun)
+    common.train_once(settings, f"fold{fold}", f"fold{fold}", pret_version=start)
 
 
 def judge(root: Path, detector: Any, row: Any, fold: int) -> dict[str, Any]:

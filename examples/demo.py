@@ -7,38 +7,24 @@ Nothing is downloaded: the clips are made here, faces are found by OpenCV's casc
 network is tiny. What comes out shows that every part works. It says nothing about real deepfakes.
 """
 
-import argparse
 import json
 import os
 import platform
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from visavox.preprocessing.manifest import ManifestRow
+from examples import common
+from examples.common import BUNDLES, IDENTITIES, SPLIT, VIDEOS, test_rows
 
-IDENTITIES = 48
-CLIPS_PER_IDENTITY = 12
-SECONDS = (2.4, 3.4)
-VAL_SHARE, TEST_SHARE = 1 / 8, 1 / 6
-CONFIG = Path("configs/tiny.json")
-VIDEOS, BUNDLES, SPLIT, RUN = "videos", "data/bundles", "data/demo.csv", "demo"
+RUN = "demo"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="examples.demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default demo)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips, the split and the training (default 0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args(argv)
+    arguments = common.arguments("demo", __doc__).parse_args(argv)
     summary = demo(arguments.output, seed=arguments.seed, workers=arguments.workers)
     print_table(summary, arguments.output)
     return 0 if summary["crop_failed"] == 0 else 1
@@ -50,17 +36,17 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
 
     set_up_logging()
     seconds: dict[str, float] = {}
-    with stage("clips", seconds):
-        labels = make_clips(root, seed=seed, workers=workers)
-    with stage("crop", seconds):
-        rows = crop_clips(root, workers=workers)
-    with stage("split", seconds):
-        split = make_split(root, labels, seed=seed)
-    with stage("train", seconds):
-        trained = train_tiny(root, seed=seed)
-    with stage("eval", seconds):
+    with common.stage("clips", seconds):
+        labels = common.make_clips(root, seed=seed, workers=workers)
+    with common.stage("crop", seconds):
+        rows = common.crop_clips(root, workers=workers)
+    with common.stage("split", seconds):
+        split = common.make_split(root, labels, seed=seed)
+    with common.stage("train", seconds):
+        trained = common.train_once(common.settings(common.CONFIG, root, seed), RUN, SPLIT)
+    with common.stage("eval", seconds):
         scores = score_test_clips(root, split, workers=workers)
-    with stage("probe", seconds):
+    with common.stage("probe", seconds):
         trivial = trivial_auc(root, split)
     summary = {
         **aucs(split, scores),
@@ -73,67 +59,11 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
     }
-    with stage("figure", seconds):
+    with common.stage("figure", seconds):
         draw(root, split, scores, root / "demo.png")
     summary["seconds"] = {name: round(value, 1) for name, value in seconds.items()}
     (root / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
-
-
-def make_clips(
-    root: Path,
-    *,
-    seed: int,
-    workers: int,
-    identities: int = IDENTITIES,
-    clips_per_identity: int = CLIPS_PER_IDENTITY,
-    seconds: tuple[float, float] = SECONDS,
-) -> Path:
-    from visavox.synthetic.dataset import make_dataset
-
-    labels = root / VIDEOS / "labels.csv"
-    if labels.is_file():
-        return labels
-    return make_dataset(
-        root / VIDEOS,
-        identities=identities,
-        clips_per_identity=clips_per_identity,
-        seconds=seconds,
-        seed=seed,
-        workers=workers,
-    )
-
-
-def crop_clips(root: Path, *, workers: int) -> "list[ManifestRow]":
-    from visavox import config
-    from visavox.commands import crop
-
-    inputs = crop.find_inputs(root / VIDEOS)
-    return crop.crop_folder(inputs, root / BUNDLES, config.load(CONFIG), workers=workers)
-
-
-def make_split(root: Path, labels: Path, *, seed: int) -> Any:
-    """The split CSV as a table; identities are disjoint between train, val and test."""
-    import pandas as pd
-
-    from visavox.corpora.__main__ import main as make
-
-    shares = ["--val", str(VAL_SHARE), "--test", str(TEST_SHARE), "--seed", str(seed)]
-    if make(["folder", "--root", str(root / BUNDLES), "--output", str(root / SPLIT), "--labels", str(labels), *shares]):
-        raise RuntimeError("no split could be made")
-    return pd.read_csv(root / SPLIT)
-
-
-def train_tiny(root: Path, *, seed: int, run: str = RUN, data_version: str = "demo") -> dict[str, Any]:
-    from visavox import config
-    from visavox.commands.train import train
-
-    settings = config.load(CONFIG, [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"])
-    done = root / "runs" / run / "test.json"
-    if done.is_file():
-        return json.loads(done.read_text(encoding="utf-8"))
-    begun = (root / "runs" / run / "schema.json").is_file()
-    return train(settings, data_version=data_version, code_version=run, resume=begun)
 
 
 def score_test_clips(root: Path, split: Any, *, workers: int) -> dict[str, float]:
@@ -263,7 +193,7 @@ def print_table(summary: dict[str, Any], root: Path) -> None:
     what = {
         "clips": f"{summary['clips']} synthetic clips of {IDENTITIES} identities, {root / VIDEOS}",
         "crop": f"{summary['crop_ok']} bundles, {summary['crop_failed']} failed, {root / BUNDLES}",
-        "split": f"{summary['n_test']} test clips ({summary['n_test_real']} real), identities disjoint, {root / SPLIT}",
+        "split": f"{summary['n_test']} test clips ({summary['n_test_real']} real), people apart, {common.split_path(root)}",
         "train": f"{summary['epochs']} epochs, best val/auc {summary['best_val_auc']:.3f}, {root / 'runs' / RUN}",
         "eval": f"test AUC {summary['test_auc']:.3f}, {root / 'submission.csv'}",
         "probe": f"AUC {summary['trivial_auc']:.3f} from duration, size, loudness, brightness (0.5 = nothing to exploit)",
@@ -281,18 +211,6 @@ def print_table(summary: dict[str, Any], root: Path) -> None:
     console = Console()
     console.print(table)
     console.print(kinds)
-
-
-def test_rows(split: Any) -> Any:
-    return split[split["split"] == "test"]
-
-
-@contextmanager
-def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    print(f"== {name}", file=sys.stderr, flush=True)
-    began = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ the five-way head, and the seconds of a clip with and without the gate.
 Everyone in the test is unseen in training and in the fusion. Synthetic clips say nothing about real deepfakes.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from examples import demo
+from examples import common
 
 CONFIG = Path("configs/fiveway_tiny.json")
 RUN = "fiveway"
@@ -35,13 +33,7 @@ MAY_SEE = {"sync": ("face_blended", "voice_vocoded")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="examples.fiveway", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default demo)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips, the split and the training (default 0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args(argv)
+    arguments = common.arguments("fiveway", __doc__).parse_args(argv)
     from visavox.logs import set_up_logging
 
     set_up_logging()
@@ -55,9 +47,9 @@ def example(
     *,
     seed: int = 0,
     workers: int = 2,
-    identities: int = demo.IDENTITIES,
-    clips: int = demo.CLIPS_PER_IDENTITY,
-    seconds: tuple[float, float] = demo.SECONDS,
+    identities: int = common.IDENTITIES,
+    clips: int = common.CLIPS_PER_IDENTITY,
+    seconds: tuple[float, float] = common.SECONDS,
     words: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run every stage below `root`; returns what fiveway.json holds. Stages that are done are not done again.
@@ -67,36 +59,19 @@ def example(
         words: settings (key=value) in place of the configuration's.
     """
     took: dict[str, float] = {}
-    with demo.stage("clips", took):
-        labels = demo.make_clips(
+    with common.stage("clips", took):
+        labels = common.make_clips(
             root, seed=seed, workers=workers, identities=identities, clips_per_identity=clips, seconds=seconds
         )
-    with demo.stage("crop", took):
-        demo.crop_clips(root, workers=workers)
-    with demo.stage("split", took):
-        demo.make_split(root, labels, seed=seed)
-    with demo.stage("train", took):
-        train_tiny(root, seed, words)
+    with common.stage("crop", took):
+        common.crop_clips(root, workers=workers)
+    with common.stage("split", took):
+        common.make_split(root, labels, seed=seed)
+    with common.stage("train", took):
+        common.train_once(common.settings(CONFIG, root, seed, words), RUN, common.SPLIT, done="gate.json")
     summary = measure(root / "runs" / RUN) | {"seconds": {name: round(value, 1) for name, value in took.items()}}
     (root / "fiveway.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
-
-
-def train_tiny(root: Path, seed: int, words: Sequence[str] = ()) -> None:
-    from visavox import config
-    from visavox.commands.train import train
-
-    run = root / "runs" / RUN
-    if (run / "gate.json").is_file():
-        return
-    own = [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"]
-    split = Path(demo.SPLIT).stem
-    train(
-        config.load(CONFIG, [*own, *words]),
-        data_version=split,
-        code_version=RUN,
-        resume=(run / "config.json").is_file(),
-    )
 
 
 def measure(run: Path) -> dict[str, Any]:

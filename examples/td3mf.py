@@ -8,9 +8,7 @@ kinds, clips of an identity drawn together. Beside them the controls: probes on 
 whole chain trained on shuffled labels. Everyone in the test is unseen. Synthetic clips say nothing about real deepfakes.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,14 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from examples import demo
+from examples import common
 
 CONFIG = Path("configs/td3mf_tiny.json")
 RUN, SPLIT, SHUFFLED = "td3mf", "td3mf", "td3mf_shuffled"
 VAL_SHARE, TEST_SHARE = 1 / 6, 1 / 4
 SETTINGS = ["epoch=40", "patience=15"]
-FORGED = {"face_blended": "video_label", "voice_vocoded": "audio_label"}
-"""What a kind of fake forges so that one modality alone shows it; the others move genuine sound against a genuine picture."""
 WORDS = {
     "video": "probe on the video",
     "audio": "probe on the sound",
@@ -38,13 +34,7 @@ WORDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="examples.td3mf", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default demo)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips, the split and the training (default 0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    arguments = parser.parse_args(argv)
+    arguments = common.arguments("td3mf", __doc__).parse_args(argv)
     from visavox.logs import set_up_logging
 
     set_up_logging()
@@ -53,25 +43,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
-    """Run every stage below `root`; returns what td3mf.json holds. Stages that are done are not done again."""
-    seconds: dict[str, float] = {}
-    with demo.stage("clips", seconds):
-        labels = demo.make_clips(root, seed=seed, workers=workers)
-    with demo.stage("crop", seconds):
-        demo.crop_clips(root, workers=workers)
-    with demo.stage("split", seconds):
+def example(
+    root: Path,
+    *,
+    seed: int = 0,
+    workers: int = 2,
+    identities: int = common.IDENTITIES,
+    clips: int = common.CLIPS_PER_IDENTITY,
+    seconds: tuple[float, float] = common.SECONDS,
+    words: Sequence[str] = SETTINGS,
+    epochs: int = 40,
+) -> dict[str, Any]:
+    """Run every stage below `root`; returns what td3mf.json holds. Stages that are done are not done again.
+
+    Args:
+        identities, clips, seconds: people, clips of each, and how long these are, at least and at most.
+        words: settings (key=value) of the probes and the fusion in place of the configuration's.
+        epochs: of the backbones.
+    """
+    took: dict[str, float] = {}
+    with common.stage("clips", took):
+        labels = common.make_clips(
+            root, seed=seed, workers=workers, identities=identities, clips_per_identity=clips, seconds=seconds
+        )
+    with common.stage("crop", took):
+        common.crop_clips(root, workers=workers)
+    with common.stage("split", took):
         make_splits(root, labels, seed=seed)
-    with demo.stage("backbones", seconds):
-        pretrained = {split: pretrain(root, split, seed) for split in (SPLIT, SHUFFLED)}
-    with demo.stage("probes", seconds):
-        rows = {row.name: row._asdict() for row in probes(root, SPLIT, seed)}
-    with demo.stage("control", seconds):
-        rows["shuffled"] = probes(root, SHUFFLED, seed, only=["fusion"])[0]._asdict()
+    configs = {split: settings(root, split, seed, words) for split in (SPLIT, SHUFFLED)}
+    with common.stage("backbones", took):
+        pretrained = {split: pretrain(config, root, split, seed, epochs) for split, config in configs.items()}
+    with common.stage("probes", took):
+        rows = {row.name: row._asdict() for row in probes(configs[SPLIT], SPLIT)}
+    with common.stage("control", took):
+        rows["shuffled"] = probes(configs[SHUFFLED], SHUFFLED, only=["fusion"])[0]._asdict()
     summary = {
         "rows": {name: rows[name] | {"by_kind": by_kind(root, name)} for name in WORDS},
         "backbones": pretrained,
-        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "seconds": {name: round(value, 1) for name, value in took.items()},
     }
     (root / "td3mf.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
@@ -79,45 +88,32 @@ def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
 
 def make_splits(root: Path, labels: Path, *, seed: int) -> None:
     """Write the split of the identities, with what each fake forges; and the same with shuffled labels but in the test."""
-    from visavox.corpora.__main__ import main as make
-
-    path = root / "data" / f"{SPLIT}.csv"
-    shares = ["--val", str(VAL_SHARE), "--test", str(TEST_SHARE), "--seed", str(seed)]
-    if make(["folder", "--root", str(root / demo.BUNDLES), "--output", str(path), "--labels", str(labels), *shares]):
-        raise RuntimeError("no split could be made")
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
-    for column in ("video_label", "audio_label"):
-        rows[column] = [str(int(FORGED.get(kind) == column)) for kind in rows["kind"]]
-    rows.to_csv(path, index=False)
+    common.make_split(root, labels, seed=seed, name=SPLIT, val=VAL_SHARE, test=TEST_SHARE)
+    rows = pd.read_csv(common.split_path(root, SPLIT), dtype=str, keep_default_na=False)
     rng = np.random.default_rng(seed)
     for part in ("train", "val"):
         of_part = rows["split"] == part
         columns = ["label", "video_label", "audio_label"]
         rows.loc[of_part, columns] = rows.loc[of_part, columns].to_numpy()[rng.permutation(of_part.sum())]
-    rows.to_csv(root / "data" / f"{SHUFFLED}.csv", index=False)
+    rows.to_csv(common.split_path(root, SHUFFLED), index=False)
 
 
-def pretrain(root: Path, split: str, seed: int) -> dict[str, Any]:
+def pretrain(config: Any, root: Path, split: str, seed: int, epochs: int) -> dict[str, Any]:
     from visavox.commands.pretrain_backbones import Recipe, pretrain_backbones
 
     return pretrain_backbones(
-        settings(root, split, seed), root / "backbones" / split, data_version=split, recipe=Recipe(seed=seed)
+        config, root / "backbones" / split, data_version=split, recipe=Recipe(epochs=epochs, seed=seed)
     )
 
 
-def probes(root: Path, split: str, seed: int, **only: Any) -> list[Any]:
+def probes(config: Any, split: str, **only: Any) -> list[Any]:
     from visavox.commands.probes import probes as train_all
 
-    return train_all(settings(root, split, seed), data_version=split, code_version=split, **only)
+    return train_all(config, data_version=split, code_version=split, **only)
 
 
-def settings(root: Path, split: str, seed: int) -> Any:
-    from visavox import config
-
-    own = f"detector.backbone_weights={root / 'backbones' / split}"
-    return config.load(
-        CONFIG, [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu", own, *SETTINGS]
-    )
+def settings(root: Path, split: str, seed: int, words: Sequence[str]) -> Any:
+    return common.settings(CONFIG, root, seed, [f"detector.backbone_weights={root / 'backbones' / split}", *words])
 
 
 def by_kind(root: Path, name: str) -> dict[str, float]:

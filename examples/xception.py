@@ -8,9 +8,7 @@ A real voice that was moved or swapped sounds real, and looks real, so neither c
 Synthetic clips say nothing about real deepfakes.
 """
 
-import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,12 +16,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from examples import demo
+from examples import common
 from visavox.config import LogitCalibration
 
 VISIBLE = {"video": "face_blended", "audio": "voice_vocoded"}
 TRAINED_ON = "synthetic drawn faces and voices (tiny networks): shows how it works, says nothing about real videos"
 CHECKPOINT = "xception.ckpt"
+SMALL: dict[str, Any] = {
+    "identities": 20,
+    "clips_per_identity": 8,
+    "seconds": (3.0, 4.0),
+    "kinds": tuple(VISIBLE.values()),
+}
 SMALL_WORDS = ("epoch=10",)
 """Fewer clips want more epochs."""
 STRATEGIES = {
@@ -42,12 +46,7 @@ AS_TRAINED = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="examples.xception", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("demo"), help="folder for everything (default demo)")
-    parser.add_argument("--seed", type=int, default=0, help="of the clips, the split and the training (default 0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser = common.arguments("xception", __doc__)
     parser.add_argument("--small", action="store_true", help="160 clips instead of 480, no table")
     arguments = parser.parse_args(argv)
     root = arguments.output
@@ -66,12 +65,12 @@ def make_pair(root: Path, *, seed: int = 0, workers: int = 2, small: bool = Fals
     if checkpoint.is_file():
         return checkpoint
     set_up_logging()
-    labels = make_small_clips(root, seed, workers) if small else demo.make_clips(root, seed=seed, workers=workers)
-    demo.crop_clips(root, workers=workers)
-    split = demo.make_split(root, labels, seed=seed)
+    labels = common.make_clips(root, seed=seed, workers=workers, **(SMALL if small else {}))
+    common.crop_clips(root, workers=workers)
+    split = common.make_split(root, labels, seed=seed)
     for branch, kind in VISIBLE.items():
         split.assign(label=(split["kind"] == kind).astype(int)).to_csv(root / f"data/{branch}.csv", index=False)
-        train_branch(root, branch, seed, *SMALL_WORDS * small)
+        train_branch(root, branch, seed, SMALL_WORDS if small else ())
     branches = {branch: root / f"runs/xception_{branch}/checkpoints/last.ckpt" for branch in VISIBLE}
     for branch, path in branches.items():
         calibrate(root, branch, path)
@@ -80,32 +79,12 @@ def make_pair(root: Path, *, seed: int = 0, workers: int = 2, small: bool = Fals
     return checkpoint
 
 
-def make_small_clips(root: Path, seed: int, workers: int) -> Path:
-    from visavox.synthetic.dataset import make_dataset
-
-    labels = root / demo.VIDEOS / "labels.csv"
-    if labels.is_file():
-        return labels
-    kinds = tuple(VISIBLE.values())
-    return make_dataset(
-        root / demo.VIDEOS, identities=20, clips_per_identity=8, seed=seed, kinds=kinds, workers=workers
-    )
-
-
-def train_branch(root: Path, branch: str, seed: int, *words: str) -> dict[str, Any]:
+def train_branch(root: Path, branch: str, seed: int, words: Sequence[str] = ()) -> None:
     import torch
-
-    from visavox import config
-    from visavox.commands.train import train
 
     torch.set_num_threads(1)  # networks this small lose more by sharing their work than they gain
     run = f"xception_{branch}"
-    if (root / "runs" / run / "test.json").is_file():
-        return {}
-    words = (f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu", *words)
-    begun = (root / "runs" / run / "schema.json").is_file()
-    settings = config.load(f"configs/{run}_tiny.json", words)
-    return train(settings, data_version=branch, code_version=run, resume=begun)
+    common.train_once(common.settings(Path(f"configs/{run}_tiny.json"), root, seed, words), run, branch)
 
 
 def calibrate(root: Path, branch: str, checkpoint: Path) -> None:
@@ -150,7 +129,7 @@ def table(root: Path, checkpoint: Path) -> Table:
     from visavox.evaluation.metrics import auc
 
     scorer = build.load(checkpoint)
-    test = demo.test_rows(pd.read_csv(root / demo.SPLIT))
+    test = common.test_rows(pd.read_csv(common.split_path(root)))
     evidence = [Session(scorer, load_trimmed(root / path, scorer.config)).evidence() for path in test["filepath"]]
     labels, kinds = test["label"].to_numpy(), test["kind"].to_numpy()
     real = labels == 0

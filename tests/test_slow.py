@@ -23,12 +23,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
     """The demo's clips, bundles and split."""
-    from examples import demo
+    from examples import common
 
     root = tmp_path_factory.mktemp("demo")
-    labels = demo.make_clips(root, seed=0, workers=2)
-    demo.crop_clips(root, workers=2)
-    demo.make_split(root, labels, seed=0)
+    labels = common.make_clips(root, seed=0, workers=2)
+    common.crop_clips(root, workers=2)
+    common.make_split(root, labels, seed=0)
     return root
 
 
