@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+
+from visavox.media import MediaError, open_video
 
 DARK, BRIGHT = 30, 220
 LAMP = 1.0  # seconds at which lamp and tone begin
@@ -59,6 +62,7 @@ def tone(start: float, end: float, rate: int, gains: Sequence[float] = (1.0,)) -
     return np.clip(np.round(wave[:, None] * np.array(gains)), -32768, 32767).astype(np.int16)
 
 
+@ordinary_priority()
 def record(
     path: Path,
     *,
@@ -205,11 +209,19 @@ def tone_time(sound: np.ndarray, rate: int = 16000) -> float:
 
 def read(path: Path, **options: Any) -> tuple[list[np.ndarray], np.ndarray | None, Any]:
     """Frames, sound and the closed video."""
-    from visavox.media import open_video
 
     with open_video(path, **options) as video:
         frames = [frame.copy() for frame in video.frames()]
         return frames, video.audio(), video
+
+
+def refusal(path, **options) -> MediaError:
+    """The error that reading ends with; its text holds the file, and what to do behind a semicolon."""
+    with pytest.raises(MediaError) as caught:
+        read(path, **options)
+    text = str(caught.value)
+    assert text.startswith(str(path)) and re.search(r"; \w+|expected one of", text), text
+    return caught.value
 
 
 MEASURED = """
@@ -268,7 +280,6 @@ def nothing() -> None:
 
 def read_numbered(_: None, task: tuple[int, tuple[str, int]]) -> int:
     """Work of a worker process: read a file, and be hit by a signal halfway where the task names one (0: none)."""
-    from visavox.media import open_video
 
     _, (path, hit) = task
     with open_video(path, threads=1) as video:
@@ -280,7 +291,7 @@ def read_numbered(_: None, task: tuple[int, tuple[str, int]]) -> int:
 
 def read_mutated(_: None, task: tuple[str, int, str]) -> str:
     """Work of a worker process: read a copy of a file in which a number of bytes were changed, moved or cut; how it ended."""
-    from visavox.media import MediaError, open_video
+    from visavox.media import MediaError
 
     source, seed, target = task
     rng = np.random.default_rng(seed)

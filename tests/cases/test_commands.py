@@ -14,7 +14,7 @@ import soundfile
 from conftest import TINY
 
 from tests.cases.cases import Case, held_by
-from tests.cases.test_runs import Holder, half_written, started
+from tests.cases.programs import Holder, half_written, started
 from visavox import __main__ as front_door
 from visavox import files, runs
 

@@ -1,35 +1,19 @@
-"""What the machine does meanwhile: its clock jumps, its GPU is full, its memory and its open files must not fill up."""
+"""What the machine does meanwhile: its clock jumps."""
 
 from __future__ import annotations
 
 import ast
-import json
-import logging
 import os
-import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import pytest
-import torch
-from conftest import CHECKOUT, TINY
+from conftest import CHECKOUT
 
 from tests.cases.cases import Case, held_by
-from tests.cases.test_runs import started
 from visavox import runs
-from visavox.bundle import Bundle
-from visavox.commands import evaluate as evaluation
-from visavox.commands import train
-from visavox.faces import Detections
-from visavox.workers import gpu_server, pool
-
-__all__ = ["started"]  # a fixture
-
-DURABILITY = (pytest.mark.durability,)
+from visavox.workers import pool
 
 
 def hours_off() -> Iterator[float]:
@@ -96,158 +80,3 @@ def test_who_reads_the_wall_clock(case: Case):
                 if name in ("time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today"):
                     found.add((path.relative_to(CHECKOUT / "visavox").as_posix().split("/")[0], name))
     assert {room for room, name in found if name.startswith("time.")} <= {"service"}
-
-
-class OnCard:
-    """A scorer on a GPU that has room for two clips, and for none whose notes say large."""
-
-    def __init__(self) -> None:
-        self.device, self.sizes = torch.device("cuda"), []
-
-    def to(self, device: torch.device) -> OnCard:
-        self.device = device
-        return self
-
-    def score(self, bundles: list[Bundle]) -> np.ndarray:
-        self.sizes.append((self.device.type, len(bundles)))
-        if self.device.type == "cuda" and (len(bundles) > 2 or any(bundle.notes == "large" for bundle in bundles)):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return np.full(len(bundles), 0.25)
-
-
-@held_by(
-    Case(
-        "R9",
-        "a GPU too small for a batch, and for one clip",
-        "the batch is halved, the clip is scored on the CPU; both are said",
-    )
-)
-def test_a_gpu_that_is_full(case: Case, make_bundle, tmp_path: Path, caplog):
-    waiting = [
-        evaluation.Prepared(str(i), tmp_path, make_bundle(notes="large" if i == 2 else ""), "ok", "", [], {})
-        for i in range(4)
-    ]
-    card = OnCard()
-    with caplog.at_level(logging.WARNING):
-        rows = list(evaluation._score(card, waiting, 0.5))
-    assert [row.status for row in rows] == ["ok"] * 4 and [row.probability for row in rows] == [0.25] * 4
-    assert card.sizes == [("cuda", 4), ("cuda", 2), ("cuda", 2), ("cuda", 1), ("cpu", 1), ("cuda", 1)]
-    assert card.device.type == "cuda"
-    said = "scored on the CPU: the memory of cuda did not suffice"
-    assert [row.notes for row in rows] == [(), (), (said,), ()]
-    assert "4 clips together did not score, now in two parts: CUDA out of memory" in caplog.text and said in caplog.text
-
-
-class FullDetector:
-    """A face detector on a GPU that has room for so many frames."""
-
-    name, landmark_source = "full", "none"
-
-    def __init__(self, room: int):
-        self.room, self.sizes = room, []
-
-    def detect(self, frames: list[np.ndarray]) -> list[Detections]:
-        self.sizes.append(len(frames))
-        if len(frames) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return [
-            Detections(np.full((1, 4), frame[0, 0, 0], np.float32), np.ones(1, np.float32), None) for frame in frames
-        ]
-
-
-@held_by(
-    Case("R9", "a GPU too small for the frames of several videos", "they are halved until they fit; said", 2),
-    Case("R9", "a GPU too small for one frame", "the video fails with OUT_OF_MEMORY and what to do", 0),
-)
-def test_a_gpu_that_is_full_while_cropping(case: Case, caplog):
-    frames = [np.full((8, 8, 3), i, np.uint8) for i in range(7)]
-    detector = FullDetector(case.given)
-    with gpu_server.serve(detector) as address, caplog.at_level(logging.WARNING):
-        client = gpu_server.Client(address)
-        if case.given:
-            found = client.request("faces", frames)
-            assert [int(seen.boxes[0, 0]) for seen in found] == list(range(7))
-            assert "memory does not suffice for 7 frames together, now in two parts" in caplog.text
-        else:
-            with pytest.raises(gpu_server.ServerError, match="use fewer workers, or device=cpu") as caught:
-                client.request("faces", frames)
-            assert caught.value.code == "OUT_OF_MEMORY"
-
-
-@held_by(Case("R9", "memory does not suffice in training", "exit code 2; says what to halve"))
-def test_a_training_that_does_not_fit(case: Case, monkeypatch, capsys):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(train, "train", full)
-    assert train.main([*TINY]) == 2
-    assert "CUDA out of memory; halve train_batch_size and double accumulate" in capsys.readouterr().err
-
-
-MEASURED = """
-import json, sys, threading, time
-from pathlib import Path
-from visavox.commands import crop
-
-def used(pid):
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024, len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-def family():
-    me = int(Path("/proc/self").readlink().name)
-    children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
-    spawned = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return {"parent": me} | {f"worker {pid}": int(pid) for pid in spawned}
-
-def watch():
-    while not over.wait(0.2):
-        lines = Path(sys.argv[1], "manifest.jsonl")
-        done = lines.read_bytes().count(b"\\n") if lines.is_file() else 0
-        for name, pid in family().items():
-            try: print(json.dumps([done, name, *used(pid)]), flush=True)
-            except (OSError, IndexError): pass
-
-if __name__ == "__main__":
-    over = threading.Event()
-    (thread := threading.Thread(target=watch)).start()
-    try: code = crop.main(sys.argv[2:])
-    finally: over.set(); thread.join()
-    sys.exit(code)
-"""
-"""A program that crops as `visavox crop` does and prints, five times a second: rows done, process, MiB, open files."""
-
-
-@held_by(
-    Case(
-        "R10",
-        "300 short videos through two workers",
-        "memory and open files of workers and parent stay flat",
-        300,
-        DURABILITY,
-    )
-)
-def test_memory_and_open_files_stay_flat(case: Case, talking: Path, tmp_path: Path, started):
-    """The last two thirds of the run against its second sixth, after everything was met once."""
-    videos = sorted(talking.rglob("*.mp4"))
-    (tmp_path / "in").mkdir()
-    for n in range(case.given):
-        shutil.copy(videos[n % len(videos)], tmp_path / "in" / f"{n:03d}.mp4")
-    (tmp_path / "measured.py").write_text(MEASURED)
-    words = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--workers", "2", *TINY]
-    running = started(str(tmp_path / "measured.py"), str(tmp_path / "out"), *words)
-    said, _ = running.communicate(timeout=570)
-    assert running.returncode == 0, said[-2000:]
-    assert len(list((tmp_path / "out").rglob("*.npz"))) == case.given
-    samples = [json.loads(line) for line in said.splitlines() if re.match(r"\[\d", line)]
-    names = sorted({name for _, name, *_ in samples})
-    assert len(names) == 3, names  # two workers from beginning to end
-    for name in names:
-        early, late = (
-            np.array([(mib, files) for done, who, mib, files in samples if who == name and low <= done < high])
-            for low, high in ((case.given // 6, case.given // 3), (case.given // 3, case.given))
-        )
-        print(
-            f"{name.split()[0]}: {early[:, 0].max():.0f} MiB, {early[:, 1].max():.0f} files up to video {case.given // 3}; "
-            f"{late[:, 0].max():.0f} MiB, {late[:, 1].max():.0f} files up to video {case.given}"
-        )
-        assert late[:, 0].max() <= early[:, 0].max() + 20 and late[:, 1].max() <= early[:, 1].max()

@@ -8,8 +8,8 @@ import av
 import numpy as np
 
 from tests.cases.cases import Case, held_by
-from tests.cases.media_files import lamp, needs_encoder, read, record
-from tests.cases.test_media import PATCHES, X265_FINE, hdr_of, patches_read, planes_of, record_patches, refusal
+from tests.cases.media_files import lamp, needs_encoder, read, record, refusal
+from tests.cases.patches import PATCHES, X265_FINE, hdr_of, patches_read, planes_of, record_patches
 from visavox.errors import code_of
 from visavox.media import confined, open_video
 

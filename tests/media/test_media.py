@@ -12,7 +12,7 @@ import pytest
 
 from visavox import media
 from visavox.media import MediaError, open_video, probe, write_video
-from visavox.media import video as video_module
+from visavox.media.sound import Sound
 
 RATE = 16000
 
@@ -534,7 +534,7 @@ def test_sound_that_has_no_mono_mix_is_no_sound():
     frame = av.AudioFrame.from_ndarray(np.ones((1, 4 * 4800), np.int16), format="s16", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
     stream = type("Stream", (), {"start_time": 0, "time_base": Fraction(1, 48000)})
-    sound = video_module.Sound(stream, RATE)
+    sound = Sound(stream, RATE)
     with pytest.raises(av.FFmpegError):
         sound.add(frame)
     assert sound.is_empty() and not sound.cut(Fraction(0), 100).any()

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tests.media.test_media import RATE, click, encode, flash, flash_time, onset, read, reason
-from visavox import media
 from visavox.media import LIMITS, Limits, MediaError, open_video, probe
 from visavox.media.container import RegularFile
+from visavox.media.sound import Sound
+from visavox.media.soundtrack import Decoder
 
 
 def sound_in_front(path, seconds: float, picture_at: float = 0.0, click_at: float = 1.0, codec: str = "flac"):
@@ -37,9 +38,9 @@ def test_sound_stored_in_front_is_bounded_and_in_place(tmp_path, picture_at):
     path = sound_in_front(tmp_path / "v.mkv", 300, picture_at, picture_at + 1.0)
     limits = Limits(sound_ahead=5)
     with open_video(path, max_seconds=2, limits=limits) as video:
-        assert video._sound.seconds_held < 2 + 5 + 1
+        assert video._sound.sound.seconds_held < 2 + 5 + 1
         frames = list(video.frames())
-        assert video._sound.seconds_held < 2 + 5 + 1
+        assert video._sound.sound.seconds_held < 2 + 5 + 1
         heard = video.audio()
     assert flash_time(frames) == 1.0 and len(heard) == 2 * RATE
     assert abs(onset(heard) - 1.0) < 0.005
@@ -77,7 +78,7 @@ def test_sound_stored_behind_the_picture_is_found(tmp_path):
 
 def test_stamps_that_all_say_the_same_do_not_fill_the_memory():
     stream = type("Stream", (), {"start_time": 0, "time_base": Fraction(1, RATE)})
-    sound = media.video.Sound(stream, RATE)
+    sound = Sound(stream, RATE)
     frame = av.AudioFrame.from_ndarray(np.ones((1, RATE), np.int16), format="s16", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = RATE, 0, Fraction(1, RATE)
     for _ in range(3):
@@ -113,8 +114,8 @@ def fast(path, fps: int, frames: int, declared: int | None = None):
 def test_a_frame_rate_beyond_the_limit_is_refused_at_once(tmp_path, name, monkeypatch):
     path = fast(tmp_path / name, 1000, 500)
     decoded = []
-    kept = media.Video._decoded
-    monkeypatch.setattr(media.Video, "_decoded", lambda *given: decoded.append(1) or kept(*given))
+    kept = Decoder.__call__
+    monkeypatch.setattr(Decoder, "__call__", lambda *given: decoded.append(1) or kept(*given))
     with pytest.raises(MediaError, match="frames a second, the limit is 240") as caught:
         read(path)
     assert caught.value.reason == "too_fast" and len(decoded) < 200

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cases.test_media import monster
+from tests.cases.test_bombs import monster
 from tests.service.browsing import accessible, choose, expect, states, verdict
 from tests.serving import Process
 

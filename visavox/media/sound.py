@@ -6,10 +6,14 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.audio.fifo import AudioFifo
 from av.audio.resampler import AudioResampler
 
 # Seconds: sound is moved to its timestamp when it is off by more than one frame of the grid.
 AUDIO_SLACK = 1 / 25 + 1e-9
+# Seconds of decoded sound that are resampled at once: PCM in Matroska may come in frames of a single sample, and what a call
+# of the resampler costs beside its samples is 15 microseconds.
+AT_ONCE = 0.25
 
 
 class Sound:
@@ -27,6 +31,7 @@ class Sound:
         self._time_base, self.tick, self._rate = stream.time_base, float(stream.time_base), rate
         self.end = (stream.start_time or 0) * self.tick  # seconds at which the last sample has been heard
         self._resampler: AudioResampler | None = None
+        self._waiting = AudioFifo()  # what the resampler has not been given yet
         self._kind: tuple[str, str, int] | None = None
         self._first_channel = first_channel
         self._held = 0  # samples
@@ -44,18 +49,21 @@ class Sound:
             frame = _one_channel(frame, _channels_of(frame)[0])
         elif frame.layout.nb_channels > 2 and frame.layout.name.endswith(" channels"):  # libav would guess, or give up
             frame = _one_channel(frame, _channels_of(frame).mean(0))
-        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        rate = frame.sample_rate
+        kind = (frame.format.name, frame.layout.name, rate)
         if kind != self._kind or abs(time - self.end) > AUDIO_SLACK:
             self._finish_run()
             self._resampler, self._kind = AudioResampler("s16", "mono", self._rate), kind
+            self._waiting = AudioFifo()
             self.runs.append((Fraction(time if stamp is None else stamp * self._time_base), []))
             self.end = time
-        try:
-            self._resample(frame)
-        except av.FFmpegError:
-            self._resampler = self._kind = None
-            raise
-        self.end += frame.samples / frame.sample_rate
+            self._resample(frame)  # at once, for whether there is a way to mono shows here
+        else:
+            frame.pts = None  # its place in the run is known, and another one would be refused
+            self._waiting.write(frame)
+            if self._waiting.samples > AT_ONCE * rate:
+                self._resample(self._waiting.read())
+        self.end += frame.samples / rate
 
     def is_empty(self) -> bool:
         self._finish_run()
@@ -80,12 +88,19 @@ class Sound:
 
     def _finish_run(self) -> None:
         if self._resampler is not None:
+            if self._waiting.samples:
+                self._resample(self._waiting.read())
             self._resample(None)
             self._resampler = self._kind = None
 
     def _resample(self, frame: av.AudioFrame | None) -> None:
         assert self._resampler is not None
-        for out in self._resampler.resample(frame):
+        try:
+            given = self._resampler.resample(frame)
+        except av.FFmpegError:
+            self._resampler = self._kind = None
+            raise
+        for out in given:
             if out is not None:  # a resampler with nothing to do hands its end marker back
                 self.runs[-1][1].append(out.to_ndarray()[0])
                 self._held += out.samples
