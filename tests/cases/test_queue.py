@@ -1,4 +1,4 @@
-"""What becomes of queued videos when processes die, clocks jump and disks fill; of the embedded queue and of Redis alike."""
+"""What becomes of queued videos when processes die, clocks jump and disks fill; of the embedded queue and of RQ's alike."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from visavox.service.opening import open_whole
 from visavox.service.sqlite_store import SQLiteStore
 from visavox.service.store import JobStore, Lease, Progress, QueueFull, Submission
 
-KINDS = ("sqlite", "redis")
+KINDS = ("sqlite", "rq")
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,12 @@ def open_again(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calla
         if request.param == "sqlite":
             opened.append(SQLiteStore(tmp_path / "queue.sqlite"))
         else:
-            from visavox.service.redis_store import RedisStore
+            from visavox.service.rq_store import RQStore
 
-            opened.append(RedisStore(address))
+            opened.append(RQStore(address))
         return opened[-1]
 
-    address = request.getfixturevalue("address") if request.param == "redis" else ""
+    address = request.getfixturevalue("address") if request.param == "rq" else ""
     yield open_it
     for store in opened:
         store.close()
@@ -73,8 +74,8 @@ def submission(key: str = "") -> Submission:
     return Submission(id, "0" * 64, key or id, "clip.mp4", 1, "2026-01-01T00:00:00+00:00")
 
 
-def claimed(store: JobStore, seconds: float = 60, tries: int = 3) -> Lease:
-    lease = store.claim("worker", seconds, tries)
+def claimed(store: JobStore, seconds: float = 60) -> Lease:
+    lease = store.claim("worker", seconds)
     assert lease is not None
     return lease
 
@@ -88,7 +89,7 @@ def test_jobs_go_in_their_order_and_end_once(store: JobStore, open_again: Callab
     assert store.waiting() == (3, 0)
     other = open_again()
     leases = [claimed(each) for each in (store, other, store)]
-    assert [lease.submission for lease in leases] == jobs and store.claim("worker", 60, 3) is None
+    assert [lease.submission for lease in leases] == jobs and store.claim("worker", 60) is None
     assert store.waiting() == (0, 3)
     before = other.changes()
     assert store.report(leases[0], Progress("processing", 50, "faces"))
@@ -112,7 +113,7 @@ def test_jobs_of_equal_content_run_one_at_a_time(store: JobStore):
         store.submit(job, 9)
     lease = claimed(store)
     assert lease.submission == first and claimed(store).submission == third
-    assert store.claim("worker", 60, 3) is None
+    assert store.claim("worker", 60) is None
     store.report(lease, Progress("complete", 100, "done", verdict="Authentic", confidence=80.0))
     assert claimed(store).submission == second
 
@@ -140,7 +141,7 @@ def test_a_lease_runs_out(case: Case, store: JobStore, open_again: Callable[[], 
     store.submit(job, 9)
     dead = claimed(store, seconds=0.2)
     other = open_again()
-    assert other.claim("other", 60, 3) is None
+    assert other.claim("other", 60) is None
     time.sleep(0.3)
     lease = claimed(other)
     assert lease.submission == job and lease.tries == 2
@@ -154,10 +155,10 @@ def test_poison(case: Case, store: JobStore):
     store.submit(bad, 9)
     store.submit(good, 9)
     for turn in (1, 2, 3):
-        lease = claimed(store, tries=3)
+        lease = claimed(store)
         assert lease.submission == bad and lease.tries == turn
         store.release(lease, blame=True)
-    assert claimed(store, tries=3).submission == good
+    assert claimed(store).submission == good
     end = store.progress(bad.id)
     assert end.status == "error" and end.code == "POISONED" and store.poisoned(bad.key)
     assert not store.poisoned(good.key)
@@ -186,8 +187,9 @@ def test_the_clock_jumps(case: Case, store: JobStore, monkeypatch: pytest.Monkey
     claimed(store, seconds=0.5 if case.given < 0 else 60)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + case.given)
+    monkeypatch.setattr("rq.utils.now", lambda: datetime.fromtimestamp(real() + case.given, UTC))
     if case.given > 0:
-        assert store.claim("other", 60, 3) is None
+        assert store.claim("other", 60) is None
     else:
         time.sleep(0.6)
         assert claimed(store).submission == job
@@ -204,6 +206,53 @@ def test_a_lease_of_an_earlier_start_of_the_machine_has_run_out(tmp_path: Path, 
     again.close()
 
 
+def test_a_slot_that_a_dead_process_left_behind_is_freed(address: str, monkeypatch: pytest.MonkeyPatch):
+    from visavox.service import rq_store
+
+    store, other = rq_store.RQStore(address), rq_store.RQStore(address)
+    first, second = submission("same"), submission("same")
+    for job in (first, second):
+        store.submit(job, 9)
+    monkeypatch.setattr(rq_store, "release_slot", lambda job: None)  # it died between the two
+    assert store.report(claimed(store), Progress("complete", 100, "done", verdict="Authentic", confidence=80.0))
+    assert store.waiting() == (1, 0) and store.claim("worker", 60) is None
+    assert claimed(other).submission == second  # who looks for the first time looks for these
+    for each in (store, other):
+        each.close()
+
+
+def test_why_who_may_end_a_job_is_not_left_to_rq(address: str):
+    """RQ's own worker ends a job that it has lost to another one. Where this fails, RQ asks, and the store need not."""
+    from rq import Queue, SimpleWorker
+    from rq.serializers import JSONSerializer
+
+    from visavox.service.rq_store import QUEUE, RQStore
+
+    store = RQStore(address)
+    job = submission()
+    store.submit(job, 9)
+    queue = Queue(QUEUE, connection=store.server, serializer=JSONSerializer)
+    dead, other = (
+        SimpleWorker([queue], name=name, connection=store.server, prepare_for_work=False, serializer=JSONSerializer)
+        for name in ("dead", "other")
+    )
+
+    def begun(worker: SimpleWorker):
+        held, _ = Queue.dequeue_any([queue], None, store.server, serializer=JSONSerializer)
+        execution = worker.prepare_execution(held)
+        worker.prepare_job_execution(held, remove_from_intermediate_queue=True)
+        return held, execution
+
+    lost, turn = begun(dead)
+    queue.started_job_registry.cleanup(timestamp=2e9)
+    held, _ = begun(other)
+    assert held.id == job.id and held.get_status() == "started"
+    lost.ended_at = lost.started_at
+    dead.handle_job_success(lost, queue, queue.started_job_registry, turn)
+    assert held.get_status() == "finished"  # while the other one works on it
+    store.close()
+
+
 def test_measures_are_added_up(store: JobStore, open_again: Callable[[], JobStore]):
     store.count({("jobs", "outcome=Deepfake"): 1.0, ("score:sum", ""): 0.25})
     open_again().count({("jobs", "outcome=Deepfake"): 2.0})
@@ -218,7 +267,7 @@ def test_two_workers_at_once_take_each_job_once(open_again: Callable[[], JobStor
     taken: list[str] = []
 
     def work(store: JobStore) -> None:
-        while lease := store.claim("worker", 60, 3):
+        while lease := store.claim("worker", 60):
             taken.append(lease.submission.id)
             store.report(lease, Progress("complete", 100, "done", verdict="Authentic", confidence=80.0))
 
@@ -353,7 +402,7 @@ def videos_of(talking: Path, count: int) -> list[bytes]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_workers_and_api_are_killed_in_the_middle_of_thirty_jobs(kind: str, run: Path, talking: Path, tmp_path: Path):
     """R5: worker, its child, and the API are killed with -9; every job ends once and its status is right."""
-    server = Server(tmp_path) if kind == "redis" else None
+    server = Server(tmp_path) if kind == "rq" else None
     words = ["--set", "device=cpu", "--workers", "2", *(["--store", server.address] if server else [])]
     folder = tmp_path / "service"
     service = Process(run / "best.ckpt", folder, *words, lease_seconds="3", uploads_per_client="40").wait(
@@ -420,7 +469,7 @@ def test_sigterm(case: Case, run: Path, tmp_path: Path):
             time.sleep(0.05)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 143
-        assert store.waiting() == (1, 0) and store.claim("other", 60, 3).tries == 1
+        assert store.waiting() == (1, 0) and store.claim("other", 60).tries == 1
     finally:
         worker.kill()
         store.close()

@@ -54,9 +54,9 @@ def settings_of(arguments: argparse.Namespace, program: str) -> Settings | None:
         from visavox.service.settings import Settings
 
         if arguments.store or os.environ.get("VISAVOX_SERVICE_STORE"):
-            import redis  # noqa: F401
+            import rq  # noqa: F401
     except ImportError as error:
-        extra = "queue" if error.name == "redis" else "serve"
+        extra = "queue" if error.name in ("redis", "rq") else "serve"
         complain(program, f"{error.name} is not installed: pip install 'visavox[{extra}]'")
         return None
     given = {name: value for name, value in vars(arguments).items() if value not in (None, [])}

@@ -22,10 +22,10 @@ def open_store(settings: Settings, folder: Folder) -> JobStore:
         StoreError: it cannot be reached.
     """
     if settings.store:
-        from visavox.service.redis_store import RedisStore
+        from visavox.service.rq_store import RQStore
 
-        return RedisStore(settings.store)
-    return SQLiteStore(folder.queue)
+        return RQStore(settings.store, settings.tries)
+    return SQLiteStore(folder.queue, settings.tries)
 
 
 def open_whole(settings: Settings, folder: Folder) -> JobStore:

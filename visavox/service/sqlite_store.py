@@ -34,10 +34,14 @@ BUSY_SECONDS = 20.0
 
 
 class SQLiteStore:
-    """A `JobStore` in one file."""
+    """A `JobStore` in one file.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        tries: workers that a job may cost.
+    """
+
+    def __init__(self, path: Path, tries: int = 3):
+        self.path, self.tries = path, tries
         path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = threading.RLock()
         self.boot = _boot()
@@ -78,11 +82,11 @@ class SQLiteStore:
         if found.rowcount:
             self._event(db, submission.id, progress)
 
-    def claim(self, worker: str, seconds: float, tries: int) -> Lease | None:
+    def claim(self, worker: str, seconds: float) -> Lease | None:
         if not self._anything():
             return None
         with self._writing() as db:
-            self._reap(db, tries)
+            self._reap(db)
             row = db.execute(
                 "SELECT id, submission, tries FROM jobs WHERE state = 'queued' "
                 "AND key NOT IN (SELECT key FROM jobs WHERE state = 'running') ORDER BY number LIMIT 1"
@@ -102,14 +106,16 @@ class SQLiteStore:
         with self._reading() as db:
             return db.execute("SELECT 1 FROM jobs WHERE state IN ('queued', 'running') LIMIT 1").fetchone() is not None
 
-    def _reap(self, db: sqlite3.Connection, tries: int) -> None:
+    def _reap(self, db: sqlite3.Connection) -> None:
         """Put back what was let run out; end what has had its tries."""
         lost = db.execute(
             "SELECT id FROM jobs WHERE state = 'running' AND (boot != ? OR until < ?)", (self.boot, time.monotonic())
         ).fetchall()
         for (id,) in lost:
             db.execute("UPDATE jobs SET state = 'queued', token = NULL WHERE id = ?", (id,))
-        worn = db.execute("SELECT id, key, tries FROM jobs WHERE state = 'queued' AND tries >= ?", (tries,)).fetchall()
+        worn = db.execute(
+            "SELECT id, key, tries FROM jobs WHERE state = 'queued' AND tries >= ?", (self.tries,)
+        ).fetchall()
         for id, key, had in worn:
             self._end(db, id, poisoned(had))
             db.execute("INSERT OR REPLACE INTO poison VALUES (?, ?)", (key, _now()))

@@ -144,10 +144,10 @@ class JobStore(Protocol):
     def complete(self, submission: Submission, progress: Progress) -> None:
         """Enter a job that has ended already, such as one whose result is known."""
 
-    def claim(self, worker: str, seconds: float, tries: int) -> Lease | None:
+    def claim(self, worker: str, seconds: float) -> Lease | None:
         """Take the oldest waiting job for so many seconds; None where none waits.
 
-        What others have let run out is put back first, or ended where it has cost `tries` workers. Of jobs of equal key one
+        What others have let run out is put back first, or ended where it has cost all its tries. Of jobs of equal key one
         runs at a time.
         """
 

@@ -64,7 +64,7 @@ class Worker:
             self._child()
             while not self.stop.is_set():
                 try:
-                    lease = self.store.claim(self.name, self.settings.lease_seconds, self.settings.tries)
+                    lease = self.store.claim(self.name, self.settings.lease_seconds)
                 except StoreError as error:
                     log.warning("the queue cannot be reached", reason=str(error))
                     self.stop.wait(STORE_RETRY_SECONDS)
