@@ -14,7 +14,7 @@ import pytest
 
 from visavox import config as configuration
 from visavox.commands import search as command
-from visavox.commands import train
+from visavox.commands import search_table, train
 from visavox.config import Config, ConfigError
 
 optuna = pytest.importorskip("optuna")
@@ -71,7 +71,7 @@ def test_seeds_are_averaged_with_an_interval(tmp_path: Path, monkeypatch: pytest
     rows = search(tmp_path, {"lr": [1e-3, 2e-3]}, average_over=3)
     assert [row["seeds"] for row in rows] == [3, 3] and rows[0]["settings"] == "lr=0.002"
     assert rows[0]["low"] < rows[0]["auc"] < rows[0]["high"]
-    assert command._half_width([0.6, 0.7, 0.8]) == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert search_table.half_width([0.6, 0.7, 0.8]) == pytest.approx(4.303 * 0.1 / 3**0.5)
     begun = (tmp_path / "begun.txt").read_text().split()
     assert len(begun) == len(set(begun)) == 6
     assert search(tmp_path, {"lr": [1e-3, 2e-3]}, average_over=3) == rows, "a finished search does nothing"
@@ -130,6 +130,39 @@ def test_what_is_wrong_with_a_space(tmp_path: Path) -> None:
         "lr",
         "detector.fusion",
     }
+
+
+def test_a_choice_that_gives_no_detector_is_a_row_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three heads divide neither 16 nor the sound's width; a rate of 0 is refused by the configuration itself."""
+    monkeypatch.setattr(train, "train", pretended)
+    space, study = tmp_path / "space.json", tmp_path / "study"
+    space.write_text(json.dumps({"detector.num_heads": [3, 2], "lr": [1e-3, 0]}))
+    words = ["--config", "td3mf_tiny", "--space", str(space), "--data-version", "none", "--study", str(study)]
+    assert command.main(words) == 0
+    said = capsys.readouterr().out
+    assert "4 choices, 3 of them refused" in said and said.count("val/auc") == 1
+    good, *refused = rows = table(study)
+    assert (good["state"], good["settings"], good["reason"]) == ("complete", "detector.num_heads=2 lr=0.001", "")
+    assert [row["state"] for row in refused] == ["refused"] * 3 and {row["auc"] for row in refused} == {""}
+    why = {row["settings"]: row["reason"] for row in refused}
+    assert (
+        "num_heads=3 does not divide hidden_layers=16; take a divisor of both" in why["detector.num_heads=3 lr=0.001"]
+    )
+    assert "lr" in why["detector.num_heads=2 lr=0"] and "greater than 0" in why["detector.num_heads=2 lr=0"]
+    assert command.main(words) == 0 and table(study) == rows, "what was refused is not tried again"
+    assert len((study / "begun.txt").read_text().split()) == 1
+
+
+def test_where_every_choice_is_refused_it_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "train", pretended)
+    with pytest.raises(ConfigError, match="no choice of this space gives a detector; .*num_head=1: .*num_heads"):
+        search(tmp_path / "misspelt", {"detector.num_head": [1, 2]})
+    drawn = {"detector.hidden_layers": {"low": 17, "high": 17}}
+    with pytest.raises(ConfigError, match="num_heads=2 does not divide hidden_layers=17"):
+        search(tmp_path / "drawn", drawn, trials=3)
+    assert len(table(tmp_path / "drawn")) == 1, "three times the same"
 
 
 def test_what_is_below_the_median_is_given_up_after_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

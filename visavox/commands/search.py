@@ -8,7 +8,8 @@ SPACE is a JSON object: a key of the configuration, dots for groups, to a list o
 choices. STUDY holds the journal of the study, the runs, trials.csv (best first, with the interval of the mean over seeds) and
 search.png. The same command continues a search that was killed, and may run several times at once. A choice is given up after an
 epoch in which its best val/auc is below the median of the others at that epoch, unless --no-pruning; its row then says pruned,
-with the best that it had. What is maximised is what the best epoch is chosen by: val/auc, for task=emotion val/macro_f1.
+with the best that it had. A choice that gives no detector, as 3 heads for a width of 64, is a row that says refused, and why.
+What is maximised is what the best epoch is chosen by: val/auc, for task=emotion val/macro_f1.
 Needs the extra `search` (Optuna). Exit codes: 0 searched; 2 wrong arguments, settings, data; 5 the disk is full; 130
 interrupted; 143 terminated.
 """
@@ -16,11 +17,9 @@ interrupted; 143 terminated.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import itertools
 import json
-import math
 import os
 import socket
 from collections.abc import Sequence
@@ -29,8 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from visavox import config as configuration
 from visavox import runs
+from visavox.commands import search_table
+from visavox.commands.search_table import REFUSED
 from visavox.config import Config, ConfigError
-from visavox.files import is_alive, parse_json, replacing
+from visavox.files import is_alive, parse_json
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
 
 GRACE = 5
 """Epochs after which a choice may be given up."""
-JOURNAL, TABLE, FIGURE, LOCK = "study.journal", "trials.csv", "search.png", ".begin.lock"
-T_95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t for a two-sided 95 % interval, by degrees of freedom; 1.96 beyond."""
+JOURNAL, LOCK = "study.journal", ".begin.lock"
 
 Space = dict[str, Any]
 
@@ -73,9 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, ValueError, RuntimeError, OSError, ImportError) as error:
         complain("visavox search", error)
         return runs.exit_code(error)
-    for row in rows[:5]:
+    tried = [row for row in rows if row["state"] != REFUSED]
+    for row in tried[:5]:
         say(f"val/auc {row['auc']:.4f} [{row['low']:.4f}, {row['high']:.4f}]  {row['settings']}")
-    say(f"{len(rows)} choices; {words.study / TABLE}")
+    refused = f", {len(rows) - len(tried)} of them refused" if len(rows) > len(tried) else ""
+    say(f"{len(rows)} choices{refused}; {words.study / search_table.TABLE}")
     return 0
 
 
@@ -117,6 +118,9 @@ def search(
         trials: choices in all where a key has a range; a grid is tried as a whole.
         average_over: seeds of each choice, beginning with the configuration's; the value is the mean of their best val/auc.
         prune: give up what is below the median of the others at the same epoch.
+
+    Raises:
+        ConfigError: ranges without a number of trials; another search is in the folder; no choice gives a detector.
     """
     grid = all(isinstance(values, list) for values in space.values())
     if not grid and trials is None:
@@ -124,7 +128,10 @@ def search(
     study = _study(study_folder, space, config, grid)
     while (trial := _next(study, space, None if grid else trials, study_folder)) is not None:
         _try(study, trial, config, study_folder, data_version, average_over, allow_leaks, prune)
-    return _write(study, study_folder)
+    rows = search_table.write(study, study_folder)
+    if rows and all(row["state"] == REFUSED for row in rows):
+        raise ConfigError(f"no choice of this space gives a detector; {rows[0]['settings']}: {rows[0]['reason']}")
+    return rows
 
 
 def _study(folder: Path, space: Space, config: Config, grid: bool) -> optuna.Study:
@@ -189,7 +196,12 @@ def _claim(study: optuna.Study, space: Space, trials: int | None) -> optuna.Tria
     from optuna.trial import TrialState
 
     waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    begun = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
+    ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+    begun = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(*ended, TrialState.RUNNING))
+        if trial.state != TrialState.FAIL or REFUSED in trial.user_attrs  # others were killed, and are begun again
+    ]
     if not waiting and (trials is None or len(begun) >= trials):
         return None
     trial = study.ask()
@@ -222,6 +234,12 @@ def _try(
 
     name = hashlib.sha256(json.dumps(trial.params, sort_keys=True).encode()).hexdigest()[:12]
     aucs: list[float] = []
+    try:
+        _buildable(_chosen(config, trial, folder, config.seed))
+    except ValueError as error:  # ConfigError is one
+        trial.set_user_attr(REFUSED, " ".join(str(error).split()))
+        study.tell(trial, state=TrialState.FAIL)
+        return
     for place, seed in enumerate(range(config.seed, config.seed + seeds)):
 
         def watch(epoch: int, value: float, first: int = place * config.epoch) -> None:
@@ -229,10 +247,7 @@ def _try(
             if prune and trial.should_prune():
                 raise optuna.TrialPruned
 
-        words = [f"{key}={json.dumps(value)}" for key, value in trial.params.items()]
-        words += [f"seed={seed}", f"runs_path={json.dumps(str(folder))}"]
-        plain = [f"{key}={json.dumps(value)}" for key, value in config.model_dump(mode="json").items()]
-        chosen = configuration.load(None, [*plain, *words])
+        chosen = _chosen(config, trial, folder, seed)
         run = f"{name}/seed{seed}"
         done = folder / run / "test.json"
         if done.is_file():
@@ -258,6 +273,28 @@ def _try(
     study.tell(trial, sum(aucs) / len(aucs))
 
 
+def _chosen(config: Config, trial: optuna.Trial, folder: Path, seed: int) -> Config:
+    """Return the configuration with what a trial chose; its runs lie in the study's folder.
+
+    Raises:
+        ConfigError: a setting refuses its value, or two of them exclude each other.
+    """
+    plain = [f"{key}={json.dumps(value)}" for key, value in config.model_dump(mode="json").items()]
+    words = [f"{key}={json.dumps(value)}" for key, value in trial.params.items()]
+    return configuration.load(None, [*plain, *words, f"seed={seed}", f"runs_path={json.dumps(str(folder))}"])
+
+
+def _buildable(config: Config) -> None:
+    """Make the detector once, without data.
+
+    Raises:
+        ValueError: its settings do not go together, as heads that do not divide a width.
+    """
+    from visavox.detectors import build
+
+    build.trainable(config)
+
+
 def _value(metrics: dict[str, Any]) -> float:
     """What a training is worth, higher = better.
 
@@ -269,63 +306,6 @@ def _value(metrics: dict[str, Any]) -> float:
             return metrics[name]
     found = next((name for name in metrics if name.startswith("best_val")), "nothing")
     raise ConfigError(f"a search maximises val/auc, and this training gives {found}; put fakes into the val split")
-
-
-def _write(study: optuna.Study, folder: Path) -> list[dict[str, Any]]:
-    """Write the table and the figure; return the rows, best first."""
-    from optuna.trial import TrialState
-
-    from visavox.splits.text_table import for_people
-
-    rows = []
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
-        aucs = trial.user_attrs["aucs"]
-        mean, half = sum(aucs) / len(aucs), _half_width(aucs)
-        rows.append(
-            {
-                "auc": mean,
-                "low": mean - half,
-                "high": mean + half,
-                "seeds": len(aucs),
-                "state": trial.state.name.lower(),
-                "settings": " ".join(f"{key}={json.dumps(value)}" for key, value in trial.params.items()),
-            }
-        )
-    rows.sort(key=lambda row: (-row["auc"], row["settings"]))
-    with replacing(folder / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["auc", "low", "high", "seeds", "state", "settings"])
-        writer.writeheader()
-        writer.writerows({name: for_people(cell) for name, cell in row.items()} for row in rows)
-    if rows:
-        _draw(rows, folder / FIGURE)
-    return rows
-
-
-def _half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of a mean, by Student's t; NaN for a single value."""
-    n = len(values)
-    if n < 2:
-        return math.nan
-    mean = sum(values) / n
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    return (T_95[n - 1] if n <= len(T_95) else 1.96) * deviation / math.sqrt(n)
-
-
-def _draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """A figure of the choices, best at the top, each with its interval."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = list(rows[:40])[::-1]
-    figure = Figure(figsize=(9, 1.2 + 0.25 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    halves = [0.0 if math.isnan(row["low"]) else row["auc"] - row["low"] for row in shown]
-    axes.errorbar([row["auc"] for row in shown], range(len(shown)), xerr=halves, fmt="o")
-    axes.set_yticks(range(len(shown)), [row["settings"] for row in shown], fontsize=7)
-    axes.set_xlabel("val/auc, mean over seeds and its 95 % interval")
-    with replacing(path, ".png") as beside:
-        figure.savefig(beside, dpi=120)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
