@@ -44,6 +44,7 @@ CODES: dict[str, Fault] = {
     # The video
     "NO_FACE": Fault("No face was found.", "Lower face_threshold, or give a video that shows a face."),
     "TOO_SHORT": Fault("Too few frames show a face.", "Give a longer video, or a smaller vshift."),
+    "NO_SOUND": Fault("No voice is heard: it has no sound, or a silent one.", "Give a video with sound."),
     # The bundle
     "BAD_BUNDLE": Fault("The bundle is damaged or was not written by Visavox.", "Crop the video again."),
     "OTHER_SETTINGS": Fault(

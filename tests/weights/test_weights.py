@@ -150,6 +150,30 @@ def test_an_unverified_file_resumes_only_while_the_source_is_unchanged(server, r
     assert weights.fingerprint("toy") == SUM
 
 
+def test_a_file_without_a_known_sum_is_trusted_on_first_use_and_held_to_it(server, register, folder, caplog, capsys):
+    wrong = hashlib.sha256(BODY[:-1] + bytes([BODY[-1] ^ 1])).hexdigest()
+    entry = register(f"{server.url}/file", sha256=None, size=None)
+    assert weights.fetch("toy").read_bytes() == BODY and SUM in caplog.text
+    note = folder / ".toy.pth.first-use"
+    assert note.read_text().split()[0] == SUM == store.first_seen(entry)
+    assert command.main(["list", "toy"]) == 0 and SUM in capsys.readouterr().out
+    (folder / "toy.pth").unlink()
+    assert weights.fetch("toy").read_bytes() == BODY  # the same bytes again
+    (folder / "toy.pth").unlink()
+    register(f"{server.url}/wrong", sha256=None, size=None)  # the publisher, or somebody in between, gives other bytes
+    with pytest.raises(weights.WeightsError) as caught:
+        weights.fetch("toy")
+    assert SUM in str(caught.value) and wrong in str(caught.value) and note.name in str(caught.value)
+    assert left_in(folder) == set()
+    register(f"{server.url}/wrong", f"{server.url}/file", sha256=None, size=None)  # a mirror that has the trusted ones
+    assert weights.fetch("toy").read_bytes() == BODY
+    (folder / "toy.pth").write_bytes(BODY[:-1] + bytes([BODY[-1] ^ 1]))
+    assert command.main(["verify", "toy"]) == 1 and "WRONG" in capsys.readouterr().out
+    note.unlink()  # as the message says to somebody who wants the other file
+    store._say_unverified.cache_clear()
+    assert weights.resolve("toy") and note.read_text().split()[0] == wrong and wrong in caplog.text
+
+
 def test_a_stale_part_is_found_out_and_fetched_anew(server, register, folder):
     register(f"{server.url}/file")
     folder.mkdir()

@@ -111,7 +111,8 @@ def safe_load(path: str | Path, *, what: str = "checkpoint") -> Any:
             from safetensors.torch import load_file
 
             return load_file(path, device="cpu")
-        return torch.load(_unzipped(path), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            return torch.load(_unzipped(path), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a parser makes of a hostile or broken file, the answer is one of these two
         if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise WeightsError(
@@ -124,6 +125,14 @@ def safe_load(path: str | Path, *, what: str = "checkpoint") -> Any:
             f"{str(error).split('. In PyTorch')[0][:200]}). Remove and fetch it again, or compare its size and sha256 "
             "with the publisher's"
         ) from error
+
+
+def _numbers() -> list[Any]:
+    """What a single number of NumPy is read by, which training code leaves beside the parameters: a value, never code."""
+    import numpy as np
+
+    kinds = (np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_)
+    return [np.float64(0).__reduce__()[0], np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
 
 
 def _unzipped(path: Path) -> Path | io.BytesIO:

@@ -234,6 +234,17 @@ REGISTRY: dict[str, Entry] = {
                 ("gend_dinov3_l16", "GenD_DINOv3_L"),
             )
         ),
+        # DeepFense: the address follows from its hub.py (organisation, file), the labels from its configurations (label_map).
+        Entry(
+            name="deepfense_wavlm_nes2net",
+            file="ASV19_WavLM_Nes2Net_NoAug_Seed42.pth",
+            urls=("https://huggingface.co/DeepFense/ASV19_WavLM_Nes2Net_NoAug_Seed42/resolve/main/best_model.pth",),
+            licence="Apache-2.0 (Yaselley/deepfense-framework); WavLM, which it starts from, MIT (microsoft/unilm)",
+            labels="two classes, 0 = fake (spoof) and 1 = real (bona fide)",
+            fake_index=0,
+            input="4 s of sound at 16 kHz, mono in [-1, 1], shorter sound repeated, not normalised",
+            purpose="WavLM-Large and Nes2Net, trained on ASVspoof 2019 LA (visavox detect, branch voice)",
+        ),
         # The sums are those of the repository's Git LFS pointers. The two files were trained with opposite labels: the data set
         # of the audio notebook gives RealVideo-RealAudio label 0, that of the video notebook class 0 to fakes; the multimodal
         # notebook swaps the audio logits before it fuses them.

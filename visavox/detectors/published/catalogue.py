@@ -40,6 +40,12 @@ _LADEDA = """@article{cavia2024realtime,
   journal = {arXiv:2406.09398},
   year = {2024}
 }"""
+_DEEPFENSE = """@article{elkheir2026deepfense,
+  title = {DeepFense: A Unified, Modular, and Extensible Framework for Robust Deepfake Audio Detection},
+  author = {El Kheir and Das and Xiao and Wang and Kallel and Erdogan and Vu and Polzehl and M{\\"o}ller},
+  journal = {arXiv:2604.08450},
+  year = {2026}
+}"""
 MODELS: dict[str, Published] = {
     model.name: model
     for model in (
@@ -72,6 +78,18 @@ MODELS: dict[str, Published] = {
                 ("gend_pe_l", "PE-core ViT-L/14", "MIT; PE-core Apache-2.0", ""),
                 ("gend_dinov3_l16", "DINOv3 ViT-L/16", "MIT; DINOv3 has a licence of its own (Meta)", "foundation"),
             )
+        ),
+        Published(
+            name="deepfense_wavlm_nes2net",
+            what="voices, in windows of four seconds; WavLM-Large and Nes2Net; trained on ASVspoof 2019 LA",
+            weights=("deepfense_wavlm_nes2net",),
+            licence="Apache-2.0; WavLM MIT",
+            reported="none for this file; of 400 models of its makers the best training corpus gives a mean EER of 22.3 % over "
+            "corpora of other makers",
+            verified="network and input equal the published code on random weights; its trained file was never seen here",
+            reads=frozenset({"video"}),
+            extra="foundation",
+            cite=_DEEPFENSE,
         ),
     )
 }

@@ -15,6 +15,7 @@ from visavox.bundle import BundleError
 from visavox.detectors.analysis import Analysis, Branch, Counterfactual, LeftOut, ModelCard, Weighed
 from visavox.detectors.judging import ModelError
 from visavox.preprocessing.pipeline import CropError
+from visavox.preprocessing.voice_input import NoVoiceError
 
 if TYPE_CHECKING:
     from visavox.detectors.judging import Judge
@@ -61,6 +62,7 @@ class FusedJudge:
                 CropError,
                 BundleError,
                 ModelError,
+                NoVoiceError,
             ) as error:  # what the clip lacks; a file that cannot be read ends here
                 lost[branch] = str(error)
                 continue

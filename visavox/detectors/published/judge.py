@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from visavox.detectors.scorer import Scorer
 
 
-DEFAULT = {"face": "gend_clip_l14"}
+DEFAULT = {"face": "gend_clip_l14", "voice": "deepfense_wavlm_nes2net"}
 """Branch -> model of `--model default`."""
 
 
@@ -66,7 +66,7 @@ def _default(device: str, threads: int) -> Judge:
     from visavox.weights import WeightsError
 
     judges: dict[str, Judge] = {}
-    missing = {"voice": "no detector of this kind is carried yet"}
+    missing: dict[str, str] = {}
     opening: dict[str, Callable[[], Judge]] = {
         name: partial(_opened, model, device, threads) for name, model in DEFAULT.items()
     }
@@ -107,6 +107,11 @@ def _published(model: Published, device: torch.device, threads: int) -> Judge:
     card = ModelCard(detector=model.name, trained_on=model.what.rpartition("trained on ")[2])
     card = replace(card, checkpoint=fingerprint(model.weights[0]))
     from visavox.detectors.published import gend, tiny_ladeda
+    from visavox.detectors.published.voice import judge as voice
 
-    make = gend.judge if model.name in gend.BACKBONES else tiny_ladeda.judge
-    return make(card, model.weights[0], device, threads)
+    makers: dict[str, Callable[..., Judge]] = {
+        **dict.fromkeys(gend.BACKBONES, gend.judge),
+        "tiny_ladeda_wildrf": tiny_ladeda.judge,
+        "deepfense_wavlm_nes2net": voice.judge,
+    }
+    return makers[model.name](card, model.weights[0], device, threads)
