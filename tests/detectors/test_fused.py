@@ -143,7 +143,7 @@ def test_both_classes_are_needed(clips: Path, capsys):
 def test_the_default_model_names_what_every_branch_lacks(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("VISAVOX_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("VISAVOX_OFFLINE", "1")
-    monkeypatch.setattr(judge, "DEFAULT", {"face": "gend_pe_l"})
+    monkeypatch.setattr(judge, "DEFAULT", judge.DEFAULT | {"face": "gend_pe_l"})
     with pytest.raises(WeightsError, match="none of the branches") as error:
         open_judge("default")
     said = str(error.value)
