@@ -6,7 +6,8 @@ python eval.py --input VIDEOS --output submission.csv --checkpoint runs/v1/best.
 
 import sys
 
-from visavox.commands.evaluate import main, score_inputs
+from visavox.commands.evaluate import main
+from visavox.commands.scoring import score_inputs
 
 __all__ = ["main", "score_inputs"]
 

@@ -20,8 +20,10 @@ from visavox.bundle import Bundle
 from visavox.config import Config
 from visavox.preprocessing.provenance import prep_hash
 
-torch.set_num_threads(2)
-os.environ["OMP_NUM_THREADS"] = "2"  # of programs that tests start: bits of a sum depend on the number of threads
+THREADS = 2
+torch.set_num_threads(THREADS)
+for library in ("OMP", "MKL"):  # of programs that tests start: bits of a sum depend on the number of threads
+    os.environ[f"{library}_NUM_THREADS"] = str(THREADS)
 cv2.setNumThreads(1)
 
 CHECKOUT = Path(__file__).parents[1]
@@ -29,8 +31,14 @@ TINY = ["--config", str(CHECKOUT / "configs/tiny.json")]
 QUICK = ["epoch=3", "train_batch_size=4", "device=cpu"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def threads_as_begun() -> None:
+    """Programs that a test runs in this process may set the number of threads; no other module sees it."""
+    torch.set_num_threads(THREADS)
+
+
 @pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
+def one_thread(threads_as_begun: None) -> Iterator[None]:
     """Networks this small lose more by sharing their work than they gain: `usefixtures("one_thread")` for a module."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -158,7 +166,10 @@ def run(data: Path) -> Path:
     """A finished run of three epochs on `data`."""
     from visavox.commands import train
 
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
     assert train.main(command(data, "first")) == 0
+    torch.set_num_threads(before)
     return data / "runs/first"
 
 

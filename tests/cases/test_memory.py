@@ -16,8 +16,7 @@ from conftest import TINY
 from tests.cases.cases import Case, held_by
 from tests.cases.programs import started
 from visavox.bundle import Bundle
-from visavox.commands import evaluate as evaluation
-from visavox.commands import train
+from visavox.commands import scoring, train
 from visavox.faces import Detections
 from visavox.workers import gpu_server
 
@@ -43,10 +42,10 @@ def test_a_batch_that_is_too_large(case: Case, make_bundle, tmp_path: Path):
             return np.full(len(bundles), 0.25)
 
     waiting = [
-        evaluation.Prepared(str(i), tmp_path, make_bundle(notes="large" if i == 2 else ""), "ok", "", [], {})
+        scoring.Prepared(str(i), tmp_path, make_bundle(notes="large" if i == 2 else ""), "ok", "", [], {})
         for i in range(8)
     ]
-    rows = list(evaluation._score(Small(), waiting, 0.5))
+    rows = list(scoring.score_batch(Small(), waiting, 0.5))
     if case.given:
         assert [row.status for row in rows] == ["ok"] * 8 and sizes == [8, 4, 2, 2, 4, 2, 2]
     else:
@@ -79,12 +78,12 @@ class OnCard:
 )
 def test_a_gpu_that_is_full(case: Case, make_bundle, tmp_path: Path, caplog):
     waiting = [
-        evaluation.Prepared(str(i), tmp_path, make_bundle(notes="large" if i == 2 else ""), "ok", "", [], {})
+        scoring.Prepared(str(i), tmp_path, make_bundle(notes="large" if i == 2 else ""), "ok", "", [], {})
         for i in range(4)
     ]
     card = OnCard()
     with caplog.at_level(logging.WARNING):
-        rows = list(evaluation._score(card, waiting, 0.5))
+        rows = list(scoring.score_batch(card, waiting, 0.5))
     assert [row.status for row in rows] == ["ok"] * 4 and [row.probability for row in rows] == [0.25] * 4
     assert card.sizes == [("cuda", 4), ("cuda", 2), ("cuda", 2), ("cuda", 1), ("cpu", 1), ("cuda", 1)]
     assert card.device.type == "cuda"

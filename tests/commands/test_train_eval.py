@@ -18,7 +18,7 @@ from conftest import command
 from visavox import config as configuration
 from visavox.bundle import Bundle
 from visavox.commands import evaluate as evaluation
-from visavox.commands import train
+from visavox.commands import scoring, train
 from visavox.detectors import build
 from visavox.evaluation.rows import ScoredRow
 from visavox.evaluation.submission import describe_auc
@@ -205,8 +205,8 @@ def test_a_score_that_is_no_number_is_a_failure_of_its_own_row(tmp_path: Path, m
         def score(self, bundles):
             return np.array([0.75, float("nan")])
 
-    waiting = [evaluation.Prepared(name, tmp_path, make_bundle(), "ok", "", [], {}) for name in ("a", "b")]
-    rows = list(evaluation._score(Broken(), waiting, 0.5))
+    waiting = [scoring.Prepared(name, tmp_path, make_bundle(), "ok", "", [], {}) for name in ("a", "b")]
+    rows = list(scoring.score_batch(Broken(), waiting, 0.5))
     assert [(row.status, row.probability) for row in rows] == [("ok", 0.75), ("failed", 0.5)]
     assert "score_precision=fp32" in rows[1].reason
 
@@ -227,10 +227,10 @@ def test_whatever_one_clip_raises_ends_its_own_row_alone(tmp_path: Path, make_bu
 
     def rows_of(*notes: str) -> list[ScoredRow]:
         waiting = [
-            evaluation.Prepared(f"{i}", tmp_path, make_bundle(notes=note), "ok", "", [], {})
+            scoring.Prepared(f"{i}", tmp_path, make_bundle(notes=note), "ok", "", [], {})
             for i, note in enumerate(notes)
         ]
-        return list(evaluation._score(Fragile(), waiting, 0.5))
+        return list(scoring.score_batch(Fragile(), waiting, 0.5))
 
     for notes in (["odd"], ["", "odd", "", "", ""]):
         rows = rows_of(*notes)
@@ -253,8 +253,8 @@ def test_an_interrupted_evaluation_continues(submission, talking, run, tmp_path:
             raise KeyboardInterrupt
         return original(*arguments)
 
-    original = evaluation._score
-    monkeypatch.setattr(evaluation, "_score", interrupted)
+    original = scoring.score_batch
+    monkeypatch.setattr(scoring, "score_batch", interrupted)
     assert evaluation.main([*words, "submit_batch_size=1"]) == 130
     assert not output.exists() and len((tmp_path / "s.details.jsonl.part").read_text().splitlines()) == 4
     calls = -100

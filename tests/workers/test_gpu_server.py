@@ -16,7 +16,7 @@ from visavox import config as configuration
 from visavox import weights
 from visavox.bundle import Bundle
 from visavox.commands import crop
-from visavox.commands.evaluate import score_inputs
+from visavox.commands.scoring import score_inputs
 from visavox.faces import Detections, HaarDetector
 from visavox.faces.retinaface.detector import BGR_MEAN, RetinaFaceDetector, fitted
 from visavox.features import syncnet

@@ -19,37 +19,30 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from visavox import runs
-from visavox.commands.streaming import Prepared, bundles_of
+from visavox.commands.scoring import identity_of, score_inputs
 from visavox.config import Config
-from visavox.errors import code_of
-from visavox.evaluation.rows import Identity, ScoredRow
+from visavox.evaluation.rows import ScoredRow
 from visavox.evaluation.submission import (
-    Details,
     describe_auc,
     describe_classes,
-    fingerprint,
     write_classes,
     write_submission,
 )
 from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
 from visavox.logs import complain, say
-from visavox.progress import Stopwatch, progress
 from visavox.workers.sharding import Shard
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from visavox.detectors.scorer import Scored, Scorer
+    from visavox.detectors.scorer import Scorer
     from visavox.evaluation.calibration import Calibration
 
 log = logging.getLogger(__name__)
@@ -63,72 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.logs import set_up_logging
 
         set_up_logging()
-        from visavox.compute import resolve_device
-        from visavox.detectors.build import is_configuration, load, ready
-        from visavox.detectors.scorer import inference
-        from visavox.evaluation.calibration import Calibration
-        from visavox.evaluation.scores import read_labels
-        from visavox.preprocessing.tools import check_weights
-        from visavox.report.write import report_run
-        from visavox.splits.table import label_map
+        from visavox.detectors.build import is_configuration
 
         inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
         if arguments.shard:
             inputs = {name: path for name, path in inputs.items() if arguments.shard.takes(name)}
-        known = label_map(arguments.label_map)
-        calibration = Calibration.load(arguments.calibration) if arguments.calibration else None
-        if arguments.detector and not is_configuration(arguments.detector):
-            if arguments.robustness:
-                raise ValueError("--robustness needs bundles: give --checkpoint, or --detector zeroshot")
-            labels = read_labels(arguments.labels, known) if arguments.labels else None
-            rows = _score_foreign(arguments, inputs, calibration, known)
-            _report(rows, arguments.output)
-            if not arguments.report:
-                say(describe_auc(rows, labels, arguments.labels))
-            return 0
-        found = ready(arguments.detector, arguments.overrides) if arguments.detector else None
-        detector = found or load(arguments.checkpoint, arguments.overrides)
-        classes = detector.config.detector.classes
-        _refuse_for_classes(arguments, classes)
-        labels = read_labels(arguments.labels, known) if arguments.labels and not classes else None
-        detector = detector.to(resolve_device(detector.config.device))
-        check_weights(detector.config)
-        checkpoint = detector.card.checkpoint
-        if calibration:
-            calibration.require(checkpoint)
-        table = ""
-        with runs.stoppable(), runs.holding(arguments.output), inference(detector) as detector:
-            rows = score_inputs(
-                inputs,
-                detector,
-                detector.config,
-                arguments.output,
-                identity=checkpoint,
-                workers=arguments.workers,
-                timeout=arguments.timeout,
-                any_bundles=arguments.any_bundles,
-                time_budget=arguments.time_budget,
-                calibration=calibration,
-            )
-            if classes:
-                write_classes(rows, arguments.output, "emotion", classes)
-                measured = describe_classes(rows, arguments.labels, "emotion")
-            else:
-                write_submission(rows, arguments.output, COLUMNS[arguments.format])
-                measured = "" if arguments.report else describe_auc(rows, labels, arguments.labels)
-            if arguments.report:
-                report_run(
-                    rows,
-                    arguments.labels,
-                    arguments.report,
-                    inputs=inputs,
-                    config=detector.config,
-                    calibration=calibration,
-                    checkpoint=checkpoint,
-                    label_map=known,
-                )
-            if arguments.robustness and labels is not None:
-                table = _robustness(arguments, inputs, detector, rows, labels)
+        foreign = arguments.detector and not is_configuration(arguments.detector)
+        rows, said = (_score_foreign if foreign else _score_own)(arguments, inputs)
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
         return runs.exit_code(stop)
@@ -136,11 +70,133 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("visavox eval", error)
         return runs.exit_code(error)
     _report(rows, arguments.output)
-    if measured:
-        say(measured)
-    if table:
-        say(f"{table}\n{arguments.robustness / 'robustness.html'}")
+    for words in said:
+        say(words)
     return 0
+
+
+def _score_own(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tuple[list[ScoredRow], list[str]]:
+    """Score by a detector of the house and write what is asked for; the rows, and what there is to say of them."""
+    from visavox.compute import resolve_device
+    from visavox.detectors.build import load, ready
+    from visavox.detectors.scorer import inference
+    from visavox.evaluation.scores import read_labels
+    from visavox.preprocessing.tools import check_weights
+    from visavox.splits.table import label_map
+
+    calibration = _calibration(arguments)
+    found = ready(arguments.detector, arguments.overrides) if arguments.detector else None
+    detector = found or load(arguments.checkpoint, arguments.overrides)
+    classes = detector.config.detector.classes
+    _refuse_for_classes(arguments, classes)
+    labels = None
+    if arguments.labels and not classes:
+        labels = read_labels(arguments.labels, label_map(arguments.label_map))
+    detector = detector.to(resolve_device(detector.config.device))
+    check_weights(detector.config)
+    checkpoint = detector.card.checkpoint
+    if calibration:
+        calibration.require(checkpoint)
+    with runs.stoppable(), runs.holding(arguments.output), inference(detector) as detector:
+        rows = _score(arguments, inputs, detector, checkpoint, calibration)
+        if classes:
+            write_classes(rows, arguments.output, "emotion", classes)
+            return rows, [describe_classes(rows, arguments.labels, "emotion")]
+        said = _write(arguments, rows, inputs, checkpoint, calibration, labels, config=detector.config)
+        if arguments.robustness and labels is not None:
+            said.append(_robustness(arguments, inputs, detector, rows, labels))
+    return rows, said
+
+
+def _score_foreign(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tuple[list[ScoredRow], list[str]]:
+    """Score by somebody else's detector and write what is asked for; the rows, and what there is to say of them."""
+    from visavox import config as configuration
+    from visavox.commands import foreign
+    from visavox.evaluation.scores import read_labels
+    from visavox.preprocessing.tools import check_weights
+    from visavox.splits.table import label_map
+
+    if arguments.robustness:
+        raise ValueError("--robustness needs bundles: give --checkpoint, or --detector zeroshot")
+    calibration = _calibration(arguments)
+    labels = read_labels(arguments.labels, label_map(arguments.label_map)) if arguments.labels else None
+    config = configuration.load(configuration.reference(), arguments.overrides)
+    limits = {"timeout": arguments.timeout, "memory": arguments.memory}
+    with (
+        runs.stoppable(),
+        runs.holding(arguments.output),
+        foreign.opened(arguments.detector, **limits, config=config) as detector,
+    ):
+        if calibration:
+            calibration.require(detector.identity)
+        if detector.scorer is None:
+            rows = foreign.score_paths(inputs, detector, arguments.output, config, calibration)
+        else:
+            check_weights(config)
+            rows = _score(arguments, inputs, detector.scorer, detector.identity, calibration)
+        made = config if detector.scorer else None
+        said = _write(arguments, rows, inputs, detector.identity, calibration, labels, config=made, name=detector.name)
+    return rows, said
+
+
+def _calibration(arguments: argparse.Namespace) -> Calibration | None:
+    from visavox.evaluation.calibration import Calibration
+
+    return Calibration.load(arguments.calibration) if arguments.calibration else None
+
+
+def _score(
+    arguments: argparse.Namespace,
+    inputs: dict[str, Path],
+    scorer: Scorer,
+    identity: str,
+    calibration: Calibration | None,
+) -> list[ScoredRow]:
+    return score_inputs(
+        inputs,
+        scorer,
+        scorer.config,
+        arguments.output,
+        identity=identity,
+        workers=arguments.workers,
+        timeout=arguments.timeout,
+        any_bundles=arguments.any_bundles,
+        time_budget=arguments.time_budget,
+        calibration=calibration,
+    )
+
+
+def _write(
+    arguments: argparse.Namespace,
+    rows: Sequence[ScoredRow],
+    inputs: dict[str, Path],
+    identity: str,
+    calibration: Calibration | None,
+    labels: pd.DataFrame | None,
+    *,
+    config: Config | None,
+    name: str = "",
+) -> list[str]:
+    """The submission, and the report where it is asked for; without a report the AUC in words."""
+    from visavox.report.write import report_run
+    from visavox.splits.table import label_map
+
+    write_submission(rows, arguments.output, COLUMNS[arguments.format])
+    if not arguments.report:
+        said = describe_auc(rows, labels, arguments.labels)
+        return [said] if said else []
+    report_run(
+        rows,
+        arguments.labels,
+        arguments.report,
+        inputs=inputs,
+        config=config,
+        calibration=calibration,
+        checkpoint=identity,
+        label_map=label_map(arguments.label_map),
+        name=name,
+    )
+    return []
 
 
 def _robustness(
@@ -154,7 +210,7 @@ def _robustness(
     from visavox.commands import robustness
     from visavox.robustness.kinds import chosen, levels_of
 
-    return robustness.measure(
+    table = robustness.measure(
         inputs,
         detector,
         [row if row.raw is None else replace(row, probability=row.raw) for row in rows],
@@ -167,57 +223,7 @@ def _robustness(
         workers=arguments.workers,
         timeout=arguments.timeout,
     )
-
-
-def _score_foreign(
-    arguments: argparse.Namespace, inputs: dict[str, Path], calibration: Calibration | None, known: dict[str, int]
-) -> list[ScoredRow]:
-    """Score by somebody else's detector and write what is asked for."""
-    from visavox import config as configuration
-    from visavox.commands import foreign
-    from visavox.report.write import report_run
-
-    config = configuration.load(configuration.reference(), arguments.overrides)
-    with (
-        runs.stoppable(),
-        runs.holding(arguments.output),
-        foreign.opened(
-            arguments.detector, timeout=arguments.timeout, memory=arguments.memory, config=config
-        ) as detector,
-    ):
-        if calibration:
-            calibration.require(detector.identity)
-        if detector.scorer is None:
-            rows = foreign.score_paths(inputs, detector, arguments.output, config, calibration)
-        else:
-            from visavox.preprocessing.tools import check_weights
-
-            check_weights(config)
-            rows = score_inputs(
-                inputs,
-                detector.scorer,
-                detector.scorer.config,
-                arguments.output,
-                identity=detector.identity,
-                workers=arguments.workers,
-                timeout=arguments.timeout,
-                any_bundles=arguments.any_bundles,
-                calibration=calibration,
-            )
-        write_submission(rows, arguments.output, COLUMNS[arguments.format])
-        if arguments.report:
-            report_run(
-                rows,
-                arguments.labels,
-                arguments.report,
-                inputs=inputs,
-                config=config if detector.scorer else None,
-                calibration=calibration,
-                checkpoint=detector.identity,
-                label_map=known,
-                name=detector.name,
-            )
-    return rows
+    return f"{table}\n{arguments.robustness / 'robustness.html'}"
 
 
 def _refuse_for_classes(arguments: argparse.Namespace, classes: Sequence[str]) -> None:
@@ -229,188 +235,6 @@ def _refuse_for_classes(arguments: argparse.Namespace, classes: Sequence[str]) -
             f"{', '.join(given).replace('_', '-')}: about P(fake), and the checkpoint tells apart {', '.join(classes)}; "
             "leave it out"
         )
-
-
-def score_inputs(
-    inputs: dict[str, Path],
-    scorer: Scorer,
-    config: Config,
-    output: Path,
-    *,
-    identity: str,
-    workers: int,
-    timeout: float | None = None,
-    any_bundles: bool = False,
-    time_budget: float | None = None,
-    calibration: Calibration | None = None,
-) -> list[ScoredRow]:
-    """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
-
-    Args:
-        inputs: name -> path of videos and bundles.
-        config: the settings that the scorer's bundles are made with.
-        identity: names the scorer, such as the sha256 of its checkpoint; rows of an interrupted run count only if theirs
-            is the same.
-        any_bundles: also score bundles made with other settings.
-        time_budget: seconds that a video may take; see `visavox.preprocessing.budget`.
-        calibration: maps the scores of the network to those of the rows, which keep both.
-    """
-    from visavox.bundle.trim import needs_sound
-    from visavox.detectors.scorer import Hearing
-    from visavox.evaluation.calibration import apply_to_rows
-    from visavox.preprocessing.budget import Planner
-    from visavox.preprocessing.provenance import prep_hash
-
-    same = identity_of(config, identity, time_budget)
-    details = Details(output, identity=same, keep=config.save_details)
-    rows = details.earlier(inputs)
-    tasks = [(name, path) for name, path in inputs.items() if name not in rows]
-    lean = config.model_copy(update={"store_track": scorer.needs_track or needs_sound(config)})
-    planner = Planner.of(time_budget, scorer, config) if time_budget and tasks else None
-    how: dict[str, Any] = {
-        "prep_hash": None if any_bundles else prep_hash(config),
-        "hears": isinstance(scorer, Hearing),
-        "planner": planner,
-        "workers": workers,
-        "timeout": timeout,
-    }
-    with progress("scoring", len(tasks)) as advance, closing(bundles_of(tasks, lean, **how)) as found:
-        for row in score_prepared(scorer, found):
-            rows[row.filename] = details.append(row)
-            advance()
-    ordered = [rows[name] for name in sorted(rows)]
-    if calibration:
-        ordered = apply_to_rows(ordered, calibration)
-    details.close(ordered)
-    return ordered
-
-
-def identity_of(config: Config, checkpoint: str, time_budget: float | None = None) -> Identity:
-    """Return what scores follow from, beside the input.
-
-    Args:
-        checkpoint: names the scorer, such as the sha256 of its checkpoint.
-    """
-    from visavox.bundle.trim import trimming
-    from visavox.preprocessing.provenance import prep_hash
-
-    return Identity(
-        checkpoint=checkpoint,
-        prep_hash=prep_hash(config),
-        trim_silence=trimming(config),
-        detector=config.detector.model_dump(mode="json"),
-        time_budget=time_budget,
-    )
-
-
-def score_prepared(scorer: Scorer, found: Iterable[Prepared]) -> Iterator[ScoredRow]:
-    """Yield the row of each prepared input; one without a bundle is judged by its sound, or stands at the prior."""
-    config = scorer.config
-    waiting: list[Prepared] = []
-    for prepared in found:
-        if prepared.bundle is None:
-            yield _row_without_face(scorer, prepared, config.failure_prior)
-            continue
-        waiting.append(prepared)
-        if len(waiting) == config.submit_batch_size:
-            yield from _score(scorer, waiting, config.failure_prior)
-            waiting = []
-    yield from _score(scorer, waiting, config.failure_prior)
-
-
-def _score(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
-    """Rows of a batch, those that see equally many faces together."""
-
-    def faces(prepared: Prepared) -> int:
-        return prepared.budget["faces"] if prepared.budget else 0
-
-    for count, some in groupby(sorted(waiting, key=faces), key=faces):
-        fewer = scorer.with_frames(count) if count else None
-        yield from _score_alike(fewer or scorer, list(some), prior)
-
-
-def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
-    """Rows of a batch; if it does not score, of its halves, down to single clips: each fault ends its own clip's row.
-
-    A GPU that runs out of memory over a batch thus gets a smaller one; a clip that it has no room for alone is scored on the
-    CPU, and its row says so.
-    """
-    from visavox.detectors.scorer import score_in_detail
-    from visavox.preprocessing.pipeline import explain
-
-    watch = Stopwatch()
-    try:
-        found = score_in_detail(scorer, [prepared.bundle for prepared in waiting if prepared.bundle])
-        if len(found) != len(waiting):
-            raise RuntimeError(f"the network gave {len(found)} scores for {len(waiting)} clips")
-    except Exception as error:  # a library's own classes too: nothing that a clip raises may stop the others
-        half = len(waiting) // 2
-        if half:
-            log.warning("%d clips together did not score, now in two parts: %s", len(waiting), error)
-            yield from _score_alike(scorer, waiting[:half], prior)
-            yield from _score_alike(scorer, waiting[half:], prior)
-            return
-        device = scorer.device
-        if code_of(error) == "OUT_OF_MEMORY" and device.type != "cpu":
-            note = f"scored on the CPU: the memory of {device} did not suffice"
-            log.warning("%s: %s", waiting[0].name, note)
-            try:
-                slow = scorer.to(type(device)("cpu"))
-                yield from _score_alike(slow, [waiting[0]._replace(notes=[*waiting[0].notes, note])], prior)
-            finally:
-                scorer.to(device)
-            return
-        lost = waiting[0]._replace(status="failed", reason=explain(error)[1], code=code_of(error))
-        yield _row(lost, prior, 0.0)
-        return
-    for prepared, one in zip(waiting, found, strict=True):
-        if math.isfinite(one.probability):
-            yield _scored_row(prepared, one, watch.total() / len(waiting))
-        else:
-            reason = f"the network gave {one.probability}; score again with score_precision=fp32"
-            yield _row(prepared._replace(status="failed", reason=reason, code="BAD_SCORE"), prior, 0.0)
-
-
-def _row_without_face(scorer: Scorer, prepared: Prepared, prior: float) -> ScoredRow:
-    """The row of an input that gave no bundle: judged by its sound where there is one and the scorer can, else at the prior."""
-    from visavox.detectors.scorer import Hearing
-
-    if prepared.sound is not None and isinstance(scorer, Hearing):
-        watch = Stopwatch()
-        try:
-            one = scorer.score_sound(prepared.sound)
-        except Exception as error:  # the row stands at the prior as it would without sound; why is said
-            prepared.notes.append(f"its sound could not be judged: {error}")
-        else:
-            if math.isfinite(one.probability):
-                return _scored_row(prepared, one, watch.total())
-    return _row(prepared, prior, 0.0)
-
-
-def _scored_row(prepared: Prepared, one: Scored, scoring: float) -> ScoredRow:
-    """The row of an input with a score of its own."""
-    parts = {f"score_{part}": spent for part, spent in one.seconds.items()}
-    told = prepared._replace(notes=[*prepared.notes, *one.notes], seconds=prepared.seconds | parts)
-    return replace(_row(told, one.probability, scoring), head=one.head, exited=one.exited, classes=one.classes or None)
-
-
-def _row(prepared: Prepared, probability: float, scoring: float) -> ScoredRow:
-    seconds = prepared.seconds | ({"score": scoring} if scoring else {})
-    budget = None
-    if prepared.budget:
-        met = prepared.seconds.get("total", 0.0) + scoring <= prepared.budget["seconds"]
-        budget = prepared.budget | {"met": met}
-    return ScoredRow(
-        filename=prepared.name,
-        probability=probability,
-        status=prepared.status,
-        reason=prepared.reason,
-        code=prepared.code,
-        notes=tuple(prepared.notes),
-        seconds={stage: round(value, 4) for stage, value in seconds.items()},
-        file=fingerprint(prepared.path),
-        budget=budget,
-    )
 
 
 def _report(rows: Sequence[ScoredRow], output: Path) -> None:

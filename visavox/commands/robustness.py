@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from visavox.commands.evaluate import score_prepared
+from visavox.commands.scoring import score_prepared
 from visavox.commands.streaming import Prepared
 from visavox.errors import code_of
 from visavox.evaluation.robustness import Cell, describe, mean_relative_drop

@@ -18,10 +18,8 @@ import argparse
 import json
 import logging
 import os
-import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,20 +28,17 @@ from visavox import config as configuration
 from visavox import runs
 from visavox.config import Config, ConfigError
 from visavox.errors import code_of
-from visavox.files import replacing, sweep
+from visavox.files import replacing
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from visavox.compute import TrainerPrecision
     from visavox.detectors.base import Detector
     from visavox.training.callbacks import Watch
 
 log = logging.getLogger(__name__)
 
-COMMAND = "command.json"
-"""In a run's folder: with which split and from which weights it was begun."""
 FINISHED = "finished"
 """Marks the folder of a stage before the last that is trained."""
 
@@ -110,11 +105,16 @@ def train(
     from visavox.detectors import build
     from visavox.preprocessing.tools import build_sync
     from visavox.training.data_module import BundleDataModule
+    from visavox.training.folder import claim, held
+    from visavox.training.trainer import build_trainer
 
     run = Path(config.runs_path, code_version)
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
 
+    torch.set_num_threads(
+        torch.get_num_threads()
+    )  # said, else MKL takes fewer at times, which changes the bits of sums
     pl.seed_everything(config.seed, workers=True, verbose=False)
     detector = build.trainable(config)
     csv_path = Path(config.root_path, "data", f"{data_version}.csv")
@@ -138,10 +138,10 @@ def train(
     )
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
-    with _held(run):
+    with held(run):
         words = {"--data-version": data_version, "--pret-version": pret_version, "--pret-fake-index": pret_fake_index}
         last_begun = next((last for last in reversed(begun) if last.is_file()), begun[0])
-        _claim(run, config, words, resume=resume, last=last_begun)
+        claim(run, config, words, resume=resume, last=last_begun)
         if not any(last.is_file() for last in begun):
             _start_from(detector, pret_version, pret_fake_index)
             detector.fit_inputs(data.bundles("train"))
@@ -150,7 +150,7 @@ def train(
             detector.begin(stage)
             data.target = detector.target
             told = watch if folder == run else None
-            trainer = _trainer(config, folder, device.type, precision, detector, data.labels("val"), told)
+            trainer = build_trainer(config, folder, device.type, precision, detector, data.labels("val"), told)
             if not (folder / FINISHED).is_file():
                 with (
                     warnings.catch_warnings()
@@ -165,157 +165,12 @@ def train(
         return metrics
 
 
-@contextmanager
-def _held(run: Path) -> Iterator[None]:
-    """Keep other trainings out of the run's folder; of several processes of one training the first one holds it."""
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
-    run.mkdir(parents=True, exist_ok=True)
-    try:
-        if getattr(rank_zero_only, "rank", 0):
-            yield
-            return
-        with runs.holding(run):
-            sweep(run)
-            yield
-    finally:
-        with suppress(OSError):
-            run.rmdir()  # where nothing was begun, nothing is left
-
-
-def _trainer(
-    config: Config,
-    run: Path,
-    accelerator: str,
-    precision: TrainerPrecision,
-    detector: Detector,
-    val_labels: Sequence[int],
-    watch: Watch | None = None,
-) -> pl.Trainer:
-    import pytorch_lightning as pl
-    from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
-
-    from visavox.training.callbacks import AtomicCheckpoints, FiniteLoss, History, Told, checkpoints
-    from visavox.training.epoch_lines import EpochLines
-
-    interactive = sys.stderr.isatty()
-    monitor, mode = detector.monitor(val_labels)
-    return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
-        devices=config.devices,
-        num_nodes=config.num_nodes,
-        strategy=config.strategy,
-        precision=precision,
-        max_epochs=detector.epochs,
-        accumulate_grad_batches=config.accumulate,
-        gradient_clip_val=config.grad_clip or None,
-        deterministic="warn" if accelerator == "cuda" else True,
-        use_distributed_sampler=False,  # data_loader shards its own samplers
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        logger=_loggers(config, run),
-        plugins=[AtomicCheckpoints()],
-        callbacks=[
-            FiniteLoss(),  # before what writes checkpoints
-            LearningRateMonitor("epoch"),
-            EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
-            History(run / "metrics.csv"),
-            *([Told(watch, monitor)] if watch else []),
-            *checkpoints(run, monitor, mode),
-            TQDMProgressBar() if interactive else EpochLines(monitor),
-        ],
-        enable_progress_bar=interactive,
-        enable_model_summary=False,
-    )
-
-
-def _loggers(config: Config, run: Path) -> list[Any]:
-    from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-
-    loggers: list[Any] = [TensorBoardLogger(run, name="", version="tensorboard")]
-    if config.wandb != "off":
-        if config.wandb == "online" and not (os.environ.get("WANDB_API_KEY") or _wandb_login()):
-            raise ConfigError(
-                "wandb=online, but nobody is logged in; run `wandb login`, set WANDB_API_KEY, or use wandb=offline"
-            )
-        loggers.append(
-            WandbLogger(
-                project=config.wandb_project,
-                name=run.name,
-                id=run.name,
-                resume="allow",
-                save_dir=run,
-                mode=config.wandb,
-                config=config.model_dump(mode="json"),
-            )
-        )
-    return loggers
-
-
-def _wandb_login() -> bool:
-    """Whether a key for Weights & Biases lies in the user's .netrc; never asks for one."""
-    import netrc
-
-    try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (FileNotFoundError, netrc.NetrcParseError):
-        return False
-
-
 def _trained_on(detector: Detector, config: Config, labels: Sequence[int]) -> str:
     """What the detector is trained on, in words."""
     if detector.classes:
         return detector.classes.describe(labels)
     fakes = f"and fakes made of them: {', '.join(config.fakes)}" if config.fakes else f"and {sum(labels)} fake clips"
     return f"{len(labels) - sum(labels)} real {'clips ' if config.fakes else ''}{fakes}"
-
-
-def _claim(run: Path, config: Config, words: dict[str, Any], *, resume: bool, last: Path) -> None:
-    """Make the run's folder, or make sure that an earlier run in it is meant and was begun in the same way.
-
-    Args:
-        words: options of the command that decide what is trained beside the settings.
-        last: checkpoint that it is to go on from, where that is there.
-
-    Raises:
-        ConfigError: it was begun in another way, or `last` is of another run; says what each was then and is now.
-    """
-    path = run / "config.json"
-    if path.is_file():
-        if not resume:
-            raise FileExistsError(
-                f"{run} holds a run already; --resume continues it, another --code-version starts a new one"
-            )
-        now = config.model_dump(mode="json")
-        changed = _differences(configuration.load(path).model_dump(mode="json"), now, "then")
-        if (run / COMMAND).is_file():  # runs of before have none
-            changed += _differences(json.loads((run / COMMAND).read_text(encoding="utf-8")), words, "then")
-        if changed:
-            raise ConfigError(
-                f"{run} was begun with other settings; use them again, or start anew: {'; '.join(changed)}"
-            )
-        here = {
-            key: value for key, value in now.items() if key != "epoch"
-        }  # how long it goes on is config.json's to say
-        if last.is_file() and (other := _differences(_trained_as(last), here, "there")):
-            raise ConfigError(f"{last} is of another run; put that of this run back, or start anew: {'; '.join(other)}")
-        log.info("resuming %s from %s", run, last if last.is_file() else "its start, no epoch was finished")
-        return
-    if resume:
-        raise FileNotFoundError(f"{run}: no run to resume; leave --resume out to start one")
-    for place, values in ((run / COMMAND, words), (path, config.model_dump(mode="json"))):
-        with replacing(place) as beside:
-            beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _differences(earlier: dict[str, Any], now: dict[str, Any], then: str) -> list[str]:
-    return [f"{key}: {earlier.get(key)} {then}, {now[key]} now" for key in now if earlier.get(key) != now[key]]
-
-
-def _trained_as(last: Path) -> dict[str, Any]:
-    from visavox.training import checkpoint
-
-    return checkpoint.read(last).config.model_dump(mode="json")
 
 
 def _finish_stage(detector: Detector, folder: Path, trainer: pl.Trainer) -> None:

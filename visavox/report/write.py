@@ -102,7 +102,7 @@ def report_run(
     """Write the report of an evaluation that has just run, print it in short and return its numbers.
 
     Args:
-        rows: as `visavox.commands.evaluate.score_inputs` gives them.
+        rows: as `visavox.commands.scoring.score_inputs` gives them.
         labels: CSV with filename,label and the columns of the parts.
         inputs: file name -> the video or bundle it was scored from.
         config: of the detector, or of the bundles it was given; None where it took files.

@@ -1,0 +1,86 @@
+"""The folder of a run: whose it is while it is trained, and how it was begun."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from visavox import config as configuration
+from visavox import runs
+from visavox.config import Config, ConfigError
+from visavox.files import replacing, sweep
+
+log = logging.getLogger(__name__)
+
+COMMAND = "command.json"
+"""In a run's folder: with which split and from which weights it was begun."""
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep other trainings out of the run's folder; of several processes of one training the first one holds it."""
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        if getattr(rank_zero_only, "rank", 0):
+            yield
+            return
+        with runs.holding(run):
+            sweep(run)
+            yield
+    finally:
+        with suppress(OSError):
+            run.rmdir()  # where nothing was begun, nothing is left
+
+
+def claim(run: Path, config: Config, words: dict[str, Any], *, resume: bool, last: Path) -> None:
+    """Make the run's folder, or make sure that an earlier run in it is meant and was begun in the same way.
+
+    Args:
+        words: options of the command that decide what is trained beside the settings.
+        last: checkpoint that it is to go on from, where that is there.
+
+    Raises:
+        ConfigError: it was begun in another way, or `last` is of another run; says what each was then and is now.
+    """
+    path = run / "config.json"
+    if path.is_file():
+        if not resume:
+            raise FileExistsError(
+                f"{run} holds a run already; --resume continues it, another --code-version starts a new one"
+            )
+        now = config.model_dump(mode="json")
+        changed = _differences(configuration.load(path).model_dump(mode="json"), now, "then")
+        if (run / COMMAND).is_file():  # runs of before have none
+            changed += _differences(json.loads((run / COMMAND).read_text(encoding="utf-8")), words, "then")
+        if changed:
+            raise ConfigError(
+                f"{run} was begun with other settings; use them again, or start anew: {'; '.join(changed)}"
+            )
+        here = {
+            key: value for key, value in now.items() if key != "epoch"
+        }  # how long it goes on is config.json's to say
+        if last.is_file() and (other := _differences(_trained_as(last), here, "there")):
+            raise ConfigError(f"{last} is of another run; put that of this run back, or start anew: {'; '.join(other)}")
+        log.info("resuming %s from %s", run, last if last.is_file() else "its start, no epoch was finished")
+        return
+    if resume:
+        raise FileNotFoundError(f"{run}: no run to resume; leave --resume out to start one")
+    for place, values in ((run / COMMAND, words), (path, config.model_dump(mode="json"))):
+        with replacing(place) as beside:
+            beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _differences(earlier: dict[str, Any], now: dict[str, Any], then: str) -> list[str]:
+    return [f"{key}: {earlier.get(key)} {then}, {now[key]} now" for key in now if earlier.get(key) != now[key]]
+
+
+def _trained_as(last: Path) -> dict[str, Any]:
+    from visavox.training import checkpoint
+
+    return checkpoint.read(last).config.model_dump(mode="json")
