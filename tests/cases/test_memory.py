@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ from conftest import TINY
 
 from tests.cases.cases import Case, held_by
 from tests.cases.programs import started
+from visavox import config as configuration
 from visavox.bundle import Bundle
-from visavox.commands import scoring, train
-from visavox.faces import Detections
-from visavox.workers import gpu_server
+from visavox.commands import crop, scoring, train
+from visavox.faces import Detections, FaceDetector, HaarDetector
+from visavox.files import find_inputs
+from visavox.preprocessing import tools
+from visavox.workers import gpu_server, memory
 
 __all__ = ["started"]  # a fixture
 
@@ -89,43 +93,141 @@ def test_a_gpu_that_is_full(case: Case, make_bundle, tmp_path: Path, caplog):
     assert card.device.type == "cuda"
     said = "scored on the CPU: the memory of cuda did not suffice"
     assert [row.notes for row in rows] == [(), (), (said,), ()]
-    assert "4 clips together did not score, now in two parts: CUDA out of memory" in caplog.text and said in caplog.text
+    assert "4 clips together failed, now in two parts: CUDA out of memory" in caplog.text and said in caplog.text
 
 
 class FullDetector:
-    """A face detector on a GPU that has room for so many frames."""
+    """A face detector on a GPU that has room for so many frames, and on a CPU that has room for one, or for none."""
 
     name, landmark_source = "full", "none"
 
-    def __init__(self, room: int):
-        self.room, self.sizes = room, []
+    def __init__(self, room: int, on_the_cpu: int = 1, inner: FaceDetector | None = None):
+        self.device, self.room, self.inner = torch.device("cuda"), {"cuda": room, "cpu": on_the_cpu}, inner
+        self.sizes: list[tuple[str, int]] = []
 
-    def detect(self, frames: list[np.ndarray]) -> list[Detections]:
-        self.sizes.append(len(frames))
-        if len(frames) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+    def to(self, device: torch.device) -> FullDetector:
+        self.device = device
+        return self
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
+        self.sizes.append((self.device.type, len(frames)))
+        if len(frames) > self.room[self.device.type]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if self.inner:
+            return self.inner.detect(frames)
         return [
             Detections(np.full((1, 4), frame[0, 0, 0], np.float32), np.ones(1, np.float32), None) for frame in frames
         ]
 
 
 @held_by(
-    Case("R9", "a GPU too small for the frames of several videos", "they are halved until they fit; said", 2),
-    Case("R9", "a GPU too small for one frame", "the video fails with OUT_OF_MEMORY and what to do", 0),
+    Case("R9", "a GPU too small for the frames of several videos", "they are halved until they fit; said", (2, 0)),
+    Case("R9", "a GPU too small for one frame", "that frame's faces are searched on the CPU; said", (0, 1)),
+    Case("R9", "neither GPU nor CPU has room for a frame", "the video fails with OUT_OF_MEMORY and what to do", (0, 0)),
 )
 def test_a_gpu_that_is_full_while_cropping(case: Case, caplog):
     frames = [np.full((8, 8, 3), i, np.uint8) for i in range(7)]
-    detector = FullDetector(case.given)
-    with gpu_server.serve(detector) as address, caplog.at_level(logging.WARNING):
+    full = FullDetector(*case.given)
+    with gpu_server.serve(memory.FacesWithinMemory(full)) as address, caplog.at_level(logging.WARNING):
         client = gpu_server.Client(address)
-        if case.given:
-            found = client.request("faces", frames)
-            assert [int(seen.boxes[0, 0]) for seen in found] == list(range(7))
-            assert "memory does not suffice for 7 frames together, now in two parts" in caplog.text
-        else:
+        if case.given == (0, 0):
             with pytest.raises(gpu_server.ServerError, match="use fewer workers, or device=cpu") as caught:
                 client.request("faces", frames)
             assert caught.value.code == "OUT_OF_MEMORY"
+        else:
+            found = client.request("faces", frames)
+            assert [int(seen.boxes[0, 0]) for seen in found] == list(range(7))
+            assert "7 frames together failed, now in two parts: CUDA out of memory" in caplog.text
+            said = "faces of a frame of 8x8 are searched on the CPU: the memory of cuda did not suffice"
+            assert caplog.text.count(said) == (7 if case.given == (0, 1) else 0)
+    assert full.device.type == "cuda"  # another video may have room there
+    assert [size for size in full.sizes if size[0] == "cpu"] == [("cpu", 1)] * (
+        7 if case.given == (0, 1) else case.given == (0, 0)
+    )
+
+
+@held_by(
+    Case(
+        "R9",
+        "a GPU that is full while a whole folder is cropped",
+        "the bundles are those of a GPU with room, byte for byte",
+    )
+)
+def test_a_folder_cropped_on_a_full_gpu(case: Case, talking: Path, tmp_path: Path, monkeypatch, caplog):
+    """A parent that takes Haar on the CPU for a network on a GPU; the worker asks it as it would ask the network."""
+    config = configuration.load("tiny", ["face_detector=retinaface_mobilenet0.25", "device=cpu", "max_clip_len=1"])
+    haar = HaarDetector(max_size=config.face_max_size, threshold=config.face_threshold)
+    inputs = dict(list(find_inputs(talking).items())[:1])
+    monkeypatch.setattr(gpu_server, "has_gpu", lambda device: True)
+    made = []
+    for room in (100, 0):
+        full = FullDetector(room, inner=haar)
+        monkeypatch.setattr(tools, "build_faces", lambda config, device, full=full: memory.FacesWithinMemory(full))
+        with caplog.at_level(logging.WARNING):
+            (row,) = crop.crop_folder(inputs, tmp_path / str(room), config, workers=1, timeout=120)
+        assert row.status == "ok", row
+        made.append((tmp_path / str(room) / row.bundle).read_bytes())
+        for said in (
+            "searched on the CPU: the memory of cuda did not suffice",
+            "frames together failed, now in two parts",
+        ):
+            assert (said in caplog.text) == (room == 0)
+    assert made[0] == made[1]
+
+
+class FullTowers:
+    """SyncNet's towers on a GPU that has room for so many windows at once."""
+
+    def __init__(self, room: int):
+        self.device, self.batch, self.room = torch.device("cuda"), 64, room
+
+    def to(self, device: torch.device) -> FullTowers:
+        self.device = device
+        return self
+
+    def lips(self, crops: np.ndarray, stride: int) -> torch.Tensor:
+        if self.device.type == "cuda" and self.batch > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.from_numpy(crops[::stride].copy())
+
+    def voice(self, cepstra: np.ndarray) -> torch.Tensor:
+        if self.device.type == "cuda" and not self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.from_numpy(cepstra)
+
+
+@held_by(
+    Case("R9", "a GPU too small for the windows of SyncNet", "fewer at once, and so from then on; said", 16),
+    Case("R9", "a GPU too small for a window of SyncNet", "lips and voice are embedded on the CPU; said", 0),
+)
+def test_a_gpu_that_is_full_while_sync_is_measured(case: Case, caplog):
+    crops, cepstra = np.arange(40), np.arange(9)
+    full = FullTowers(case.given)
+    with gpu_server.serve(None, memory.EmbedderWithinMemory(full)) as address, caplog.at_level(logging.WARNING):
+        away = gpu_server.RemoteEmbedder(gpu_server.Client(address))
+        assert away.lips(crops, 2).tolist() == list(range(0, 40, 2))
+        assert away.voice(cepstra).tolist() == list(range(9))
+    assert full.device.type == "cuda" and full.batch == (case.given or 1)
+    assert f"now in batches of {full.batch} windows" in caplog.text
+    for tower in ("lips", "voice"):
+        said = f"the {tower} of a video are embedded on the CPU: the memory of cuda did not suffice"
+        assert (said in caplog.text) == (not case.given)
+
+
+def test_a_network_that_finds_its_gpu_full_on_the_way_back_stays_on_the_cpu(caplog):
+    class Heavy:
+        device = torch.device("cuda")
+
+        def to(self, device: torch.device) -> Heavy:
+            if device.type == "cuda":
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            self.device = device
+            return self
+
+    heavy = Heavy()
+    with memory.on_cpu(heavy) as (slow, _):
+        assert slow is heavy
+    assert heavy.device.type == "cpu" and "stays there: cuda has no room" in caplog.text
 
 
 @held_by(Case("R9", "memory does not suffice in training", "exit code 2; says what to halve"))

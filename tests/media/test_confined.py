@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -89,6 +90,26 @@ def test_a_child_is_replaced_after_its_share(clip, monkeypatch):
     everything(confined.open_video(clip))
     assert decoder.decoder() is not first
     assert first.process.poll() is not None
+
+
+def test_a_thread_that_ends_takes_its_child_along(clip):
+    """No process without anybody to wait for it, no open file: a server has threads that come and go."""
+    from visavox.media.confined import decoder
+
+    left = []
+
+    def work() -> None:
+        everything(confined.open_video(clip))
+        left.append((decoder.decoder().process.pid, decoder.decoder().channel.connection))
+
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        (thread := threading.Thread(target=work)).start()
+        thread.join()
+    assert len({pid for pid, _ in left}) == 2
+    for pid, connection in left:
+        assert not Path(f"/proc/{pid}").exists() and connection.fileno() == -1
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 FORBIDDEN = [

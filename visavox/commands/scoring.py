@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from visavox.errors import code_of
 from visavox.evaluation.rows import Identity, ScoredRow
 from visavox.evaluation.submission import Details, fingerprint
 from visavox.progress import Stopwatch, progress
+from visavox.workers.memory import fits_the_cpu, in_parts, on_cpu
 
 if TYPE_CHECKING:
     from visavox.detectors.scorer import Scored, Scorer
@@ -126,46 +128,45 @@ def score_batch(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> It
         yield from _score_alike(fewer or scorer, list(some), prior)
 
 
-def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> Iterator[ScoredRow]:
+def _score_alike(scorer: Scorer, waiting: Sequence[Prepared], prior: float) -> list[ScoredRow]:
     """Rows of a batch; if it does not score, of its halves, down to single clips: each fault ends its own clip's row.
 
     A GPU that runs out of memory over a batch thus gets a smaller one; a clip that it has no room for alone is scored on the
     CPU, and its row says so.
     """
-    from visavox.detectors.scorer import score_in_detail
     from visavox.preprocessing.pipeline import explain
 
+    def alone(prepared: Prepared, error: Exception) -> ScoredRow:
+        if not fits_the_cpu(error, scorer):
+            lost = prepared._replace(status="failed", reason=explain(error)[1], code=code_of(error))
+            return _row(lost, prior, 0.0)
+        with on_cpu(scorer) as (slow, told):
+            log.warning("%s: scored %s", prepared.name, told)
+            noted = prepared._replace(notes=[*prepared.notes, f"scored {told}"])
+            return _score_alike(slow, [noted], prior)[0]
+
+    every = partial(_score_together, scorer, prior=prior)
+    return in_parts(
+        waiting, every, alone, what="clips", parts=lambda error: True
+    )  # nothing one raises stops the others
+
+
+def _score_together(scorer: Scorer, waiting: Sequence[Prepared], *, prior: float) -> list[ScoredRow]:
+    """Rows of a batch. Raises whatever the network does."""
+    from visavox.detectors.scorer import score_in_detail
+
     watch = Stopwatch()
-    try:
-        found = score_in_detail(scorer, [prepared.bundle for prepared in waiting if prepared.bundle])
-        if len(found) != len(waiting):
-            raise RuntimeError(f"the network gave {len(found)} scores for {len(waiting)} clips")
-    except Exception as error:  # a library's own classes too: nothing that a clip raises may stop the others
-        half = len(waiting) // 2
-        if half:
-            log.warning("%d clips together did not score, now in two parts: %s", len(waiting), error)
-            yield from _score_alike(scorer, waiting[:half], prior)
-            yield from _score_alike(scorer, waiting[half:], prior)
-            return
-        device = scorer.device
-        if code_of(error) == "OUT_OF_MEMORY" and device.type != "cpu":
-            note = f"scored on the CPU: the memory of {device} did not suffice"
-            log.warning("%s: %s", waiting[0].name, note)
-            try:
-                slow = scorer.to(type(device)("cpu"))
-                yield from _score_alike(slow, [waiting[0]._replace(notes=[*waiting[0].notes, note])], prior)
-            finally:
-                scorer.to(device)
-            return
-        lost = waiting[0]._replace(status="failed", reason=explain(error)[1], code=code_of(error))
-        yield _row(lost, prior, 0.0)
-        return
+    found = score_in_detail(scorer, [prepared.bundle for prepared in waiting if prepared.bundle])
+    if len(found) != len(waiting):
+        raise RuntimeError(f"the network gave {len(found)} scores for {len(waiting)} clips")
+    rows = []
     for prepared, one in zip(waiting, found, strict=True):
         if math.isfinite(one.probability):
-            yield _scored_row(prepared, one, watch.total() / len(waiting))
+            rows.append(_scored_row(prepared, one, watch.total() / len(waiting)))
         else:
             reason = f"the network gave {one.probability}; score again with score_precision=fp32"
-            yield _row(prepared._replace(status="failed", reason=reason, code="BAD_SCORE"), prior, 0.0)
+            rows.append(_row(prepared._replace(status="failed", reason=reason, code="BAD_SCORE"), prior, 0.0))
+    return rows
 
 
 def _row_without_face(scorer: Scorer, prepared: Prepared, prior: float) -> ScoredRow:

@@ -113,6 +113,12 @@ class LocalEmbedder:
         self.device = torch.device(device or next(model.parameters(), torch.empty(0)).device)
         self.batch = batch or (BLOCK if self.device.type == "cuda" else 4)
 
+    def to(self, device: torch.device) -> LocalEmbedder:
+        """Move the towers to a device and return them."""
+        self.model.to(device)
+        self.device = device
+        return self
+
     @torch.inference_mode()
     def lips(self, crops: np.ndarray, stride: int) -> Tensor:
         windows = _lip_windows(crops, len(crops) - WINDOW + 1, self.batch, stride, self.device)

@@ -12,7 +12,7 @@ from visavox import weights
 from visavox.bundle import Bundle, BundleError
 from visavox.config import Config, ConfigError
 from visavox.features.sync import correlation_sync
-from visavox.workers import gpu_server
+from visavox.workers import gpu_server, memory
 from visavox.workers.gpu_server import Client, RemoteEmbedder, RemoteFaces
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def build_faces(config: Config, device: Any, client: Client | None = None) -> Fa
         return RemoteFaces(client, config.face_detector, RetinaFaceDetector.landmark_source, fit)
     from visavox.compute import dtype_of
 
-    return RetinaFaceDetector(
+    faces = RetinaFaceDetector(
         network,
         weights.state_dict(config.face_detector),
         max_size=config.face_max_size,
@@ -131,6 +131,7 @@ def build_faces(config: Config, device: Any, client: Client | None = None) -> Fa
         device=device,
         dtype=dtype_of(config.crop_precision),
     )
+    return memory.FacesWithinMemory(faces) if faces.device.type != "cpu" else faces
 
 
 def build_sync(config: Config, device: Any, client: Client | None = None) -> Callable[..., Sync | None]:
@@ -147,9 +148,10 @@ def build_sync(config: Config, device: Any, client: Client | None = None) -> Cal
     )
 
 
-def _embedder(config: Config, device: Any) -> syncnet.LocalEmbedder:
+def _embedder(config: Config, device: Any) -> syncnet.Embedder:
     from visavox.compute import dtype_of
     from visavox.features import syncnet
 
     published = syncnet.load(weights.state_dict("syncnet_v2"))
-    return syncnet.LocalEmbedder(syncnet.FoldedSyncNet(published, dtype_of(config.crop_precision)).to(device))
+    towers = syncnet.LocalEmbedder(syncnet.FoldedSyncNet(published, dtype_of(config.crop_precision)).to(device))
+    return memory.EmbedderWithinMemory(towers) if towers.device.type != "cpu" else towers

@@ -3,7 +3,8 @@
 Opening a GPU costs each process start-up time and memory on the card for a context of its own, and networks of a dozen
 processes take turns instead of working together. So `visavox crop` and `visavox eval` keep face detector and SyncNet in the
 parent process, where a thread computes all requests that have come since its last batch: frames of several videos are one
-batch. Without a GPU each worker has its own networks, for there batching gains nothing.
+batch. Where the memory of the card does not suffice, the networks help themselves (`visavox.workers.memory`). Without a GPU each
+worker has its own networks, for there batching gains nothing.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _detect(faces: FaceDetector | None, requests: list[Request]) -> None:
     try:
         if faces is None and frames:
             raise RuntimeError("the server was started without a face detector")
-        found = iter(_within_memory(faces, frames) if faces and frames else [])
+        found = iter(faces.detect(frames) if faces and frames else [])
         answers = [[next(found) for _ in request.what[0]] for request in requests]
     except Exception as error:  # whatever a network raises goes to the worker whose video it was
         if len(requests) == 1:
@@ -156,18 +157,6 @@ def _detect(faces: FaceDetector | None, requests: list[Request]) -> None:
         return
     for request, answer in zip(requests, answers, strict=True):
         request.answer.set_result(answer)
-
-
-def _within_memory(faces: FaceDetector, frames: list[np.ndarray]) -> list[Detections]:
-    """Detect on all frames at once, on half of them where the memory does not suffice, down to single ones."""
-    try:
-        return faces.detect(frames)
-    except Exception as error:
-        half = len(frames) // 2
-        if code_of(error) != "OUT_OF_MEMORY" or not half:
-            raise
-        log.warning("memory does not suffice for %d frames together, now in two parts", len(frames))
-    return [*_within_memory(faces, frames[:half]), *_within_memory(faces, frames[half:])]
 
 
 def _embed(embedder: Any, request: Request) -> None:

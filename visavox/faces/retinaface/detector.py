@@ -84,6 +84,12 @@ class RetinaFaceDetector:
         self.nms_threshold = nms_threshold
         self.batch_size = batch_size
 
+    def to(self, device: torch.device) -> RetinaFaceDetector:
+        """Move the network to a device and return the detector."""
+        self.network.to(device)
+        self.device = device
+        return self
+
     def detect(self, frames: Sequence[np.ndarray]) -> list[Detections]:
         """Return the faces of each frame (H, W, 3) uint8 RGB, in order; neighbours of one size go as one batch."""
         for frame in frames:

@@ -7,7 +7,6 @@ up what it had prepared. It has a processor budget and a memory limit that the k
 
 from __future__ import annotations
 
-import atexit
 import mmap
 import os
 import signal
@@ -15,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
@@ -232,6 +232,7 @@ class Decoder:
                 start_new_session=True,
             )
         self.channel = Channel(ours)
+        self._end = weakref.finalize(self, _end, self.process, self.channel)
         self.videos = 0
         self.channel.patience = START_PATIENCE
         try:
@@ -268,10 +269,14 @@ class Decoder:
         return "it hangs"
 
     def kill(self) -> None:
-        """End the child."""
-        self.process.kill()
-        self.process.wait()
-        self.channel.close()
+        """End the child, as the end of the thread that it decodes for and that of this process do."""
+        self._end()
+
+
+def _end(process: subprocess.Popen, channel: Channel) -> None:
+    process.kill()
+    process.wait()
+    channel.close()
 
 
 _mine = threading.local()
@@ -284,7 +289,6 @@ def decoder() -> Decoder:
         if found is not None:
             found.kill()
         found = _mine.decoder = Decoder()
-        atexit.register(found.kill)
     return found
 
 
