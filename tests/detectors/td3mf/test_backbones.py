@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -198,21 +200,50 @@ def test_names_of_other_files_are_known() -> None:
     assert backbone.named("eat_tiny", published)[0].keys() == own.keys()
 
 
-def test_missing_weights_say_what_to_put_where(folder: Path) -> None:
-    with pytest.raises(WeightsError, match="the network is switched off") as error:
-        backbones.load("eat", "audio")
-    assert "EAT-base_epoch30_pretrain.safetensors" in str(error.value) and str(folder) in str(error.value)
-    with pytest.raises(WeightsError, match="by hand"):
-        backbones.load("efficientface", "video")
+WITH_WEIGHTS = {
+    ("video", "marlin_vit_small_ytf"): ["marlin_vit_small_ytf"],
+    ("video", "marlin_vit_base_ytf"): ["marlin_vit_base_ytf"],
+    ("video", "marlin_vit_large_ytf"): ["marlin_vit_large_ytf"],
+    ("video", "efficientface"): ["efficientface"],
+    ("audio", "xvectors"): ["xvector_voxceleb"],
+    ("audio", "xvectors_posteriors"): ["xvector_voxceleb", "xvector_voxceleb_classifier"],
+    ("audio", "resnet"): ["audio_resnet18_ravdess"],
+    ("audio", "emotion2vec"): ["emotion2vec_base"],
+    ("audio", "eat"): ["eat_base_epoch30"],
+}
+"""Backbone -> the registry entries of its parts."""
+
+
+@pytest.mark.parametrize(("kind", "name"), WITH_WEIGHTS, ids=lambda value: value)
+def test_missing_weights_say_what_to_put_where(kind: Any, name: str, folder: Path) -> None:
+    """File, folder, address and command, of whichever part is missing first."""
+    for entry in (REGISTRY[part] for part in WITH_WEIGHTS[kind, name]):
+        with pytest.raises(WeightsError) as error:
+            backbones.load(name, kind)
+        first, *lines = str(error.value).splitlines()
+        why = "they have to be downloaded by hand" if name == "efficientface" else "the network is switched off"
+        assert first == f"{entry.name}: the weights are not here, and {why}."
+        said = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in lines[1:]}
+        assert said["file"] == entry.file and said["folder"].split()[0] == str(folder)
+        assert said["from"] == entry.urls[0] and said["from"].startswith("https://") and len(entry.urls) == 1
+        assert said["or"] == f"visavox weights fetch {entry.name} --from-dir DIR, where DIR holds it"
+        (folder / entry.file).write_bytes(b"somebody's weights")
+    with pytest.raises(WeightsError, match=re.escape(str(folder / REGISTRY[WITH_WEIGHTS[kind, name][0]].file))):
+        backbones.load(name, kind)  # found where it was said, and no weights
+
+
+def test_of_a_size_that_nobody_publishes_it_is_said(folder: Path) -> None:
     with pytest.raises(WeightsError, match="nobody publishes weights for this size"):
         backbones.load("marlin_vit_tiny", "video")
+    assert {(kind, name) for kind, name in ALL if not name.endswith("_tiny")} == {*WITH_WEIGHTS, ("audio", "MFCC")}
+    assert backbones.load("MFCC", "audio").backbone.parts == {}, "which has no weights"
 
 
 def test_every_full_size_has_its_registry_entries() -> None:
     for kind, name in ALL:
         with torch.device("meta"):
             parts = backbones.build(name, kind).parts
-        if name != "MFCC" and not name.endswith("_tiny") and name not in backbones.TINY_VIDEO:
+        if name != "MFCC" and not name.endswith("_tiny"):
             assert parts and parts.keys() <= REGISTRY.keys()
 
 

@@ -60,17 +60,14 @@ def load(
     from visavox import weights as store
     from visavox.weights.loading import fit
 
+    if weights == PUBLISHED:
+        _require_published(name, kind)  # before a gigabyte of parameters is made for nothing
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build(name, kind)
     sums = []
     for part, network in backbone.parts.items():
         if weights == PUBLISHED:
-            if part not in store.REGISTRY or name.endswith("_tiny"):
-                raise store.WeightsError(
-                    f"{name}: nobody publishes weights for this size; take weights=random, a full size, or a folder that "
-                    "`visavox pretrain-backbones` wrote"
-                )
             state, unread = backbone.named(part, store.state_dict(part))
             report = fit(network, state, unread=unread, what=part)
             log.info("%s: %d parameters from %s, %d of the file unread", name, report.loaded, part, len(report.unread))
@@ -84,6 +81,23 @@ def load(
         network.requires_grad_(False).eval().to(device)
     sha256 = sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
     return Loaded(backbone, sha256)
+
+
+def _require_published(name: str, kind: Literal["video", "audio"]) -> None:
+    """Have the published files of every part in the weights folder, or raise WeightsError that says what to put where."""
+    import torch
+
+    from visavox import weights as store
+
+    with torch.device("meta"):  # for the names of its parts
+        parts = tuple(build(name, kind).parts)
+    for part in parts:
+        if part not in store.REGISTRY or name.endswith("_tiny"):
+            raise store.WeightsError(
+                f"{name}: nobody publishes weights for this size; take weights=random, a full size, or a folder that "
+                "`visavox pretrain-backbones` wrote"
+            )
+        store.resolve(part)
 
 
 @overload
