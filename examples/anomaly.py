@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from examples import common
+from visavox.commands.trained import trained
 
 CONFIG = Path("configs/anomaly_tiny.json")
 RUN, SPLIT = "anomaly", "anomaly"
@@ -66,7 +67,7 @@ def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
         split = split[(split["label"] == 0) | (split["split"] == "test")]  # no fake in training, none in validation
         split.to_csv(common.split_path(root, SPLIT), index=False)
     with common.stage("train", seconds):
-        common.train_once(common.settings(CONFIG, root, seed), RUN, SPLIT)
+        trained(common.settings(CONFIG, root, seed), data_version=SPLIT, code_version=RUN)
     detector = load(root / "runs" / RUN / "best.ckpt")
     with common.stage("score", seconds):
         kinds, pairs = judge_test_clips(root, detector, split)

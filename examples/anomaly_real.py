@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from examples import common
+from visavox.commands.trained import trained
 
 CONFIG = Path("configs/anomaly_tiny.json")
 FOLDS = 3
@@ -70,7 +71,7 @@ def train_fold(root: Path, table: Any, fold: int, settings: Any, start: str) -> 
     rows = table.assign(filename=table["file"], split=split)[["filename", "filepath", "split", "label", "identity"]]
     (root / "data").mkdir(parents=True, exist_ok=True)
     rows.to_csv(root / f"data/fold{fold}.csv", index=False)
-    common.train_once(settings, f"fold{fold}", f"fold{fold}", pret_version=start)
+    trained(settings, data_version=f"fold{fold}", code_version=f"fold{fold}", pret_version=start)
 
 
 def judge(root: Path, detector: Any, row: Any, fold: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the examples share: synthetic clips, their bundles, splits that keep people apart, and trainings that are done once.
+"""What the examples share: synthetic clips, their bundles, and splits that keep people apart.
 
     ROOT/videos/{real,fake}/PERSON/*.mp4, ROOT/videos/labels.csv
     ROOT/data/bundles/, ROOT/data/NAME.csv
@@ -8,7 +8,6 @@ What is there already is not made again. Clips of another seed or number are ref
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -22,6 +21,7 @@ from visavox.synthetic.fakes import KINDS
 if TYPE_CHECKING:
     from visavox.config import Config
     from visavox.preprocessing.manifest import ManifestRow
+    from visavox.synthetic.dataset import Job
 
 IDENTITIES = 48
 CLIPS_PER_IDENTITY = 12
@@ -52,17 +52,18 @@ def make_clips(
     clips_per_identity: int = CLIPS_PER_IDENTITY,
     seconds: tuple[float, float] = SECONDS,
     kinds: Sequence[str] = KINDS,
+    fake_share: float = 0.5,
 ) -> Path:
-    """Render the clips below `root`, half of them fake, and return the path of their labels.
+    """Render the clips below `root` and return the path of their labels.
 
     Raises:
         SystemExit: `root` holds clips of another seed, number or length.
     """
-    from visavox.synthetic.dataset import make_dataset
+    from visavox.synthetic.dataset import make_dataset, plan
 
     labels = root / VIDEOS / "labels.csv"
     if labels.is_file():
-        require_same(labels, identities, clips_per_identity, seed, seconds, kinds)
+        require_same(labels, plan(identities, clips_per_identity, seed, seconds, fake_share, kinds, None), seed)
         return labels
     return make_dataset(
         root / VIDEOS,
@@ -71,22 +72,16 @@ def make_clips(
         seconds=seconds,
         seed=seed,
         kinds=kinds,
+        fake_share=fake_share,
         workers=workers,
     )
 
 
-def require_same(
-    labels: Path, identities: int, clips: int, seed: int, seconds: tuple[float, float], kinds: Sequence[str]
-) -> None:
-    """Refuse a folder whose clips are not those that these arguments make."""
+def require_same(labels: Path, jobs: "list[Job]", seed: int) -> None:
+    """Refuse a folder whose clips are not those of a plan."""
     import pandas as pd
 
-    from visavox.synthetic.dataset import plan
-
-    wanted = {
-        (job.filename, job.kind, job.seed, job.seconds)
-        for job in plan(identities, clips, seed, seconds, 0.5, kinds, None)
-    }
+    wanted = {(job.filename, job.kind, job.seed, job.seconds) for job in jobs}
     there = pd.read_csv(labels)
     found = set(zip(there["filename"], there["kind"], there["seed"], there["seconds"]))
     if found != wanted:
@@ -134,23 +129,6 @@ def settings(config: Path, root: Path, seed: int, words: Sequence[str] = ()) -> 
 
     own = [f"root_path={root}", f"runs_path={root / 'runs'}", f"seed={seed}", "device=cpu"]
     return configuration.load(config, [*own, *words])
-
-
-def train_once(
-    settings: "Config", run: str, split: str, *, pret_version: str = "none", done: str = "test.json"
-) -> dict[str, Any]:
-    """Train RUNS_PATH/RUN on a split, go on with a training that was stopped, or return what test.json of a finished one says.
-
-    Args:
-        done: the file that training writes last.
-    """
-    from visavox.commands.train import train
-
-    folder = Path(settings.runs_path, run)
-    if (folder / done).is_file():
-        return json.loads((folder / "test.json").read_text(encoding="utf-8"))
-    begun = (folder / "config.json").is_file()
-    return train(settings, data_version=split, code_version=run, pret_version=pret_version, resume=begun)
 
 
 @contextmanager

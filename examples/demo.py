@@ -19,6 +19,7 @@ import numpy as np
 
 from examples import common
 from examples.common import BUNDLES, IDENTITIES, SPLIT, VIDEOS, test_rows
+from visavox.commands.trained import trained
 
 RUN = "demo"
 
@@ -43,7 +44,7 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     with common.stage("split", seconds):
         split = common.make_split(root, labels, seed=seed)
     with common.stage("train", seconds):
-        trained = common.train_once(common.settings(common.CONFIG, root, seed), RUN, SPLIT)
+        metrics = trained(common.settings(common.CONFIG, root, seed), data_version=SPLIT, code_version=RUN)
     with common.stage("eval", seconds):
         scores = score_test_clips(root, split, workers=workers)
     with common.stage("probe", seconds):
@@ -51,8 +52,8 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     summary = {
         **aucs(split, scores),
         "trivial_auc": trivial,
-        "best_val_auc": trained["best_val_auc"],
-        "epochs": trained["epochs"],
+        "best_val_auc": metrics["best_val_auc"],
+        "epochs": metrics["epochs"],
         "clips": len(rows),
         "crop_ok": sum(row.bundle is not None for row in rows),
         "crop_failed": sum(row.bundle is None for row in rows),

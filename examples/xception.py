@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from examples import common
+from visavox.commands.trained import trained
 from visavox.config import LogitCalibration
 
 VISIBLE = {"video": "face_blended", "audio": "voice_vocoded"}
@@ -84,7 +85,8 @@ def train_branch(root: Path, branch: str, seed: int, words: Sequence[str] = ()) 
 
     torch.set_num_threads(1)  # networks this small lose more by sharing their work than they gain
     run = f"xception_{branch}"
-    common.train_once(common.settings(Path(f"configs/{run}_tiny.json"), root, seed, words), run, branch)
+    config = common.settings(Path(f"configs/{run}_tiny.json"), root, seed, words)
+    trained(config, data_version=branch, code_version=run)
 
 
 def calibrate(root: Path, branch: str, checkpoint: Path) -> None:

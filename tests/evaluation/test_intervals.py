@@ -18,6 +18,10 @@ from visavox.evaluation.intervals import (
 from visavox.evaluation.metrics import auc
 
 
+def test_an_estimate_is_shown_with_its_interval():
+    assert str(Estimate(0.7371, 0.6789, 0.8)) == "0.737 [0.679, 0.800]"
+
+
 def clustered(seed: int, groups: int = 60, each: int = 8, spread: float = 1.0) -> tuple[np.ndarray, ...]:
     """Labels, scores and identities; `spread` is how much the clips of a person have in common. One label per person."""
     rng = np.random.default_rng(seed)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from visavox import config as configuration
 from visavox import runs
+from visavox.commands.trained import trained
 from visavox.config import Config, ConfigError
 from visavox.files import replacing, shown
 from visavox.logs import complain, say
@@ -55,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return runs.exit_code(error)
     say(f"{'left out':24}{'AUC on it':>26}{'AUC on those it knew':>28}{'fakes':>8}")
     for row in rows:
-        unseen, seen = (f"{auc.value:.3f} [{auc.low:.3f}, {auc.high:.3f}]" for auc in (row.unseen, row.seen))
-        say(f"{shown(row.name)[:24]:24}{unseen:>26}{seen:>28}{row.fakes:8}")
+        say(f"{shown(row.name)[:24]:24}{row.unseen!s:>26}{row.seen!s:>28}{row.fakes:8}")
     return 0
 
 
@@ -80,7 +80,6 @@ def lomo(
     Raises:
         SplitError: the column names no manipulations, or one alone.
     """
-    from visavox.commands.train import train
     from visavox.splits.protocols import leave_out
     from visavox.splits.table import SplitError, read_split, write_split
 
@@ -100,16 +99,14 @@ def lomo(
         name = re.sub(r"[^\w.-]+", "_", value)
         say(f"{said}: {code_version}/{name}")
         write_split(part.drop(columns="path"), root / "data" / f"{data_version}-without-{name}.csv", root)
-        run = Path(config.runs_path, code_version, name)
-        if not (run / "test.json").is_file():
-            train(
-                config,
-                data_version=f"{data_version}-without-{name}",
-                code_version=f"{code_version}/{name}",
-                resume=(run / "config.json").is_file(),
-                allow_leaks=allow_leaks,
-            )
-        table.append(_judge(value, column, rows[rows["split"] == "test"], run / "best.ckpt", config))
+        trained(
+            config,
+            data_version=f"{data_version}-without-{name}",
+            code_version=f"{code_version}/{name}",
+            allow_leaks=allow_leaks,
+        )
+        checkpoint = Path(config.runs_path, code_version, name, "best.ckpt")
+        table.append(_judge(value, column, rows[rows["split"] == "test"], checkpoint, config))
     table.sort(key=lambda row: row.unseen.value)
     flat = [[row.name, *row.unseen, *row.seen, row.fakes] for row in table]
     header = [

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from visavox import config as configuration
 from visavox import runs
+from visavox.commands.trained import trained
 from visavox.config import Config, ConfigError, TD3MFConfig
 from visavox.files import replacing
 from visavox.logs import complain, say
@@ -108,7 +109,7 @@ def probes(
     with runs.holding(folder):
         for name, variant in trainings.items():
             run = f"{code_version}/{name}"
-            _train(variant, data_version, run, allow_leaks)
+            trained(variant, data_version=data_version, code_version=run, allow_leaks=allow_leaks)
             rows.append(_judge(name, variant, data_version, run))
         with replacing(folder / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -141,15 +142,6 @@ def variants(config: Config, folder: Path) -> dict[str, Config]:
         detector = detector.model_copy(update={"features": str(features)})
         found[name] = config.model_copy(update={"detector": detector})
     return found
-
-
-def _train(config: Config, data_version: str, run: str, allow_leaks: bool) -> None:
-    from visavox.commands.train import train
-
-    folder = Path(config.runs_path, run)
-    if not (folder / "test.json").is_file():
-        begun = (folder / "config.json").is_file()
-        train(config, data_version=data_version, code_version=run, resume=begun, allow_leaks=allow_leaks)
 
 
 def _judge(name: str, config: Config, data_version: str, run: str) -> Row:

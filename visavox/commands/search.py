@@ -30,6 +30,7 @@ from visavox import config as configuration
 from visavox import runs
 from visavox.commands import search_table
 from visavox.commands.search_table import REFUSED
+from visavox.commands.trained import trained
 from visavox.config import Config, ConfigError
 from visavox.files import is_alive, parse_json
 from visavox.logs import complain, say
@@ -230,8 +231,6 @@ def _try(
     import optuna
     from optuna.trial import TrialState
 
-    from visavox.commands.train import train
-
     name = hashlib.sha256(json.dumps(trial.params, sort_keys=True).encode()).hexdigest()[:12]
     aucs: list[float] = []
     try:
@@ -249,25 +248,13 @@ def _try(
 
         chosen = _chosen(config, trial, folder, seed)
         run = f"{name}/seed{seed}"
-        done = folder / run / "test.json"
-        if done.is_file():
-            metrics = json.loads(done.read_text(encoding="utf-8"))
-        else:
-            begun = (folder / run / "config.json").is_file()
-            try:
-                metrics = train(
-                    chosen,
-                    data_version=data_version,
-                    code_version=run,
-                    resume=begun,
-                    allow_leaks=allow_leaks,
-                    watch=watch,
-                )
-            except optuna.TrialPruned:
-                reached = study.get_trials(deepcopy=False)[trial.number].intermediate_values.values()
-                trial.set_user_attr("aucs", aucs or [max(reached)])
-                study.tell(trial, state=TrialState.PRUNED)
-                return
+        try:
+            metrics = trained(chosen, data_version=data_version, code_version=run, allow_leaks=allow_leaks, watch=watch)
+        except optuna.TrialPruned:
+            reached = study.get_trials(deepcopy=False)[trial.number].intermediate_values.values()
+            trial.set_user_attr("aucs", aucs or [max(reached)])
+            study.tell(trial, state=TrialState.PRUNED)
+            return
         aucs.append(_value(metrics))
         trial.set_user_attr("aucs", aucs)
     study.tell(trial, sum(aucs) / len(aucs))

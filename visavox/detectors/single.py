@@ -120,7 +120,7 @@ def branches_of(judge: Judge) -> list[str]:
     """Return the names that the branches of its analyses have, in their order."""
     match judge.scorer.config.detector if isinstance(judge, HouseJudge) else None:
         case FiveWayConfig():
-            from visavox.detectors.fiveway.judging import BRANCHES
+            from visavox.detectors.fiveway.judged import BRANCHES
 
             return list(BRANCHES)
         case XceptionFusedConfig():

@@ -26,6 +26,10 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """As tables show it: 0.737 [0.679, 0.799]."""
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
 
 def estimate(
     labels: np.ndarray,

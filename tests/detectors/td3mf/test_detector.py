@@ -17,7 +17,8 @@ from visavox.bundle import Bundle
 from visavox.commands import evaluate, features, train
 from visavox.config import Config, ConfigError
 from visavox.detectors import build
-from visavox.detectors.td3mf.detector import TD3MF, padded
+from visavox.detectors.td3mf.clips import padded
+from visavox.detectors.td3mf.detector import TD3MF
 from visavox.detectors.td3mf.features import FeatureError
 from visavox.weights import WeightsError
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from visavox.bundle import Bundle, BundleError
-from visavox.config import Config, FiveWayConfig
+from visavox.config import SYNC_FPS, Config, FiveWayConfig
 from visavox.detectors.fiveway.audio import fit_length, standardised
 from visavox.detectors.fiveway.sync import STEPS
 from visavox.features.audio import log_mel
@@ -105,6 +105,38 @@ class View:
     def _mel(self) -> np.ndarray:
         mel = log_mel(self.audio, self.bundle.sample_rate, self.settings.sync_mels)
         return (mel - mel.mean()) / (mel.std() + 1e-6)
+
+
+def clip_for(
+    stage: str, bundle: Bundle, config: Config, settings: FiveWayConfig, rng: np.random.Generator | None
+) -> Clip:
+    """Return what a stage of training reads of a bundle, of the fusion everything, the other parts empty.
+
+    Args:
+        rng: randomness of training; None is deterministic. Training clips teach the fusion nothing.
+    """
+    if stage == "fusion" and rng is not None:
+        return empty()
+    view = View(bundle, config, settings, rng)
+    windows = settings.sync_head == "windows"
+    made = empty()._replace(length=torch.tensor(view.length), heard=torch.tensor(view.heard))
+    if stage in ("tiny", "visual", "temporal", "fusion") or (stage == "sync" and not windows):
+        faces = view.faces
+        if rng is not None and stage in ("tiny", "visual") and len(faces) > settings.train_faces:
+            faces = faces[np.sort(rng.permutation(len(faces))[: settings.train_faces])]
+        made = made._replace(faces=torch.from_numpy(np.ascontiguousarray(faces)))
+    if stage in ("audio", "fusion") or (stage == "sync" and not windows):
+        made = made._replace(cepstra=torch.from_numpy(view.cepstra))
+    if windows and stage in ("sync", "fusion"):
+        most = max(view.length, round(config.max_clip_len * SYNC_FPS))
+        first, count = 0, view.length
+        if rng is not None:
+            most = settings.sync_window + 2 * settings.sync_max_shift
+            count = min(view.length, most)
+            first = int(rng.integers(view.length - count + 1))
+        mouths, mel = view.stretch(first, count, most)
+        made = made._replace(mouths=torch.from_numpy(mouths), mel=torch.from_numpy(mel), length=torch.tensor(count))
+    return made
 
 
 class SoundAlone:

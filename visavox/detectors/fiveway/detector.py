@@ -17,13 +17,14 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric
 
 from visavox.bundle import Bundle
-from visavox.config import SYNC_FPS, Config, FiveWayConfig
+from visavox.config import Config, FiveWayConfig
 from visavox.config.fiveway import STAGES
 from visavox.detectors.fiveway import fusion, sync, weights
-from visavox.detectors.fiveway.crops import Clip, View, empty
+from visavox.detectors.fiveway.crops import Clip, clip_for
 from visavox.detectors.fiveway.fusion import FEATURES
 from visavox.detectors.fiveway.gate import fit_gate
-from visavox.detectors.fiveway.judging import BRANCHES, Judging
+from visavox.detectors.fiveway.judged import BRANCHES
+from visavox.detectors.fiveway.judging import Judging
 from visavox.detectors.fiveway.tiny import LaDeDa9, cut_patches, distillation_loss
 from visavox.detectors.fiveway.visual import normalised
 from visavox.training import checkpoint as checkpoints
@@ -125,33 +126,7 @@ class FiveWayDetector(Judging):
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Clip:
         """Return what the stage reads of a bundle; everything in the last one, whose training clips teach nothing."""
-        stage, settings = self.stage, self.settings
-        if stage == "fusion" and rng is not None:
-            return empty()
-        view = View(bundle, self.config, settings, rng)
-        windows = settings.sync_head == "windows"
-        made = empty()._replace(length=torch.tensor(view.length), heard=torch.tensor(view.heard))
-        if stage in ("tiny", "visual", "temporal", "fusion") or (stage == "sync" and not windows):
-            made = made._replace(faces=torch.from_numpy(np.ascontiguousarray(self._drawn(view.faces, rng))))
-        if stage in ("audio", "fusion") or (stage == "sync" and not windows):
-            made = made._replace(cepstra=torch.from_numpy(view.cepstra))
-        if windows and stage in ("sync", "fusion"):
-            whole = round(self.config.max_clip_len * SYNC_FPS)
-            most = max(view.length, whole)
-            first, count = 0, view.length
-            if rng is not None:
-                most = settings.sync_window + 2 * settings.sync_max_shift
-                count = min(view.length, most)
-                first = int(rng.integers(view.length - count + 1))
-            mouths, mel = view.stretch(first, count, most)
-            made = made._replace(mouths=torch.from_numpy(mouths), mel=torch.from_numpy(mel), length=torch.tensor(count))
-        return made
-
-    def _drawn(self, faces: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-        """The faces of a training step of tiny and visual: train_faces of them."""
-        if rng is None or self.stage not in ("tiny", "visual") or len(faces) <= self.settings.train_faces:
-            return faces
-        return faces[np.sort(rng.permutation(len(faces))[: self.settings.train_faces])]
+        return clip_for(self.stage, bundle, self.config, self.settings, rng)
 
     # Training
 

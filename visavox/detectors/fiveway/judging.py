@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, Config, FiveWayConfig
-from visavox.config.fiveway import STAGES
-from visavox.detectors.analysis import Analysis, Branch, Calibrated, Counterfactual, LeftOut, Segment, Weighed
+from visavox.detectors.analysis import Analysis, Branch
 from visavox.detectors.base import Detector
 from visavox.detectors.fiveway import fusion, sync
 from visavox.detectors.fiveway.audio import CepstraNet
 from visavox.detectors.fiveway.crops import Clip, SoundAlone, View, as_jpeg
-from visavox.detectors.fiveway.fusion import Fusion, Head
+from visavox.detectors.fiveway.judged import BRANCHES, NO_FUSION, Judged, Timeline, analysis_of, faces_in_time
 from visavox.detectors.fiveway.state import Verdicts
 from visavox.detectors.fiveway.temporal import TemporalNet, fixed_length
 from visavox.detectors.fiveway.tiny import TinyLaDeDa, cut_patches
@@ -32,13 +31,8 @@ from visavox.detectors.scorer import Scored, Watch
 
 log = logging.getLogger(__name__)
 
-BRANCHES = STAGES[:-1]
 FAULTS = (RuntimeError, ValueError, OSError, ArithmeticError, MemoryError)
 """What a branch may raise without taking the verdict of the others with it."""
-NO_FUSION = (
-    "this detector has no fusion yet: it is the checkpoint of an early stage, or fresh. Train it with "
-    "`python train.py --config configs/fiveway.json`, and score with RUN/best.ckpt"
-)
 
 
 class Shown(Protocol):
@@ -63,34 +57,6 @@ class Shown(Protocol):
     def begin(self) -> float: ...
 
     def stretch(self, first: int, count: int, padded: int) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-@dataclass
-class Judged:
-    """What was found about one clip."""
-
-    row: dict[str, float]
-    """The twelve features, NaN where a branch said nothing."""
-    logit: float
-    """Calibrated log-odds of fake; NaN before the fusion is fitted."""
-    head: Head | None
-    exited: bool
-    """Whether the gate let it through without the heavy branches."""
-    seconds: dict[str, float]
-    """Of each branch that ran."""
-    notes: list[str]
-    """Which branches said nothing, and why; which head judged."""
-    silent: dict[str, str] = field(default_factory=dict)
-    """Branch that said nothing -> why."""
-    faces: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """(n,) P(fake) of each face by the visual branch; empty where it did not run."""
-    windows: list[tuple[float, float, float]] = field(default_factory=list)
-    """(start, end, P(out of step)) of each window of the sync branch, in seconds of the video's own clock."""
-
-    @property
-    def probability(self) -> float:
-        """P(fake)."""
-        return torch.sigmoid(torch.tensor(self.logit, dtype=torch.float64)).item()
 
 
 class Judging(Detector):
@@ -151,9 +117,9 @@ class Judging(Detector):
     def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
         """Return the analysis of one clip: what each branch found, what it counted for, and why, in words."""
         judged = self.examine(bundle, watch=watch)
-        return self._analysis(
-            judged, bundle.prep_hash, {"visual": _faces_in_time(bundle, judged), "sync": judged.windows}
-        )
+        timelines: dict[str, Timeline] = {"visual": faces_in_time(bundle, judged), "sync": judged.windows}
+        card = replace(self.card, prep_hash=bundle.prep_hash)
+        return analysis_of(judged, self.verdicts.fusion, card, self.settings, timelines)
 
     def explain_sound(self, sound: np.ndarray, watch: Watch | None = None) -> Analysis:
         """Return the analysis of sound alone, (N,) int16 at `resample_rate`, as `explain`; no verdict where it is silent."""
@@ -165,47 +131,8 @@ class Judging(Detector):
                 notes=["No face and no sound: there is nothing to judge by."],
                 judged=False,
             )
-        return self._analysis(self.examine(sound, watch=watch), "", {})
-
-    def _analysis(
-        self, judged: Judged, prep_hash: str, timelines: Mapping[str, Sequence[tuple[float, float, float]]]
-    ) -> Analysis:
-        head, fitted = judged.head, self.verdicts.fusion
-        if head is None or fitted is None:
-            raise RuntimeError(NO_FUSION)
-        parts = head.contributions(judged.row)
-        weights = {
-            branch: abs(sum(parts.get(name, 0.0) for name in fusion.BRANCHES[branch])) for branch in head.branches
-        }
-        whole = sum(weights.values()) or 1.0
-        branches = [
-            Branch(
-                branch,
-                _opinion(judged.row, branch),
-                weights.get(branch, 0.0) / whole,
-                judged.seconds.get(branch, 0.0),
-                [Segment(round(start, 3), round(end, 3), p) for start, end, p in timelines.get(branch, ())],
-            )
-            for branch in BRANCHES
-        ]
-        notes = [
-            *fusion.explain(head, judged.row),
-            *judged.notes,
-            *(f"head {head.name}: {warning}" for warning in head.warnings),
-            "Branches are fused over the clip as a whole: it has no time line of its own, those of `visual` and `sync` have.",
-        ]
-        calibration = f"temperature {head.temperature:.3g} on {head.fitted_on}, at equal priors"
-        return Analysis.of(
-            judged.probability,
-            card=replace(self.card, prep_hash=prep_hash, calibration=calibration),
-            branches=branches,
-            notes=notes,
-            settings=self.settings.model_dump(mode="json"),
-            ledger=[Weighed(name, part) for name, part in parts.items()],
-            calibrated=Calibrated(head.fitted_on, head.n_real + head.n_fake, head.fitted_at[:10]),
-            degraded=[LeftOut(branch, why) for branch, why in judged.silent.items()],
-            counterfactuals=_without_each(fitted, head, judged.row),
-        )
+        card = replace(self.card, prep_hash="")
+        return analysis_of(self.examine(sound, watch=watch), self.verdicts.fusion, card, self.settings, {})
 
     @torch.inference_mode()
     def judge_shown(self, shown: Shown, *, early_exit: bool | None = None, watch: Watch | None = None) -> Judged:
@@ -348,39 +275,6 @@ def _scored(judged: Judged) -> Scored:
     if judged.head is None:
         raise RuntimeError(NO_FUSION)
     return Scored(judged.probability, tuple(judged.notes), judged.seconds, judged.head.name, judged.exited)
-
-
-def _without_each(fitted: Fusion, head: Head, row: Mapping[str, float]) -> list[Counterfactual]:
-    """P(fake) by the head of the other branches, for each branch of a head; None where there is no such head."""
-    found = []
-    for branch in head.branches if len(head.branches) > 1 else ():
-        others = dict(row) | dict.fromkeys(fusion.BRANCHES[branch], float("nan"))
-        try:
-            logit, _ = fitted.logit(others)
-            found.append(Counterfactual(branch, float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64)))))
-        except fusion.FusionError:
-            found.append(Counterfactual(branch, None))
-    return found
-
-
-def _faces_in_time(bundle: Bundle, judged: Judged) -> list[tuple[float, float, float]]:
-    """(start, end, P(fake)) of each face that the visual branch saw: the seconds that it stands for."""
-    n = len(judged.faces)
-    if not n:
-        return []
-    begin, end = float(bundle.times[0]), float(bundle.times[-1]) + 1 / SYNC_FPS
-    edges = begin + (end - begin) * np.arange(n + 1) / n
-    return [(float(a), float(b), float(p)) for a, b, p in zip(edges, edges[1:], judged.faces)]
-
-
-def _opinion(row: Mapping[str, float], branch: str) -> float | None:
-    """P(fake) by one branch alone, for show; None where it said nothing. The calibrated heads read more than this."""
-    name = {"tiny": "tiny_prob_mean", "visual": "visual_prob_mean", "sync": "sync_prob"}.get(
-        branch, f"{branch}_prob_fake"
-    )
-    if not np.isfinite(row[name]):
-        return None
-    return 1 - row[name] if branch == "sync" else row[name]
 
 
 def _probability(logit: Tensor) -> float:

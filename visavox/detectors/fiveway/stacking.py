@@ -128,7 +128,7 @@ def describe(fitted: Fusion, table: pd.DataFrame) -> str:
         auc = "not held out"
         if len(np.unique(labels[there])) == 2:
             found = estimate(labels[there], 1 / (1 + np.exp(-out[there])), groups[there])["auc"]
-            auc = f"AUC {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+            auc = f"AUC {found}"
         weights = ", ".join(f"{name} {weight:+.2f}" for name, weight in zip(head.features, head.weights))
         lines.append(f"{head.name}: {auc}, T {head.temperature:.3g}; {weights}")
         lines += [f"  warning: {warning}" for warning in head.warnings]

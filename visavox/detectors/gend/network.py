@@ -20,6 +20,8 @@ from visavox.preprocessing.picture_input import CLIP, HALVES, IMAGENET, PictureI
 
 FAKE = 1
 """Of the two classes, the one that means fake (run of its app: `softmax(...)[1]` is P(fake))."""
+WIDTH = 1024
+"""D of both transformers."""
 INPUTS = {
     "clip_l14": PictureInput(224, "bicubic", *CLIP),
     "dinov3_l16": PictureInput(224, "bilinear", *IMAGENET),
@@ -102,18 +104,9 @@ class ClipExtractor(nn.Module):
         super().__init__()
         from transformers import CLIPVisionConfig, CLIPVisionModel
 
-        config = CLIPVisionConfig(
-            hidden_size=1024,
-            intermediate_size=4096,
-            num_hidden_layers=layers or 24,
-            num_attention_heads=16,
-            patch_size=14,
-            image_size=224,
-            projection_dim=768,
-        )
-        self.vision_model = CLIPVisionModel(config)
-        self.visual_projection = nn.Linear(1024, 768, bias=False)
-        self.width = 1024
+        self.vision_model = CLIPVisionModel(CLIPVisionConfig(**_large(layers), patch_size=14, projection_dim=768))
+        self.visual_projection = nn.Linear(WIDTH, 768, bias=False)
+        self.width = WIDTH
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, 224, 224) -> (N, 1024)."""
@@ -127,17 +120,8 @@ class DinoExtractor(nn.Module):
         super().__init__()
         from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-        config = DINOv3ViTConfig(
-            hidden_size=1024,
-            intermediate_size=4096,
-            num_hidden_layers=layers or 24,
-            num_attention_heads=16,
-            num_register_tokens=4,
-            patch_size=16,
-            image_size=224,
-        )
-        self.backbone = DINOv3ViTModel(config)
-        self.width = 1024
+        self.backbone = DINOv3ViTModel(DINOv3ViTConfig(**_large(layers), patch_size=16, num_register_tokens=4))
+        self.width = WIDTH
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, 1024)."""
@@ -166,6 +150,17 @@ class TimmExtractor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, D)."""
         return self.backbone(images)
+
+
+def _large(layers: int | None) -> dict[str, int]:
+    """Return the sizes that both transformers share, those of ViT-L; None takes its 24 layers."""
+    return {
+        "hidden_size": WIDTH,
+        "intermediate_size": 4 * WIDTH,
+        "num_hidden_layers": layers or 24,
+        "num_attention_heads": 16,
+        "image_size": 224,
+    }
 
 
 def published_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

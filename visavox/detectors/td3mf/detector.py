@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from visavox.config import Config, TD3MFConfig
 from visavox.detectors.base import Detector
 from visavox.detectors.scorer import Scored
 from visavox.detectors.td3mf import backbones
-from visavox.detectors.td3mf.backbones.base import resized
-from visavox.detectors.td3mf.backbones.marlin import FRAMES, Marlin, clip_frames
+from visavox.detectors.td3mf.backbones.marlin import Marlin
+from visavox.detectors.td3mf.clips import Clip, frames_of, padded, without_a_modality
 from visavox.detectors.td3mf.features import FeatureError, Features, Stamp, is_features
-from visavox.detectors.td3mf.network import FusionNetwork, drop_modality, load_published
+from visavox.detectors.td3mf.network import FusionNetwork, load_published
 from visavox.detectors.td3mf.source import FeatureSource
 from visavox.files import sha256_of
 from visavox.splits.table import SPLITS
@@ -37,19 +37,6 @@ from visavox.weights import WeightsError, parameters, safe_load
 from visavox.weights.loading import fit
 
 log = logging.getLogger(__name__)
-
-
-class Clip(NamedTuple):
-    """One clip, or B once collated."""
-
-    video: Tensor
-    """(T, E) float32 features; or (T, 16, S, S, 3) uint8 frames with detector.finetune."""
-    audio: Tensor
-    """(U, D) float32, or (T, 10, W) for MFCC."""
-    seen: Tensor
-    """(T,) bool: which steps of video there are."""
-    heard: Tensor
-    """(U,) bool: which steps of sound."""
 
 
 class TD3MF(Detector):
@@ -285,29 +272,12 @@ class TD3MF(Detector):
                 "detector.finetune sees frames, and features hold none; give the video or its bundle", "OTHER_SETTINGS"
             )
         if self.settings.finetune and bundle is not None:
-            video, seen = self._frames(bundle, steps)
+            video, seen = frames_of(bundle, steps, self.image)
         else:
             video, seen = padded(features.video, steps)
         audio, heard = padded(features.audio, self.audio.steps)
         clip = Clip(video, audio, seen, heard)
-        if rng is None or not self.settings.modality_dropout:
-            return clip
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        dropped = drop_modality(
-            *(x[None] for x in clip),
-            probability=self.settings.modality_dropout,
-            how=self.settings.modality_dropout_by,
-            generator=generator,
-        )
-        return Clip(*(x[0] for x in dropped))
-
-    def _frames(self, bundle: Bundle, steps: int) -> tuple[Tensor, Tensor]:
-        """Frames for the encoder that is trained along: (T, 16, S, S, 3) uint8 and which steps there are (T,)."""
-        clips = clip_frames(bundle.track_frames, steps)
-        frames = torch.zeros(steps, FRAMES, self.image, self.image, 3, dtype=torch.uint8)
-        for step, moments in enumerate(clips):
-            frames[step] = torch.from_numpy(np.stack([resized(bundle.frame(t), self.image) for t in moments]))
-        return frames, torch.arange(steps) < len(clips)
+        return clip if rng is None else without_a_modality(clip, self.settings, rng)
 
     @cached_property
     def _features(self) -> FeatureSource:
@@ -350,16 +320,3 @@ def _measures(classes: int) -> nn.ModuleDict:
             "macro_f1": MulticlassF1Score(classes, average="macro"),
         }
     )
-
-
-def padded(features: np.ndarray, steps: int) -> tuple[Tensor, Tensor]:
-    """Return features with zeros after them, and which steps there are: (n, ...) -> (steps, ...) float32, (steps,) bool.
-
-    Raises:
-        FeatureError: there are more than `steps`.
-    """
-    if len(features) > steps:
-        raise FeatureError(f"{len(features)} steps of features, at most {steps} were expected; extract them again")
-    full = torch.zeros(steps, *features.shape[1:])
-    full[: len(features)] = torch.from_numpy(features)
-    return full, torch.arange(steps) < len(features)
