@@ -51,7 +51,11 @@ def as_markdown(report: dict[str, Any]) -> str:
                 base = _of(runs, clip, "a")
                 lines.append(f"| {clip} | {letter} | {' | '.join(_stage(some, base, stage) for stage in STAGES)} |")
     lines += ["", "![Seconds of each stage](results.png)"]
-    lines += ["", "Largest differences of logits that deviate by 1 over the equality clips:", ""]
+    lines += [
+        "",
+        f"Largest differences of logits that deviate by 1 over the equality clips (b may by {report['held']:.1e}):",
+        "",
+    ]
     lines += [f"* {what}: {value:.1e}" for what, value in report["deviations"].items()]
     lines += ["", *_limits(report["limits"])]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ torch.set_num_threads(THREADS)
 for library in ("OMP", "MKL"):  # of programs that tests start: bits of a sum depend on the number of threads
     os.environ[f"{library}_NUM_THREADS"] = str(THREADS)
 cv2.setNumThreads(1)
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell that starts the tests in the background has it ignored
 
 CHECKOUT = Path(__file__).parents[1]
 TINY = ["--config", str(CHECKOUT / "configs/tiny.json")]
