@@ -89,7 +89,8 @@ def serving(settings: Settings) -> Iterator[httpx.Client]:
         time.sleep(0.01)
     port = running.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        no_reuse = httpx.Limits(max_keepalive_connections=0)  # the service closes idle connections, maybe just then
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, limits=no_reuse) as client:
             yield client
     finally:
         running.should_exit = True

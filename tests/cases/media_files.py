@@ -274,10 +274,6 @@ def measured(*paths: Path, **options: Any) -> list[Measured]:
     return [Measured(*outcome) for outcome in json.loads(done.stdout)]
 
 
-def nothing() -> None:
-    """The state of a worker that needs none."""
-
-
 def read_numbered(_: None, task: tuple[int, tuple[str, int]]) -> int:
     """Work of a worker process: read a file, and be hit by a signal halfway where the task names one (0: none)."""
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.cases.cases import Case, held_by
-from tests.cases.media_files import descend, lamp, measured, nothing, read_numbered, record, tone
+from tests.cases.media_files import descend, lamp, measured, read_numbered, record, tone
+from tests.cases.small_tasks import nothing
 from visavox.workers import pool
 
 

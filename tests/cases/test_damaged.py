@@ -13,7 +13,8 @@ import pytest
 from av.stream import Disposition
 
 from tests.cases.cases import Case, held_by
-from tests.cases.media_files import lamp, lamp_time, nothing, read, read_mutated, record, refusal, tone
+from tests.cases.media_files import lamp, lamp_time, read, read_mutated, record, refusal, tone
+from tests.cases.small_tasks import nothing
 from visavox.media import MediaError, open_video
 from visavox.workers import pool
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from conftest import CHECKOUT, TINY, command
 
 from tests.cases.cases import Case, held_by
 from tests.cases.programs import half_written, started, wait_for
+from tests.cases.small_tasks import die_or_hang, seven
 from visavox import runs
 from visavox.bundle import Bundle
 from visavox.commands import crop, train
@@ -30,21 +30,6 @@ from visavox.workers import pool
 __all__ = ["started"]  # a fixture
 
 DURABILITY = (pytest.mark.durability,)
-
-
-def _seven() -> int:
-    return 7
-
-
-def _work(state: int, task: str) -> int:
-    if task == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if task == "hang":
-        time.sleep(60)
-    if task.endswith("mark") and not Path(task).exists():
-        Path(task).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return state
 
 
 @held_by(
@@ -58,14 +43,14 @@ def _work(state: int, task: str) -> int:
 )
 def test_a_worker_is_lost(case: Case):
     task, code = case.given
-    results = dict(pool.run(["a", task, "b"], _seven, _work, workers=1, timeout=2.0))
+    results = dict(pool.run(["a", task, "b"], seven, die_or_hang, workers=1, timeout=2.0))
     assert results[task].code == code and results["a"] == results["b"] == 7
 
 
 @held_by(Case("R5", "a worker is killed once", "its task is done by another one"))
 def test_a_worker_is_killed_once(case: Case, tmp_path: Path):
     task = str(tmp_path / "mark")
-    assert dict(pool.run(["a", task, "b"], _seven, _work, workers=1)) == {"a": 7, task: 7, "b": 7}
+    assert dict(pool.run(["a", task, "b"], seven, die_or_hang, workers=1)) == {"a": 7, task: 7, "b": 7}
 
 
 POISON = """

@@ -12,6 +12,7 @@ from pathlib import Path
 from conftest import CHECKOUT
 
 from tests.cases.cases import Case, held_by
+from tests.cases.small_tasks import nothing, wait
 from visavox import runs
 from visavox.workers import pool
 
@@ -24,15 +25,6 @@ def hours_off() -> Iterator[float]:
             yield before + hours * 3600
 
 
-def _nothing() -> None:
-    """The state of a worker that needs none."""
-
-
-def _wait(state: None, seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
-
-
 @held_by(
     Case("R8", "the clock jumps while workers work", "what is quick is done, what hangs is given up after its time-out")
 )
@@ -40,7 +32,7 @@ def test_time_outs_do_not_heed_the_clock(case: Case, monkeypatch):
     clock = hours_off()
     monkeypatch.setattr(time, "time", lambda: next(clock))
     began = time.monotonic()
-    results = dict(pool.run([0.1, 60.0, 0.2], _nothing, _wait, workers=2, timeout=3.0))
+    results = dict(pool.run([0.1, 60.0, 0.2], nothing, wait, workers=2, timeout=3.0))
     assert results[0.1] == 0.1 and results[0.2] == 0.2 and results[60.0].code == "TIMED_OUT"
     assert time.monotonic() - began < 50
 

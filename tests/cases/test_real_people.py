@@ -193,7 +193,6 @@ def test_real_faces(case: Case, people: list[Clip], preprocess, tmp_path: Path):
     Case("F8", "two real people of whom the left one speaks", "main_face=speaker follows who speaks in most pairs", 0),
     Case("F8", "two real people of whom the right one speaks", "main_face=speaker follows who speaks in most pairs", 1),
 )
-@pytest.mark.timeout(1800)
 def test_the_one_of_two_who_speaks(case: Case, people: list[Clip], preprocess, tmp_path: Path):
     """Every pair of clips side by side, alike in size, with the sound of one: how often the right one is followed; printed."""
     crop, hits, pairs = preprocess("main_face=speaker"), [], []
