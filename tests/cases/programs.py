@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import CHECKOUT
 
@@ -51,6 +53,44 @@ class Holder:
         )
         self.process = started("-c", code, str(output), stdin=subprocess.PIPE)
         assert self.process.stdout.readline() == "held\n"
+
+
+class Killer:
+    """Kills programs, all their processes at once, a random while after each has begun, which its lock shows."""
+
+    def __init__(self, started: Callable[..., subprocess.Popen], seed: int = 7):
+        self.kills = 0
+        self._started, self._rng, self._longest = started, np.random.default_rng(seed), 0.0
+
+    def spare(self, output: Path, *words: str) -> None:
+        """Run a program to its end; what it takes, on this machine at this load, is what later ones are killed within."""
+        running = self._begun(output, words)
+        began = time.monotonic()
+        assert running.wait(300) == 0
+        self._longest = time.monotonic() - began
+
+    def __call__(self, output: Path, *words: str) -> bool:
+        """Run a program that holds `output`; return whether it was killed, rather than at its end before that."""
+        running = self._begun(output, words)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(float(self._rng.uniform(0, self._longest)))
+        killed = running.poll() is None
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        assert running.wait() == (-signal.SIGKILL if killed else 0)
+        self.kills += killed
+        return killed
+
+    def _begun(self, output: Path, words: Sequence[str]) -> subprocess.Popen:
+        running = self._started(*words, stdout=subprocess.DEVNULL)
+        locks = output / runs.LOCK, output.with_name(f".{output.name}{runs.LOCK}")
+
+        def holds() -> bool:
+            said = "".join(lock.read_text() for lock in locks if lock.is_file())
+            return said.startswith(f"pid {running.pid} ")  # and is not that of one killed before
+
+        wait_for(lambda: holds() or running.poll() is not None)
+        return running
 
 
 def half_written(folder: Path) -> list[Path]:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from conftest import CHECKOUT, TINY, command
+from conftest import TINY, command
 
 from tests.cases.cases import Case, held_by
-from tests.cases.programs import half_written, started, wait_for
+from tests.cases.programs import Killer, half_written, started
 from tests.cases.small_tasks import die_or_hang, seven
-from visavox import runs
 from visavox.bundle import Bundle
 from visavox.commands import crop, train
 from visavox.commands import evaluate as evaluation
@@ -88,28 +80,6 @@ def test_a_video_that_crashes_its_worker(case: Case, talking: Path, tmp_path: Pa
     assert rows["poison.mp4"]["code"] == "WORKER_DIED" and "SIGSEGV (3 workers ended" in rows["poison.mp4"]["reason"]
 
 
-def killed_again_and_again(words: list[str], times: int, done: Callable[[], bool]) -> int:
-    """Start a program again and again, until it is done, and kill all of it after a random while; return how often."""
-    rng, kills = np.random.default_rng(7), 0
-    for _ in range(times):
-        if done():
-            break
-        running = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=CHECKOUT,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        with suppress(subprocess.TimeoutExpired):
-            running.wait(float(rng.uniform(2.0, 7.0)))
-        kills += running.poll() is None
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    return kills
-
-
 @held_by(
     Case(
         "R2",
@@ -119,61 +89,91 @@ def killed_again_and_again(words: list[str], times: int, done: Callable[[], bool
         DURABILITY,
     )
 )
-def test_crop_killed_again_and_again(case: Case, tmp_path_factory, tmp_path: Path):
-    talking, undisturbed = tmp_path_factory.mktemp("twenty"), tmp_path_factory.mktemp("undisturbed")
-    make_dataset(talking, identities=5, clips_per_identity=4, seed=6, seconds=(1.6, 2.0), workers=2)
-    assert crop.main(["--input", str(talking), "--output", str(undisturbed), "--workers", "2", *TINY]) == 0
-    words = ["--input", str(talking), "--output", str(tmp_path), "--workers", "2", *TINY]
-    whole = {path.relative_to(undisturbed): path for path in undisturbed.rglob("*.npz")}
+def test_crop_killed_again_and_again(case: Case, tmp_path: Path, started):
+    """Where a run comes to its end before it is killed, its bundles are compared and the folder is begun anew."""
+    make_dataset(tmp_path / "in", identities=5, clips_per_identity=4, seed=6, seconds=(0.8, 1.0), workers=2)
+
+    def words(name: str) -> list[str]:
+        return ["--input", str(tmp_path / "in"), "--output", str(tmp_path / name), "--workers", "2", *TINY]
+
+    killer, output = Killer(started), tmp_path / "killed"
+    killer.spare(tmp_path / "whole", "crop.py", *words("whole"))
+    whole = {path.relative_to(tmp_path / "whole"): path for path in (tmp_path / "whole").rglob("*.npz")}
     assert len(whole) == 20
-    kills, bundles = 0, 0
-    for _ in range(case.given // 10):  # a folder is done after some ten kills: begin anew
-        shutil.rmtree(tmp_path)
-        kills += killed_again_and_again(
-            ["crop.py", *words], 10, lambda: len(list(tmp_path.rglob("*.npz"))) == len(whole)
-        )
-        made = list(tmp_path.rglob("*.npz"))
-        assert all(Bundle.load(path).track_frames for path in made)  # whole, every one
-        bundles += len(made)
-        assert crop.main(words) == 0
-        assert not half_written(tmp_path)
-        assert all((tmp_path / name).read_bytes() == path.read_bytes() for name, path in whole.items())
-    print(f"{case.title}: {kills} kills, {bundles} bundles found whole between them")
-    assert kills >= case.given - 5
+    partly, ended = 0, 0
+    while killer.kills < case.given or output.exists():
+        if killer.kills < case.given and killer(output, "crop.py", *words("killed")):
+            made = list(output.rglob("*.npz"))
+            assert all(Bundle.load(path).track_frames for path in made)  # whole, every one
+            partly += 0 < len(made) < len(whole)
+            continue
+        assert crop.main(words("killed")) == 0
+        assert not half_written(output)
+        assert all((output / name).read_bytes() == path.read_bytes() for name, path in whole.items())
+        ended += 1
+        shutil.rmtree(output)
+    print(f"{case.title}: {killer.kills} kills, {partly} with some bundles there, {ended} folders made whole")
+    assert partly >= 10
 
 
 @held_by(Case("R3", "training killed ten times", "the same weights and history, bit for bit", 10, DURABILITY))
-def test_training_killed_again_and_again(case: Case, data: Path, run: Path, started):
-    words = command(data, "again-and-again", "num_workers=2")
-    folder = data / "runs/again-and-again"
-    rng = np.random.default_rng(7)
-    for n in range(case.given):
-        (folder / runs.LOCK).unlink(
-            missing_ok=True
-        )  # of the run that was killed; the next one says by it that it has begun
-        running = started("train.py", *words, *(["--resume"] if n else []))
-        there = folder / "config.json" if not n else folder / runs.LOCK
-        wait_for(lambda there=there, running=running: there.is_file() or running.poll() is not None)
-        with suppress(subprocess.TimeoutExpired):
-            running.wait(float(rng.uniform(0, 1.5)))
-        with suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait()
-    assert train.main([*words, "--resume"]) == 0
+def test_training_killed_again_and_again(case: Case, data: Path, started):
+    """Where a run comes to its end before it is killed, the next one begins anew."""
+    killer, whole = Killer(started), data / "runs/undisturbed"
+    killer.spare(whole, "train.py", *command(data, "undisturbed", "num_workers=2"))
+    epochs: list[int] = []
+    folder = data / "runs/killed-0"
+    while killer.kills < case.given:
+        words = command(data, folder.name, "num_workers=2")
+        last = folder / "checkpoints/last.ckpt"
+        if killer(folder, "train.py", *words, *(["--resume"] if (folder / "config.json").is_file() else [])):
+            epochs.append(torch.load(last, weights_only=True)["epoch"] + 1 if last.is_file() else 0)
+            continue
+        the_same_training(folder, whole)
+        folder = data / f"runs/killed-{killer.kills}"
+    assert train.main([*words, *(["--resume"] if (folder / "config.json").is_file() else [])]) == 0
+    the_same_training(folder, whole)
+    print(f"{case.title}: epochs done when it was killed: {epochs}")
+    assert max(epochs) > 0
+
+
+def the_same_training(folder: Path, whole: Path) -> None:
     assert not half_written(folder)
-    one, two = (torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for f in (run, folder))
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    assert (folder / "metrics.csv").read_text() == (run / "metrics.csv").read_text()
+    one, two = (torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for f in (folder, whole))
+    assert all(torch.equal(one[name], two[name]) for name in two)
+    assert (folder / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
 @held_by(Case("R2", "eval killed twenty times", "the rows of an undisturbed run", 20, DURABILITY))
-def test_eval_killed_again_and_again(case: Case, talking: Path, run: Path, tmp_path: Path):
-    def words(name: str) -> list[str]:
-        output = ["-output", str(tmp_path / name), "--checkpoint", str(run / "best.ckpt")]
-        return ["-input", str(talking), *output, "--workers", "2"]
+def test_eval_killed_again_and_again(case: Case, talking: Path, run: Path, tmp_path: Path, started):
+    """Where a run comes to its end before it is killed, its rows are compared and the next one begins anew."""
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
 
-    assert evaluation.main(words("whole.csv")) == 0
-    killed_again_and_again(["eval.py", *words("killed.csv")], case.given, (tmp_path / "killed.csv").exists)
-    assert evaluation.main(words("killed.csv")) == 0
-    assert (tmp_path / "killed.csv").read_text() == (tmp_path / "whole.csv").read_text()
-    assert not half_written(tmp_path)
+    def words(output: Path) -> list[str]:
+        return [
+            "-input",
+            str(talking),
+            "-output",
+            str(output),
+            "--checkpoint",
+            str(run / "best.ckpt"),
+            "--workers",
+            "2",
+        ]
+
+    killer, whole, output = Killer(started), tmp_path / "whole/s.csv", tmp_path / "killed/s.csv"
+    killer.spare(whole, "eval.py", *words(whole))
+    scored: list[int] = []
+    while killer.kills < case.given:
+        if killer(output, "eval.py", *words(output)):
+            rows = [path.read_bytes().count(b"\n") for path in output.parent.glob("*.jsonl*")]
+            scored.append(max(rows, default=0))
+            continue
+        assert output.read_text() == whole.read_text() and not half_written(output.parent)
+        shutil.rmtree(output.parent)
+        output.parent.mkdir()
+    assert evaluation.main(words(output)) == 0
+    assert output.read_text() == whole.read_text() and not half_written(output.parent)
+    print(f"{case.title}: rows done when it was killed: {scored}")
+    assert max(scored) > 0
