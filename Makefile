@@ -72,7 +72,7 @@ doctor: $(READY)
 	$(BIN)/python -m visavox doctor
 
 lock: $(READY)
-	$(BIN)/python -m pip install --quiet --upgrade -e '.[dev,app,search,vad,fakes,foundation,export,provenance,serve,queue]'
+	$(BIN)/python -m pip install --quiet --upgrade -e '.[dev,app,search,vad,fakes,foundation,export,provenance,serve,queue,ray]'
 	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock  # then put the platform markers back
 
 clean:

@@ -36,7 +36,7 @@ COMMANDS = {
     "train": Command("visavox.commands.train", "train a detector on bundles"),
     "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV"),
     "score": Command("visavox.commands.score", "print P(fake) of single videos or bundles, with its reasons"),
-    "merge": Command("visavox.commands.merge", "put together what the shards of a crop or an evaluation left"),
+    "merge": Command("visavox.commands.merge", "put together what the shards of a command left"),
     "localise": Command("visavox.commands.localise", "find the forged seconds of clips, and measure how well they fit"),
     "perturb": Command(
         "visavox.commands.perturb", "videos as the internet leaves them: blurred, compressed, noisy, late"

@@ -285,11 +285,8 @@ def read_numbered(_: None, task: tuple[int, tuple[str, int]]) -> int:
     return index + 1
 
 
-def read_mutated(_: None, task: tuple[str, int, str]) -> str:
-    """Work of a worker process: read a copy of a file in which a number of bytes were changed, moved or cut; how it ended."""
-    from visavox.media import MediaError
-
-    source, seed, target = task
+def mutate(source: str, seed: int, target: str) -> None:
+    """Write a copy of a file in which a number of bytes were changed, moved or cut."""
     rng = np.random.default_rng(seed)
     data = np.fromfile(source, np.uint8)
     kind = seed // 5 % 4
@@ -304,6 +301,14 @@ def read_mutated(_: None, task: tuple[str, int, str]) -> str:
         at = bytes(data).find(b"moov")
         data[at + rng.integers(4, 3000, 12)] = rng.integers(0, 256, 12, np.uint8)
     Path(target).write_bytes(data.tobytes())
+
+
+def read_mutated(_: None, task: tuple[str, int, str]) -> str:
+    """Work of a worker process: read a changed copy of a file; how it ended."""
+    from visavox.media import MediaError
+
+    source, seed, target = task
+    mutate(source, seed, target)
     try:
         with open_video(target, threads=1, max_seconds=4) as video:
             for _ in video.frames():

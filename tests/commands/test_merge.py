@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from visavox.commands import crop, evaluate, merge
+from visavox.commands import crop, evaluate, features, merge, perturb
 from visavox.files import sha256_of
 from visavox.workers.sharding import Shard, ShardError, shards_of
 
@@ -92,3 +92,40 @@ def test_scores_of_shards_merge_into_one_submission(data: Path, run: Path, tmp_p
     with merged.open() as file:
         assert len(list(csv.DictReader(file))) == len(list((data / "data/bundles").rglob("*.npz")))
     assert merged.with_name("merged.details.jsonl").is_file()
+
+
+def test_features_of_shards_merge_into_one_table(data: Path, tmp_path: Path, capsys):
+    words = ["--video-backbone", "efficientface_tiny", "--audio-backbone", "MFCC", "--weights", "random", *TINY]
+    words += ["--input", str(data / "data/bundles")]
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    assert features.main([*words, "--output", str(alone)]) == 0
+    assert features.main([*words, "--output", str(shared), "--shard", "1/2"]) == 0
+    assert merge.main([str(shared)]) == 2
+    assert "1 of 2 shards are missing; run --shard 0/2" in capsys.readouterr().err
+    assert features.main([*words, "--output", str(shared), "--shard", "0/2", "--workers", "1"]) == 0
+    assert merge.main([str(shared)]) == 0
+    assert table(shared / "features.csv", "seconds") == table(alone / "features.csv", "seconds")
+    assert len(list(shared.rglob("*.npz"))) == len(list(alone.rglob("*.npz"))) == 12
+
+
+def test_effects_of_shards_merge_into_one_table(talking: Path, tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    for number, path in enumerate(sorted(talking.rglob("*.mp4"))[:3]):
+        (tmp_path / f"in/{number}.mp4").symlink_to(path)
+    (tmp_path / "in/text.mp4").write_text("no video\n" * 99)
+    words = ["--input", str(tmp_path / "in"), "--kinds", "gain,blur", "--levels", "3", "--seconds", "0.6"]
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    assert perturb.main([*words, "--output", str(alone)]) == 1
+    codes = {perturb.main([*words, "--output", str(shared), "--shard", f"{index}/2"]) for index in (1, 0)}
+    assert codes == {0, 1}
+    assert merge.main([str(shared)]) == 1
+    found = table(shared / "effects.csv")
+    assert found == table(alone / "effects.csv") and len(found) == 8
+    assert [row["filename"] for row in found if row["reason"]] == ["text.mp4"] * 2
+    videos = [path.relative_to(alone) for path in sorted(alone.rglob("*.mp4"))]
+    assert [sha256_of(alone / path) for path in videos] == [sha256_of(shared / path) for path in videos]
+
+
+def table(path: Path, without: str = "") -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return [{key: cell for key, cell in row.items() if key != without} for row in csv.DictReader(file)]

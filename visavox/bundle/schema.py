@@ -267,6 +267,9 @@ class Stamp(NamedTuple):
     prep_hash: str
     settings: str
     source_sha256: str
+    notes: str
+    frames: int
+    """T, of the face track."""
     faces: tuple[int, ...]
     """Shape of the faces: (K, S, S, 3)."""
     shifts: int
@@ -282,13 +285,17 @@ def read_stamp(path: str | Path) -> Stamp:
     with _opened(path) as archive:
         check_directory(archive, MEMBERS)
         headers = {name: _read_header(archive, name) for name in ARRAYS}
-        texts = {name: _read_text(archive, name) for name in ("status", "prep_hash", "settings", "source_sha256")}
-        faces, mdist = headers["faces"][0], headers["mdist"][0]
-        if len(faces) != 4 or len(mdist) != 1:
-            raise BundleError(f"faces is {faces} and mdist {mdist}, expected (K, S, S, 3) and (V,)")
+        texts = {
+            name: _read_text(archive, name) for name in ("status", "prep_hash", "settings", "source_sha256", "notes")
+        }
+        faces, mdist, times = (headers[name][0] for name in ("faces", "mdist", "times"))
+        if (len(faces), len(mdist), len(times)) != (4, 1, 1):
+            raise BundleError(
+                f"faces is {faces}, mdist {mdist} and times {times}, expected (K, S, S, 3), (V,) and (T,)"
+            )
         if fault := _face_fault(faces):
             raise BundleError(fault)
-        return Stamp(**texts, faces=faces, shifts=mdist[0])
+        return Stamp(**texts, frames=times[0], faces=faces, shifts=mdist[0])
 
 
 TEXTS = tuple(field.name for field in dataclasses.fields(Bundle) if field.type in (str, Status))

@@ -1,6 +1,7 @@
 """Videos -> bundles: find and follow the main face, cut it out, hear the sound, measure how they fit together.
 
     python crop.py --workers 4 --input VIDEOS --output BUNDLES
+    visavox crop --input /shared/videos --output /shared/bundles --ray head:6379 --workers 64
     python crop.py --input clip.mp4 --output BUNDLES --save-image --save-avi --config configs/tiny.json face_max_size=480
 
 Every input gets its row in OUTPUT/manifest.jsonl (status, reason, seconds per stage). Run it again to resume: bundles that
@@ -19,7 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from visavox import config as configuration
 from visavox import runs
@@ -33,12 +34,18 @@ from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.tools import build, check_weights, gpu_networks
 from visavox.progress import Stopwatch, progress
 from visavox.status import SCORED, Status
+from visavox.workers import launching, sharding
 from visavox.workers.sharding import Shard
+from visavox.workers.worker import Died
+
+if TYPE_CHECKING:
+    from visavox.bundle.schema import Stamp
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
+        ray = launching.asked(arguments)
         config = configuration.load(arguments.config or configuration.reference(), arguments.overrides)
         inputs = find_inputs(arguments.input)
         check_weights(config)
@@ -54,13 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 save_image=arguments.save_image,
                 save_avi=arguments.save_avi,
                 shard=arguments.shard,
+                ray=ray,
             )
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to resume", error=True)
         return runs.exit_code(stop)
     except (
         ConfigError,
-        FileNotFoundError,
+        ImportError,
         RuntimeError,
         OSError,
     ) as error:  # what the user can mend; anything else is ours
@@ -79,15 +87,18 @@ def crop_folder(
     save_image: bool = False,
     save_avi: bool = False,
     shard: Shard | None = None,
+    ray: launching.Ray | None = None,
 ) -> list[ManifestRow]:
     """Crop every input into `output`, keeping sub-folders; return the rows of the manifest, sorted by input.
 
     Args:
         shard: take its share of the inputs alone, into a manifest of its own; `visavox merge` puts them together.
+        ray: the cluster whose actors do it; inputs and output lie on storage that its machines share.
     """
     from visavox.preprocessing import provenance
-    from visavox.workers import pool
 
+    if ray:
+        inputs, output = {name: path.absolute() for name, path in inputs.items()}, output.absolute()
     output.mkdir(parents=True, exist_ok=True)
     sweep(output)
     stamp = provenance.prep_hash(config)
@@ -100,13 +111,13 @@ def crop_folder(
     rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
     open_tasks = [task for task in tasks if task.name not in {row.input for row in rows}]
     workers = max(1, min(workers, len(open_tasks)))
-    threads = max(1, pool.cores() // workers)
-    with gpu_networks(config, bool(open_tasks)) as server, progress("cropping", len(open_tasks)) as advance:
-        start = partial(build, config, threads=threads, server=server)
+    with gpu_networks(config, bool(open_tasks) and not ray) as server, progress("cropping", len(open_tasks)) as advance:
+        start = partial(build, config, threads=launching.threads(workers, ray), server=server)
+        run = partial(launching.run, open_tasks, start, crop_task)
         try:
-            with closing(pool.run(open_tasks, start, crop_task, workers=workers, timeout=timeout)) as results:
+            with closing(run(workers=workers, timeout=timeout, ray=ray)) as results:
                 for task, done in results:
-                    if isinstance(done, pool.Died):
+                    if isinstance(done, Died):
                         row = task.row("failed", done.reason, {}, code=done.code)
                     else:
                         row = manifest.with_frames(done) if done.kept else done
@@ -165,8 +176,9 @@ def crop_task(preprocess: Preprocessor, task: Task) -> ManifestRow:
     try:
         if task.path.is_file():
             source = sha256_of(task.path)
-        if source and (status := _status_if_fits(task.bundle, task.prep_hash, source)):
-            return task.row(status, "", {"total": watch.total()}, source_sha256=source, kept=True)
+        if source and (stamp := _stamp_if_fits(task.bundle, task.prep_hash, source)):
+            kept = {"notes": _lines(stamp.notes), "frames": stamp.frames, "kept": True}
+            return task.row(cast(Status, stamp.status), "", {"total": watch.total()}, source_sha256=source, **kept)
         bundle = preprocess(task.path, watch=watch, source_sha256=source)
         task.bundle.parent.mkdir(parents=True, exist_ok=True)
         with watch("save"):
@@ -180,14 +192,17 @@ def crop_task(preprocess: Preprocessor, task: Task) -> ManifestRow:
         status, reason = explain(error)
         seconds = watch.seconds | {"total": watch.total()}
         return task.row(status, reason, seconds, code=code_of(error), source_sha256=source)
-    notes = tuple(bundle.notes.split("\n")) if bundle.notes else ()
     seconds = watch.seconds | {"total": watch.total()}
     frames = {"frames": bundle.track_frames, "frames_read": watch.counts["decode"]}
-    return task.row(bundle.status, "", seconds, source_sha256=source, notes=notes, **frames)
+    return task.row(bundle.status, "", seconds, source_sha256=source, notes=_lines(bundle.notes), **frames)
 
 
-def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> Status | None:
-    """The status of a bundle that was made of this video with these settings, or None."""
+def _lines(notes: str) -> tuple[str, ...]:
+    return tuple(notes.split("\n")) if notes else ()
+
+
+def _stamp_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> Stamp | None:
+    """The stamp of a bundle that was made of this video with these settings, or None."""
     from visavox.bundle import BundleError, read_stamp
 
     if not bundle.is_file():
@@ -196,8 +211,7 @@ def _status_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> Status 
         stamp = read_stamp(bundle)
     except BundleError:
         return None
-    fits = (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256)
-    return cast(Status, stamp.status) if fits else None
+    return stamp if (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256) else None
 
 
 def _report(rows: Sequence[ManifestRow], manifest: Path) -> int:
@@ -228,16 +242,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", "-output", type=Path, required=True, help="folder for the bundles and manifest.jsonl"
     )
-    parser.add_argument("--workers", type=_positive, default=4, help="processes (default 4)")
+    parser.add_argument(
+        "--workers", type=launching.positive, default=4, help="processes, or actors of --ray (default 4)"
+    )
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
     )
-    parser.add_argument(
-        "--shard",
-        type=Shard.parse,
-        metavar="I/N",
-        help="take share I (from 0) of N alone; `visavox merge OUTPUT` afterwards",
-    )
+    sharding.add_argument(parser)
+    launching.add_arguments(parser)
     parser.add_argument(
         "--save-image", action="store_true", help="also write NAME.preview.png: faces, mel images, sync curve"
     )
@@ -249,10 +261,3 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"
     )
     return parser.parse_intermixed_args(argv)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value

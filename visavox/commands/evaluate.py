@@ -37,7 +37,7 @@ from visavox.evaluation.submission import (
 )
 from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
 from visavox.logs import complain, say
-from visavox.workers.sharding import Shard
+from visavox.workers import launching, sharding
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
         return runs.exit_code(stop)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
         complain("visavox eval", error)
         return runs.exit_code(error)
     _report(rows, arguments.output)
@@ -116,6 +116,8 @@ def _score_foreign(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tu
     from visavox.preprocessing.tools import check_weights
     from visavox.splits.table import label_map
 
+    if arguments.ray is not None:
+        raise ValueError("--ray: somebody else's detector runs on this machine; leave it out, or share with --shard")
     if arguments.robustness:
         raise ValueError("--robustness needs bundles: give --checkpoint, or --detector zeroshot")
     calibration = _calibration(arguments)
@@ -163,6 +165,7 @@ def _score(
         any_bundles=arguments.any_bundles,
         time_budget=arguments.time_budget,
         calibration=calibration,
+        ray=launching.asked(arguments),
     )
 
 
@@ -290,17 +293,16 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--format", choices=COLUMNS, default="tmc", help="tmc: filename,probability; dfdc: filename,label"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that crop (default: all cores)"
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes, or actors of --ray, that crop (default: all cores)",
     )
     parser.add_argument(
         "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
     )
-    parser.add_argument(
-        "--shard",
-        type=Shard.parse,
-        metavar="I/N",
-        help="score share I (from 0) of N alone; `visavox merge OUTPUT` afterwards",
-    )
+    sharding.add_argument(parser)
+    launching.add_arguments(parser)
     parser.add_argument("--calibration", type=Path, help="JSON of `visavox calibrate`, applied to the scores")
     parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
     parser.add_argument(
@@ -333,6 +335,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--time-budget is {arguments.time_budget:g}; give seconds above 0")
     if arguments.robustness and not arguments.labels:
         parser.error("--robustness measures AUC; give --labels CSV with filename,label")
+    if arguments.robustness and arguments.ray is not None:
+        parser.error("--robustness perturbs on this machine; leave out --ray")
     if (arguments.kinds or arguments.levels) and not arguments.robustness:
         parser.error("--kinds and --levels say what --robustness DIR measures; give it")
     if arguments.report and not arguments.labels:

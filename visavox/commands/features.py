@@ -2,6 +2,8 @@
 
     visavox features --video-backbone marlin_vit_small_ytf --audio-backbone eat --input BUNDLES --output FEATURES
     visavox features --video_backbone marlin_vit_small_ytf --audio_backbone eat --data_dir DIR [--Forensics]
+    visavox features --shard 0/8 ... ; visavox merge FEATURES          # share 0 of eight machines; then all in one table
+    visavox features --ray head:6379 --ray-gpus 1 --workers 8 ...
 
 Writes an .npz per bundle, under the bundle's name, and OUTPUT/features.csv with one row for every input: kept (made by an earlier
 run), done, or failed with the reason. Files are written as a whole, so a run that was killed is continued by the same command.
@@ -15,20 +17,24 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visavox import config as configuration
 from visavox import runs
 from visavox.files import find_inputs, replacing, shown, sweep
 from visavox.logs import complain, say
+from visavox.workers import launching, sharding
+from visavox.workers.worker import Died
 
 if TYPE_CHECKING:
     from visavox.config import Config
-    from visavox.detectors.td3mf.features import Extractor, FeatureFolder
+    from visavox.detectors.td3mf.features import Extractor
 
 TABLE = "features.csv"
+Job = tuple[str, Path]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,27 +43,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         from visavox.logs import set_up_logging
 
         set_up_logging()
-        from visavox.compute import resolve_device
-        from visavox.detectors.td3mf.features import Extractor
-
+        ray = launching.asked(words)
         config = configuration.load(words.config or configuration.reference(), words.overrides)
         inputs = find_inputs(words.input, {".npz"})
-        extractor = Extractor.build(
+        if words.shard:
+            inputs = {name: path for name, path in inputs.items() if words.shard.takes(name)}
+        build = partial(
+            _extractor,
             words.video_backbone,
             words.audio_backbone,
             config,
             steps=words.steps,
             weights=words.weights,
             seed=words.seed,
-            device=str(resolve_device(config.device)),
         )
+        extractor = build()
+        others = words.workers is not None or ray is not None
+        elsewhere = partial(launching.run, workers=words.workers or 1, ray=ray) if others else None
         words.output.mkdir(parents=True, exist_ok=True)
-        with runs.stoppable(), runs.holding(words.output):
-            rows = extract(inputs, words.output, extractor, config)
+        held = words.shard.of(words.output / TABLE) if words.shard else words.output
+        with runs.stoppable(), runs.holding(held):
+            rows = extract(
+                inputs,
+                words.output,
+                extractor,
+                config,
+                table=held if words.shard else words.output / TABLE,
+                launch=(lambda jobs, work: elsewhere(jobs, build, work)) if elsewhere else None,
+            )
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
         return runs.exit_code(stop)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
         complain("visavox features", error)
         return runs.exit_code(error)
     return _report(rows, words)
@@ -77,11 +94,21 @@ class Row(NamedTuple):
     """Steps of sound; 0 for a clip without."""
 
 
-def extract(inputs: dict[str, Path], output: Path, extractor: Extractor, config: Config) -> list[Row]:
-    """Make the features that `output` lacks, one clip in memory at a time; return a row for every input.
+def extract(
+    inputs: dict[str, Path],
+    output: Path,
+    extractor: Extractor,
+    config: Config,
+    *,
+    table: Path | None = None,
+    launch: Callable[[Sequence[Job], Callable[[Extractor, Job], Row]], Iterable[tuple[Job, Row | Died]]] | None = None,
+) -> list[Row]:
+    """Make the features that `output` lacks; return a row for every input, in the order of `inputs`.
 
     Args:
         inputs: name -> bundle, made with the settings of `config`.
+        table: where the rows go; None: `TABLE` in `output`.
+        launch: has other processes do it, as `launching.run` does; None: here, one clip in memory at a time.
 
     Raises:
         FeatureError: `output` holds features with another stamp.
@@ -93,35 +120,47 @@ def extract(inputs: dict[str, Path], output: Path, extractor: Extractor, config:
 
     sweep(output)
     _same_settings(inputs, config)
-    folder = FeatureFolder(output)
-    folder.require(extractor.stamp)
-    rows = []
+    FeatureFolder(output).require(extractor.stamp)
+    jobs = [(name, path.absolute() if launch else path) for name, path in inputs.items()]
+    work = partial(_extract, output.absolute() if launch else output, config)
+    found: dict[str, Row] = {}
     with progress("features", len(inputs)) as advance:
-        for name, path in inputs.items():
-            rows.append(_extract(name, path, folder, extractor, config))
+        for (name, _), row in launch(jobs, work) if launch else ((job, work(extractor, job)) for job in jobs):
+            found[name] = Row(name, "failed", 0.0, row.reason, 0, 0) if isinstance(row, Died) else row
             advance()
-    with replacing(output / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    rows = [found[name] for name in inputs]
+    with replacing(table or output / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows([for_people(cell) for cell in row] for row in rows)
     return rows
 
 
-def _extract(name: str, path: Path, folder: FeatureFolder, extractor: Extractor, config: Config) -> Row:
+def _extractor(video: str, audio: str, config: Config, **how: Any) -> Extractor:
+    """Both backbones, on the device that the configuration names or that is there."""
+    from visavox.compute import resolve_device
+    from visavox.detectors.td3mf.features import Extractor
+
+    return Extractor.build(video, audio, config, device=str(resolve_device(config.device)), **how)
+
+
+def _extract(folder: Path, config: Config, extractor: Extractor, job: Job) -> Row:
+    """Have the features of one bundle in the folder, or the reason why there are none."""
     from visavox.bundle import BundleError
     from visavox.bundle.schema import read_stamp
     from visavox.bundle.trim import load_trimmed
     from visavox.detectors.td3mf.features import FeatureError, Features
 
+    name, path = job
+    target = folder / name
     began = time.perf_counter()
     try:
-        target = folder.folder / name
         if target.is_file():
             features = Features.load(target, extractor.stamp)
             if features.source_sha256 == read_stamp(path).source_sha256:
                 return Row(name, "kept", 0.0, "", len(features.video), len(features.audio))
         features = extractor(load_trimmed(path, config))
-        folder.add(features, name)
+        features.save(target)
     except (BundleError, FeatureError) as error:
         return Row(name, "failed", round(time.perf_counter() - began, 3), str(error), 0, 0)
     return Row(name, "done", round(time.perf_counter() - began, 3), "", len(features.video), len(features.audio))
@@ -194,6 +233,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="published; random: untrained backbones, as a control; else a folder of `visavox pretrain-backbones`",
     )
     parser.add_argument("--seed", type=int, default=0, help="of random weights")
+    parser.add_argument(
+        "--workers", type=launching.positive, help="processes, or actors of --ray (default: none beside this one)"
+    )
+    sharding.add_argument(parser)
+    launching.add_arguments(parser)
     parser.add_argument("--config", help="the configuration that the bundles were made with (default: config.json)")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"

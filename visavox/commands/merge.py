@@ -1,16 +1,19 @@
 """Put together what the shards of one job left behind.
 
     visavox merge BUNDLES                       # manifest.I-of-N.jsonl of `visavox crop --shard I/N` -> manifest.jsonl
+    visavox merge FEATURES                      # features.I-of-N.csv of `visavox features --shard I/N` -> features.csv
+    visavox merge PERTURBED                     # effects.I-of-N.csv of `visavox perturb --shard I/N` -> effects.csv
     visavox merge submission.csv --labels CSV   # submission.I-of-N.csv of `visavox eval --shard I/N` -> submission.csv
 
 Says which shards are missing and writes nothing then. What the shards wrote stays; run again, it gives the same.
-Exit codes: 0 merged; 1 merged, and some inputs of BUNDLES have no bundle; 2 shards are missing or do not belong together;
+Exit codes: 0 merged; 1 merged, and some inputs gave no bundle, features or video; 2 shards are missing or do not belong together;
 4 another run writes there.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with runs.stoppable(), runs.holding(arguments.output):
             if arguments.output.suffix.lower() == ".csv":
                 return merge_scores(arguments.output, arguments.labels)
+            if table := _table_of_shards(arguments.output):
+                return merge_tables(table)
             return merge_manifests(arguments.output)
     except KeyboardInterrupt as stop:
         return runs.exit_code(stop)
@@ -55,6 +60,46 @@ def merge_manifests(output: Path) -> int:
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     say(f"{len(shards)} shards, {len(rows)} inputs: {summary}; {output / MANIFEST}")
     return 1 if any(row.bundle is None for row in rows) else 0
+
+
+def _table_of_shards(output: Path) -> Path | None:
+    """The table, of features or effects, whose shards lie in a folder; None where there are none."""
+    from visavox.commands import features, perturb
+
+    tables = (output / features.TABLE, output / perturb.TABLE)
+    return next((table for table in tables if any(output.glob(f"{table.stem}.*-of-*.csv"))), None)
+
+
+def merge_tables(output: Path) -> int:
+    """Write the table OUTPUT from those of the shards; return 1 where some row has a reason why there is nothing, else 0.
+
+    Rows are ordered by what stands before the file name (the perturbation, in the order of the shards) and by the name.
+
+    Raises:
+        ShardError: shards are missing, are of different commands, or name a file twice.
+        FeatureError: the shards left features of several kinds.
+    """
+    from visavox.detectors.td3mf.features import FeatureFolder
+    from visavox.files import replacing
+
+    shards = shards_of(output)
+    tables = [list(csv.reader(shard.open(newline="", encoding="utf-8"))) for shard in shards]
+    header = tables[0][0]
+    if any(table[0] != header for table in tables):
+        raise ShardError(f"{output}: its shards have different columns; make them with the same version")
+    if output.stem == "features":
+        FeatureFolder(output.parent)
+    name, why = header.index("filename"), header.index("reason")
+    rows = [row for table in tables for row in table[1:]]
+    _once(["/".join(row[: name + 1]) for row in rows])
+    groups = {tuple(row[:name]): None for row in rows}
+    order = {group: place for place, group in enumerate(groups)}
+    rows.sort(key=lambda row: (order[tuple(row[:name])], row[name]))
+    with replacing(output) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    lost = sum(bool(row[why]) for row in rows)
+    say(f"{len(shards)} shards, {len(rows)} rows, {lost} of them without a file; {output}")
+    return 1 if lost else 0
 
 
 def merge_scores(output: Path, labels: Path | None = None) -> int:
@@ -101,6 +146,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="visavox merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("output", type=Path, help="folder of bundles, or submission CSV, as it was given to each shard")
+    parser.add_argument("output", type=Path, help="folder, or submission CSV, as it was given to each shard")
     parser.add_argument("--labels", type=Path, help="CSV with filename,label: prints the AUC of a submission")
     return parser.parse_args(argv)

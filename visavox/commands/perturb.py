@@ -1,24 +1,36 @@
 """Write videos as they are after a perturbation: to look at, to listen to, or for another detector.
 
     visavox perturb --input VIDEOS --output PERTURBED --kinds blur,aac --levels 1,3,5
+    visavox perturb --shard 0/8 ... ; visavox merge PERTURBED       # share 0 of eight machines; then all in one table
+    visavox perturb --ray head:6379 --workers 64 ...
     visavox perturb --list
 
 Writes OUTPUT/KIND-LEVEL/NAME.mp4 at 25 frames a second, encoded once more (H.264 at CRF 10, AAC) unless --lossless asks for
-Matroska with neither; and OUTPUT/effects.csv: PSNR of the picture, distance of log-mel spectra and SNR of the sound, lag.
+Matroska with neither; and OUTPUT/effects.csv: PSNR of the picture, distance of log-mel spectra and SNR of the sound, lag, or
+the reason why there is no video.
 `visavox eval --robustness` needs none of this: it perturbs on the way and keeps bundles.
-Exit codes: 0 done; 1 some videos could not be read; 2 wrong arguments or files; 130 interrupted.
+Exit codes: 0 done; 1 some videos could not be read; 2 wrong arguments or files; 4 another run writes to OUTPUT; 5 the disk is
+full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
+import errno
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from visavox.files import VIDEO_SUFFIXES, find_inputs, replacing, shown
+from visavox import runs
+from visavox.errors import code_of
+from visavox.files import VIDEO_SUFFIXES, find_inputs, replacing, shown, sweep
 from visavox.logs import complain, say
+from visavox.workers import launching, sharding
+from visavox.workers.worker import Died
 
 if TYPE_CHECKING:
     from visavox.robustness.measure import Effect
@@ -26,51 +38,112 @@ if TYPE_CHECKING:
 
 CRF = 10
 SECONDS = 16.0
+TABLE = "effects.csv"
+COLUMNS = ("kind", "level", "constant", "filename", "psnr_db", "mel_distance_db", "snr_db", "lag_samples", "reason")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
-        from visavox import media
-        from visavox.progress import progress
         from visavox.robustness.kinds import KINDS, chosen, levels_of
         from visavox.robustness.perturbing import Recipe
 
         if arguments.list:
             say("\n".join(_listed(kind.name, kind.group, kind.unit, kind.levels) for kind in KINDS.values()))
             return 0
+        ray = launching.asked(arguments)
         inputs = find_inputs(arguments.input, VIDEO_SUFFIXES)
-        recipes = [
-            Recipe(kind.name, level, arguments.seed)
+        shard, output = arguments.shard, arguments.output.absolute()
+        tasks = [
+            Task(Recipe(kind.name, level, arguments.seed), name, path.absolute(), output, arguments.lossless)
             for kind in chosen(arguments.kinds)
             for level in levels_of(arguments.levels)
+            for name, path in inputs.items()
+            if shard is None or shard.takes(name)
         ]
-        rows: list[list[object]] = []
-        lost = 0
-        with progress("perturbing", len(recipes) * len(inputs)) as advance:
-            for recipe in recipes:
-                for name, path in inputs.items():
-                    output = (
-                        arguments.output
-                        / f"{recipe.kind}-{recipe.level}"
-                        / Path(name).with_suffix(".mkv" if arguments.lossless else ".mp4")
-                    )
-                    try:
-                        effect = perturb(path, name, output, recipe, arguments.seconds, lossless=arguments.lossless)
-                        rows.append([recipe.kind, recipe.level, recipe.constant, name, *_cells(effect)])
-                    except media.MediaError as error:
-                        lost += 1
-                        say(f"  {shown(name)}: {shown(error)}", error=True)
-                    advance()
-    except KeyboardInterrupt:
+        table = shard.of(output / TABLE) if shard else output / TABLE
+        output.mkdir(parents=True, exist_ok=True)
+        with runs.stoppable(), runs.holding(table if shard else output):
+            sweep(output)
+            run = partial(launching.run, tasks, _nothing, partial(_perturb, arguments.seconds))
+            rows = _in_order(tasks, run, arguments.workers, arguments.timeout, ray)
+            _write(rows, table)
+    except KeyboardInterrupt as stop:
         say("interrupted", error=True)
-        return 130
-    except (ValueError, RuntimeError, OSError) as error:
+        return runs.exit_code(stop)
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
         complain("visavox perturb", error)
-        return 2
-    _write(rows, arguments.output / "effects.csv")
-    say(f"{len(rows)} videos, {lost} could not be read; {arguments.output / 'effects.csv'}")
+        return runs.exit_code(error)
+    lost = sum(bool(row[-1]) for row in rows)
+    say(f"{len(rows) - lost} videos, {lost} could not be read; {table}")
     return 1 if lost else 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One video and one perturbation of it."""
+
+    recipe: Recipe
+    name: str
+    path: Path
+    output: Path
+    lossless: bool
+
+    @property
+    def target(self) -> Path:
+        """Where the perturbed video goes."""
+        folder = self.output / f"{self.recipe.kind}-{self.recipe.level}"
+        return folder / Path(self.name).with_suffix(".mkv" if self.lossless else ".mp4")
+
+
+class Outcome(NamedTuple):
+    """What became of a task."""
+
+    effect: Effect | None
+    reason: str = ""
+    """Why there is no video."""
+    code: str = ""
+    """One of `visavox.errors.CODES` where there is a reason."""
+
+
+def _nothing() -> None:
+    """What a worker begins with."""
+
+
+def _perturb(seconds: float, state: None, task: Task) -> Outcome:
+    """In a worker: write one perturbed video. Every fault of a video ends here, with its message."""
+    try:
+        return Outcome(perturb(task.path, task.name, task.target, task.recipe, seconds, lossless=task.lossless))
+    except Exception as error:  # the row is the answer: nothing a video does may stop the others
+        return Outcome(None, str(error) or type(error).__name__, code_of(error))
+
+
+def _in_order(
+    tasks: Sequence[Task],
+    run: Callable[..., Generator[tuple[Task, Outcome | Died], None, None]],
+    workers: int,
+    timeout: float,
+    ray: launching.Ray | None,
+) -> list[list[object]]:
+    """Rows of the table in the order of the tasks."""
+    from visavox.progress import progress
+
+    rows = {}
+    workers = max(1, min(workers, len(tasks)))
+    with (
+        progress("perturbing", len(tasks)) as advance,
+        closing(run(workers=workers, timeout=timeout, ray=ray)) as results,
+    ):
+        for task, found in results:
+            if found.reason:
+                if found.code == "NO_SPACE":  # every other video would fare the same
+                    raise OSError(errno.ENOSPC, found.reason)
+                say(f"  {shown(task.name)}: {shown(found.reason)}", error=True)
+            recipe = task.recipe
+            cells = [""] * 4 if isinstance(found, Died) or found.effect is None else _cells(found.effect)
+            rows[task] = [recipe.kind, recipe.level, recipe.constant, task.name, *cells, found.reason]
+            advance()
+    return [rows[task] for task in tasks]
 
 
 def perturb(path: Path, name: str, output: Path, recipe: Recipe, seconds: float, *, lossless: bool = False) -> Effect:
@@ -107,12 +180,12 @@ def _cells(effect: Effect) -> list[str]:
 
 
 def _write(rows: Sequence[Sequence[object]], path: Path) -> None:
+    from visavox.splits.text_table import for_people
+
     with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["kind", "level", "constant", "filename", "psnr_db", "mel_distance_db", "snr_db", "lag_samples"]
-        )
-        writer.writerows(rows)
+        writer.writerow(COLUMNS)
+        writer.writerows([for_people(cell) for cell in row] for row in rows)
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -129,6 +202,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help=f"of each video, from its start (default {SECONDS:g})"
     )
+    parser.add_argument(
+        "--workers", type=launching.positive, default=1, help="processes, or actors of --ray (default 1)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds after which a video is given up (default 600)"
+    )
+    sharding.add_argument(parser)
+    launching.add_arguments(parser)
     parser.add_argument("--lossless", action="store_true", help="write Matroska without any further loss; large")
     parser.add_argument("--list", action="store_true", help="say which kinds and levels there are")
     arguments = parser.parse_args(argv)

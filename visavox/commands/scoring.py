@@ -26,6 +26,7 @@ from visavox.workers.memory import fits_the_cpu, in_parts, on_cpu
 if TYPE_CHECKING:
     from visavox.detectors.scorer import Scored, Scorer
     from visavox.evaluation.calibration import Calibration
+    from visavox.workers.launching import Ray
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ def score_inputs(
     any_bundles: bool = False,
     time_budget: float | None = None,
     calibration: Calibration | None = None,
+    ray: Ray | None = None,
 ) -> list[ScoredRow]:
     """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
 
@@ -53,6 +55,7 @@ def score_inputs(
         any_bundles: also score bundles made with other settings.
         time_budget: seconds that a video may take; see `visavox.preprocessing.budget`.
         calibration: maps the scores of the network to those of the rows, which keep both.
+        ray: the cluster whose actors make the bundles, which come here through a folder beside OUTPUT.
     """
     from visavox.bundle.trim import needs_sound
     from visavox.detectors.scorer import Hearing
@@ -72,6 +75,8 @@ def score_inputs(
         "planner": planner,
         "workers": workers,
         "timeout": timeout,
+        "ray": ray,
+        "spool": output.with_name(f".{output.name}.bundles"),
     }
     with progress("scoring", len(tasks)) as advance, closing(bundles_of(tasks, lean, **how)) as found:
         for row in score_prepared(scorer, found):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from visavox.detectors.td3mf.features import Features
     from visavox.preprocessing.budget import Planner
     from visavox.workers.gpu_server import Address
+    from visavox.workers.launching import Ray
 
 
 class Prepared(NamedTuple):
@@ -54,6 +55,8 @@ def bundles_of(
     planner: Planner | None = None,
     workers: int = 1,
     timeout: float | None = None,
+    ray: Ray | None = None,
+    spool: Path | None = None,
 ) -> Generator[Prepared, None, None]:
     """Yield what becomes of each input, trimmed as `config` says, in the order in which they are done.
 
@@ -64,20 +67,33 @@ def bundles_of(
         hears: keep the sound of a video without a face.
         planner: of time budgets.
         timeout: seconds after which a video is given up.
+        ray: the cluster whose actors do it; inputs and `spool` lie on storage that its machines share.
+        spool: with `ray`, the folder through which bundles come; it is gone at the end.
     """
+    from visavox.commands.spooling import spooled
     from visavox.preprocessing.tools import gpu_networks
-    from visavox.workers import pool
+    from visavox.workers import launching, pool
 
+    if ray:  # what is a bundle already is read here
+        ready = [task for task in tasks if task[1].suffix.lower() == ".npz"]
+        tasks = [(name, path.absolute()) for name, path in tasks if path.suffix.lower() != ".npz"]
+        if ready:
+            how: dict[str, Any] = {"prep_hash": prep_hash, "hears": hears, "planner": planner, "timeout": timeout}
+            yield from bundles_of(ready, config, **how)
+        if not tasks:
+            return
     workers = max(1, min(workers, len(tasks)))
-    work = partial(bundle_of, config, prep_hash, hears)
-    with gpu_networks(config, bool(tasks)) as server:
-        start = partial(_start, config, planner, threads=max(1, pool.cores() // workers), server=server)
-        cropped = partial(pool.run, tasks, start, work, workers=workers, timeout=timeout)
+    work: Any = partial(bundle_of, config, prep_hash, hears)
+    with gpu_networks(config, bool(tasks) and not ray) as server, spooled(spool if ray else None) as spooling:
+        start = partial(_start, config, planner, threads=launching.threads(workers, ray), server=server)
+        if spooling:
+            work = spooling.into(work)
+        cropped = partial(launching.run, tasks, start, work, workers=workers, timeout=timeout, ray=ray)
         with closing(pool.ahead(lambda stop: cropped(stop=stop), workers)) as results:
             for (name, path), prepared in results:
                 if isinstance(prepared, pool.Died):
                     prepared = Prepared(name, path, None, "failed", prepared.reason, [], {}, code=prepared.code)
-                yield prepared
+                yield spooling.out_of(prepared) if spooling else prepared
 
 
 def _start(config: Config, planner: Planner | None, threads: int, server: Address | None) -> Any:

@@ -69,9 +69,9 @@ class ManifestRow:
     notes: tuple[str, ...] = ()
     """What is unusual about the video, for people."""
     frames: int | None = None
-    """Frames of the face track; None where nothing was made."""
+    """Frames of the face track; None where there is no bundle."""
     frames_read: int | None = None
-    """Frames of the video that were read; the track may leave some out."""
+    """Frames of the video that were read; the track may leave some out. None where a bundle was kept whose row is lost."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage -> seconds it took."""
 

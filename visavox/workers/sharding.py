@@ -50,6 +50,16 @@ class Shard:
         return path.with_name(f"{path.stem}.{self.index}-of-{self.count}{path.suffix}")
 
 
+def add_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a command be given `--shard I/N`."""
+    parser.add_argument(
+        "--shard",
+        type=Shard.parse,
+        metavar="I/N",
+        help="take share I (from 0) of N alone; `visavox merge OUTPUT` afterwards",
+    )
+
+
 def shards_of(path: Path) -> list[Path]:
     """Return the files of all shares of `path`, in order.
 
