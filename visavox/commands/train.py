@@ -71,7 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         out_of_memory = code_of(error) == "OUT_OF_MEMORY"
         complain("visavox train", f"{error}; halve train_batch_size and double accumulate" if out_of_memory else error)
         return runs.exit_code(error)
-    say(json.dumps(metrics, indent=2))
+    from visavox.training.folder import is_first
+
+    if is_first():
+        say(json.dumps(metrics, indent=2))
     return 0
 
 
@@ -105,7 +108,7 @@ def train(
     from visavox.detectors import build
     from visavox.preprocessing.tools import build_sync
     from visavox.training.data_module import BundleDataModule
-    from visavox.training.folder import claim, held
+    from visavox.training.folder import claim, held, is_first
     from visavox.training.trainer import build_trainer
 
     run = Path(config.runs_path, code_version)
@@ -141,7 +144,8 @@ def train(
     with held(run):
         words = {"--data-version": data_version, "--pret-version": pret_version, "--pret-fake-index": pret_fake_index}
         last_begun = next((last for last in reversed(begun) if last.is_file()), begun[0])
-        claim(run, config, words, resume=resume, last=last_begun)
+        if is_first():
+            claim(run, config, words, resume=resume, last=last_begun)
         if not any(last.is_file() for last in begun):
             _start_from(detector, pret_version, pret_fake_index)
             detector.fit_inputs(data.bundles("train"))

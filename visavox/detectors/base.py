@@ -238,6 +238,6 @@ class Detector(pl.LightningModule):
             "batch_size": len(batch.label),
             "prog_bar": split != "test",
         }
-        self.log(f"{split}/loss", loss, sync_dist=split != "train", **each)
+        self.log(f"{split}/loss", loss, sync_dist=True, **each)
         self.log(f"{split}/auc", auc, **each)
         return loss

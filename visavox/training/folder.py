@@ -20,14 +20,19 @@ COMMAND = "command.json"
 """In a run's folder: with which split and from which weights it was begun."""
 
 
+def is_first() -> bool:
+    """Whether this is the first (or the only) of the processes of a training; Lightning, torchrun and SLURM number them."""
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    return not getattr(rank_zero_only, "rank", 0)
+
+
 @contextmanager
 def held(run: Path) -> Iterator[None]:
     """Keep other trainings out of the run's folder; of several processes of one training the first one holds it."""
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
     run.mkdir(parents=True, exist_ok=True)
     try:
-        if getattr(rank_zero_only, "rank", 0):
+        if not is_first():
             yield
             return
         with runs.holding(run):

@@ -227,7 +227,7 @@ class TD3MF(Detector):
         logits = self(batch.clip)  # (B, 8)
         loss = self.loss(logits, batch.label)
         each: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(batch.label)}
-        self.log(f"{split}/loss", loss, sync_dist=split != "train", **each)
+        self.log(f"{split}/loss", loss, sync_dist=True, **each)
         measures: Any = self.measures[f"{split}_classes"]
         for name, measure in measures.items():
             measure.update(logits.detach(), batch.label)
