@@ -145,7 +145,7 @@ def choose_settings(trained: Any) -> Any:
 
 def describe_checkpoint(path: Path, card: Any, settings: Any) -> None:
     trained_on = plain(card.trained_on or "not said")
-    if "synthetic" in trained_on:
+    if card.synthetic:
         st.warning(f"This is a demonstration. The networks were trained on {trained_on}.")
     st.sidebar.header("Checkpoint")
     st.sidebar.markdown(

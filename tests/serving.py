@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,9 +107,10 @@ class StandIn(Worker):
     def _child(self) -> Any:
         return None
 
-    def _judged(self, lease: Lease) -> tuple[str, Any]:
-        self._report(lease, Progress("processing", 5, "container"))
-        return self.judge(lease)
+    def _judged(self, leases: Sequence[Lease]) -> Iterator[tuple[Lease, str, Any]]:
+        for lease in leases:
+            self._report(lease, Progress("processing", 5, "container"))
+            yield (lease, *self.judge(lease))
 
 
 @contextmanager
@@ -155,7 +156,7 @@ class Process:
     """`visavox serve` as a process."""
 
     def __init__(self, checkpoint: Path, folder: Path, *words: str, **environment: str):
-        self.port = free_port()
+        self.port, self.folder = free_port(), folder
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder.with_name(f"{folder.name}.{self.port}.log")
         folder.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,8 @@ class Stage:
     env: dict[str, str] = field(default_factory=dict)
     user: str = "root"
     entrypoint: list[str] = field(default_factory=list)
+    command: list[str] = field(default_factory=list)
+    health: list[str] = field(default_factory=list)
 
     def path(self, name: str) -> Path:
         """Where a path of the image lies here."""
@@ -47,12 +49,15 @@ class Stage:
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         """Run a command with the image's environment and nothing else of ours but the installed packages."""
+        return subprocess.run(words, cwd=self.path("."), env=self.variables(), capture_output=True, text=True)
+
+    def variables(self) -> dict[str, str]:
+        """The image's environment, with the packages that are installed here."""
         env = {key: self.here(value) for key, value in self.env.items()}
         path = f"{python_alone(self.root.parent)}:{os.defpath}"
         nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
         packages = os.pathsep.join(entry for entry in sys.path if entry.endswith("-packages"))
-        env |= nowhere | {"PATH": path, "PYTHONPATH": packages}
-        return subprocess.run(words, cwd=self.path("."), env=env, capture_output=True, text=True)
+        return env | nowhere | {"PATH": path, "PYTHONPATH": packages}
 
 
 def python_alone(folder: Path) -> Path:
@@ -65,11 +70,11 @@ def python_alone(folder: Path) -> Path:
     return python.parent
 
 
-def build(context: Path, work: Path) -> Stage:
-    """Carry out the Dockerfile's steps below `work`; the last stage."""
+def build(context: Path, work: Path, dockerfile: str = DOCKERFILE) -> Stage:
+    """Carry out a Dockerfile's steps below `work`; the last stage."""
     stages: dict[str, Stage] = {}
     stage = Stage(work)
-    for keyword, text in instructions(DOCKERFILE):
+    for keyword, text in instructions(dockerfile):
         match keyword, shlex.split(text):
             case "FROM", [base, *alias]:
                 stage = Stage(work / f"stage{len(stages)}")
@@ -91,11 +96,19 @@ def build(context: Path, work: Path) -> Stage:
                     copy(source, target, stage, stages.get(options.get("--from", "")), context)
             case "RUN", ["pip", "install", *_]:
                 pass
+            case (("ARG" | "VOLUME" | "EXPOSE"), _):
+                pass
+            case "RUN", ["install", "-d", "-o", _, "-g", _, folder]:  # owners need root
+                stage.path(folder).mkdir()
             case "RUN", _:
                 done = stage.run(["sh", "-c", stage.here(text)])
                 assert done.returncode == 0, f"RUN {text}\n{done.stderr}"
             case "ENTRYPOINT", _:
                 stage.entrypoint = json.loads(text)
+            case "CMD", _:
+                stage.command = json.loads(text)
+            case "HEALTHCHECK", _:
+                stage.health = json.loads(text.partition("CMD ")[2])
             case "USER", [user]:
                 stage.user = user
             case _:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import command
 
 from visavox.detectors import build
 from visavox.training import checkpoint
@@ -41,6 +42,26 @@ def test_a_write_that_fails_leaves_the_old_file(tiny_config, tmp_path: Path, mon
     with pytest.raises(RuntimeError, match="killed"):
         checkpoint.write(path, tiny_config, {}, {})
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_was_trained_on_drawn_clips_says_so(data: Path, run: Path):
+    """By the column `corpus` of the split; of checkpoints of before, by the words of `trained_on`."""
+    from visavox.commands import train
+
+    assert not build.load(run / "best.ckpt").card.synthetic  # a split without the column
+    rows = (data / "data/split.csv").read_text().splitlines()
+    for name, last in (("drawn", "synthetic"), ("mixed", "lavdf")):
+        cells = ["corpus", *["synthetic"] * (len(rows) - 1)]
+        train_rows = [n for n, row in enumerate(rows) if ",train," in row]
+        cells[train_rows[-1]] = last
+        text = "\n".join(f"{row},{cell}" for row, cell in zip(rows, cells))
+        (data / f"data/{name}.csv").write_text(text + "\n")
+        words = command(data, f"by_{name}", "epoch=1")
+        words[words.index("split")] = name
+        assert train.main(words) == 0
+        assert build.load(data / f"runs/by_{name}/best.ckpt").card.synthetic == (name == "drawn")
+    assert checkpoint.is_synthetic({"trained_on": "24 synthetic clips"})
+    assert not checkpoint.is_synthetic({"trained_on": "synthetic_voices, 24 clips", "synthetic": "no"})
 
 
 def test_a_run_says_what_it_was_trained_on(run: Path):

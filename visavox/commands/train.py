@@ -32,6 +32,7 @@ from visavox.files import replacing
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pytorch_lightning as pl
 
     from visavox.detectors.base import Detector
@@ -138,6 +139,7 @@ def train(
     detector.card = replace(
         detector.card,
         trained_on=f"{data_version}, {_trained_on(detector, config, labels)}",
+        synthetic=_are_drawn(data.rows),
     )
     folders = [run / stage for stage in detector.stages[:-1]] + [run]
     begun = [folder / "checkpoints" / "last.ckpt" for folder in folders]
@@ -175,6 +177,13 @@ def _trained_on(detector: Detector, config: Config, labels: Sequence[int]) -> st
         return detector.classes.describe(labels)
     fakes = f"and fakes made of them: {', '.join(config.fakes)}" if config.fakes else f"and {sum(labels)} fake clips"
     return f"{len(labels) - sum(labels)} real {'clips ' if config.fakes else ''}{fakes}"
+
+
+def _are_drawn(rows: pd.DataFrame) -> bool:
+    """Whether all clips of the training split are drawn ones, by their column `corpus`."""
+    from visavox.splits.table import DRAWN
+
+    return "corpus" in rows and bool(rows.loc[rows["split"] == "train", "corpus"].eq(DRAWN).all())
 
 
 def _finish_stage(detector: Detector, folder: Path, trainer: pl.Trainer) -> None:

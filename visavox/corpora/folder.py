@@ -29,8 +29,8 @@ def read_folder(
     Args:
         root: folder of bundles.
         by: what stays together: `identity`, or `file` for folders that are not identities.
-        labels: CSV with filename, label and perhaps kind, identity (several joined by `;`), audio_label and video_label
-            instead of folder names.
+        labels: CSV with filename, label and perhaps kind, identity (several joined by `;`), corpus, audio_label and
+            video_label instead of folder names.
         label_map: what a label in the table means, those of the sound and the picture included.
 
     Returns:
@@ -134,7 +134,7 @@ def _from_table(bundles: list[PurePosixPath], path: Path, by: str, label_map: di
 
 
 def _read_labels(path: Path, label_map: dict[str, int]) -> pd.DataFrame:
-    """Return filename, label int, kind, identity, emotion, audio_label, video_label ("0", "1" or "") where they are."""
+    """Return filename, label int, kind, identity, emotion, corpus, audio_label, video_label ("0", "1" or "") where they are."""
     table = read_text_table(path, ("filename", "label"), SplitError)
     for column in ("label", *(name for name in MODALITY_LABELS if name in table)):
         labels = table[column].str.lower().map(label_map)
@@ -146,7 +146,11 @@ def _read_labels(path: Path, label_map: dict[str, int]) -> pd.DataFrame:
             )
         table[column] = labels.astype(int) if column == "label" else labels.map({0: "0", 1: "1"}).fillna("")
     return table[
-        [name for name in ("filename", "label", "kind", "identity", "emotion", *MODALITY_LABELS) if name in table]
+        [
+            name
+            for name in ("filename", "label", "kind", "identity", "emotion", "corpus", *MODALITY_LABELS)
+            if name in table
+        ]
     ]
 
 

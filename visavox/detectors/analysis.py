@@ -125,6 +125,8 @@ class ModelCard:
     """What the probabilities were calibrated on, in words."""
     trained_on: str = ""
     """What it was trained on, in words; empty where that is not known."""
+    synthetic: bool = False
+    """It was trained on drawn clips alone, and says nothing about real videos."""
 
 
 @dataclass(frozen=True)

@@ -165,19 +165,33 @@ class Detector(pl.LightningModule):
         Args:
             watch: told of each branch that has ended.
         """
+        return self._as_a_whole([bundle], [watch])[0]
+
+    def explain_all(self, bundles: Sequence[Bundle], watches: Sequence[Watch | None]) -> list[Analysis]:
+        """Return what `explain` says of each clip: in one call of `score`, unless the detector explains them by its own means."""
+        if type(self).explain is Detector.explain:
+            return self._as_a_whole(bundles, watches)
+        return [self.explain(bundle, watch) for bundle, watch in zip(bundles, watches, strict=True)]
+
+    def _as_a_whole(self, bundles: Sequence[Bundle], watches: Sequence[Watch | None]) -> list[Analysis]:
         took = Stopwatch()
-        with took("score"):
-            probability = float(self.score([bundle])[0])
-        seconds = took.total()
-        if watch:
-            watch(self.card.detector, seconds)
-        return Analysis.of(
-            probability,
-            card=self.card_of(bundle),
-            branches=[Branch(self.card.detector, probability, 1.0, seconds)],
-            notes=[f"{self.card.detector} judges a clip as a whole: there is no time line, and no second is flagged."],
-            settings=self.settings.model_dump(mode="json"),
-        )
+        scores = self.score(bundles).tolist()
+        seconds = took.total() / len(bundles)
+        note = f"{self.card.detector} judges a clip as a whole: there is no time line, and no second is flagged."
+        found = []
+        for bundle, watch, probability in zip(bundles, watches, scores, strict=True):
+            if watch:
+                watch(self.card.detector, seconds)
+            found.append(
+                Analysis.of(
+                    probability,
+                    card=self.card_of(bundle),
+                    branches=[Branch(self.card.detector, probability, 1.0, seconds)],
+                    notes=[note],
+                    settings=self.settings.model_dump(mode="json"),
+                )
+            )
+        return found
 
     def card_of(self, bundle: Bundle) -> ModelCard:
         """Return the model card as it holds for a clip: with the hash of what the clip was preprocessed with."""
@@ -186,7 +200,8 @@ class Detector(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in the checkpoint what the detector was trained on."""
         if self.card.trained_on:
-            checkpoint["hyper_parameters"]["about"] = {"trained_on": self.card.trained_on}
+            synthetic = "yes" if self.card.synthetic else "no"
+            checkpoint["hyper_parameters"]["about"] = {"trained_on": self.card.trained_on, "synthetic": synthetic}
 
     def on_train_batch_start(self, batch: Example, batch_idx: int) -> None:
         """Dropout and stochastic depth depend on the step alone, so that a resumed run repeats an undisturbed one."""

@@ -160,6 +160,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
         detector.card,
         checkpoint=sha256_of(Path(path) / hub.WEIGHTS if folder else Path(path)),
         trained_on=found.about.get("trained_on", ""),
+        synthetic=checkpoint.is_synthetic(found.about),
         calibration=found.about.get("calibration", detector.card.calibration),
     )
     return detector.eval()

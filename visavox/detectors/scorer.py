@@ -83,6 +83,14 @@ class Detailed(Protocol):
 
 
 @runtime_checkable
+class Together(Protocol):
+    """A scorer that explains several clips in one call, so that its networks see them as one batch where they can."""
+
+    def explain_all(self, bundles: Sequence[Bundle], watches: Sequence[Watch | None]) -> list[Analysis]:
+        """Return what `Scorer.explain` says of each, with the watch of each."""
+
+
+@runtime_checkable
 class Hearing(Protocol):
     """A scorer that can judge a video in which no face was found by its sound, (N,) int16 at `resample_rate`."""
 

@@ -7,6 +7,7 @@ clip = judge.see("clip.mp4")          # its first half, for who explains the sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from visavox.compute import scoring_context, scoring_dtype
 from visavox.config import FiveWayConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
 from visavox.detectors.judging import Judge, ModelError
-from visavox.detectors.scorer import Hearing, Scorer, Watch
+from visavox.detectors.scorer import Hearing, Scorer, Together, Watch
 from visavox.preprocessing import tools
 from visavox.preprocessing.pipeline import CropError, Preprocessor
 from visavox.preprocessing.single import bundle_or_sound, single_config
@@ -103,6 +104,13 @@ class HouseJudge:
                 return self.scorer.explain(clip, ended)
             assert isinstance(self.scorer, Hearing)  # `see` gives sound to no other
             return self.scorer.explain_sound(clip, ended)
+
+    def explain_all(self, clips: Sequence[Bundle], ended: Sequence[Watch | None]) -> list[Analysis]:
+        """Return the analyses of several bundles that `see` gave, in one call where the scorer takes several."""
+        if not isinstance(self.scorer, Together):
+            return [self.explain(clip, ended=watch) for clip, watch in zip(clips, ended, strict=True)]
+        with scoring_context(self.dtype, self.scorer.device):
+            return self.scorer.explain_all(clips, ended)
 
 
 def nothing_to_judge(judge: Judge, error: CropError) -> Analysis:

@@ -81,6 +81,8 @@ class Settings(BaseSettings):
     """After so long without a sign of its worker a job goes to another one."""
     tries: int = Field(3, ge=1)
     """Workers that a job may cost before it is given up."""
+    batch: int | None = Field(None, ge=1)
+    """Waiting jobs that a worker takes at once and judges in one call of the networks; by default 8 on a GPU, 1 on the CPU."""
     cpu_seconds: float = Field(120, gt=0)
     """Processor seconds that a job may take beside four for each second of the video; wall time is bounded by twice that."""
     memory_bytes: int = Field(2 << 30, gt=0)

@@ -1,4 +1,4 @@
-"""A worker: takes jobs from the queue one after the other and has its child judge them.
+"""A worker: takes jobs from the queue, one after the other or some at once (setting `batch`), and has its child judge them.
 
 The worker itself opens no video and holds no network, so nothing that a video does can hurt it: it watches the clock, renews the
 lease, passes on how far the child is, and starts another child where one has died or had to be stopped.
@@ -12,6 +12,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -19,9 +21,10 @@ import structlog
 
 from visavox import files
 from visavox.errors import CODES
-from visavox.service import child as child_module
 from visavox.service import measures
+from visavox.service.child import serve
 from visavox.service.folder import Folder, outcome
+from visavox.service.perform import Order, cpu_allowed
 from visavox.service.settings import Settings
 from visavox.service.store import JobStore, Lease, Progress, StoreError
 from visavox.workers.pool import Died, cores
@@ -34,6 +37,10 @@ START_SECONDS = 300.0
 """That loading the networks may take."""
 STORE_RETRY_SECONDS = 1.0
 """Between two tries to reach a queue that is away."""
+
+
+Answer = tuple[Lease, str, Any]
+"""A job, the kind of its answer and its value."""
 
 
 class StartError(RuntimeError):
@@ -53,6 +60,9 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self.threads = threads or max(1, cores() // max(1, settings.workers))
         self.child: Child | None = None
+        self.batch = settings.batch or 1
+        self.held: dict[str, Lease] = {}
+        self.renewed = time.monotonic()
 
     def run(self) -> None:
         """Work until `stop` is set.
@@ -64,104 +74,161 @@ class Worker:
             self._child()
             while not self.stop.is_set():
                 try:
-                    lease = self.store.claim(self.name, self.settings.lease_seconds)
+                    leases = self._claim()
                 except StoreError as error:
                     log.warning("the queue cannot be reached", reason=str(error))
                     self.stop.wait(STORE_RETRY_SECONDS)
                     continue
-                if lease is None:
+                if leases:
+                    self.work(leases)
+                else:
                     self.stop.wait(IDLE_SECONDS)
-                    continue
-                self.work(lease)
         finally:
             if self.child:
                 self.child.kill()
 
-    def work(self, lease: Lease) -> None:
-        """Bring one job to its end, or let it go so that another worker can."""
-        submission = lease.submission
-        with structlog.contextvars.bound_contextvars(job=submission.id, turn=lease.tries):
-            log.info("job begun", name=submission.file_name, bytes=submission.bytes)
-            began = time.monotonic()
-            known = self.folder.result(submission.key)
-            answer: tuple[str, Any] = ("done", known) if known is not None else self._judged(lease)
-            kind, value = answer
-            if kind == "died":
-                log.warning("the process that judged was ended", reason=value.reason)
-                self._count({("child_deaths", ""): 1})
-            blame = kind == "died" or (kind == "done" and not self._kept(submission.key, value))
-            if blame or kind not in ("done", "failed"):  # stopped, or taken away
-                log.info("job let go", reason=kind)
-                self._release(lease, blame=blame)
-                return
-            end = outcome(value) if kind == "done" else failure(*value)
-            kept = self._report(lease, end)
-            seconds = time.monotonic() - began
-            log.info(
-                "job ended",
-                outcome=end.verdict or end.code,
-                seconds=round(seconds, 3),
-                stages={stage["name"]: stage["seconds"] for stage in value["stages"]} if end.verdict else {},
-                kept=kept,
-            )
-            if kept:
-                self._count(measures.of_job(end, seconds, value if end.verdict else None))
+    def _claim(self) -> list[Lease]:
+        """Take as many of the waiting jobs as are judged in one call."""
+        leases: list[Lease] = []
+        while len(leases) < self.batch and not self.stop.is_set():
+            try:
+                lease = self.store.claim(self.name, self.settings.lease_seconds)
+            except StoreError:
+                if not leases:
+                    raise
+                break
+            if lease is None:
+                break
+            leases.append(lease)
+        return leases
 
-    def _judged(self, lease: Lease) -> tuple[str, Any]:
-        """The child's answer; or `died`, `stopped`, `lost`."""
-        settings, submission = self.settings, lease.submission
-        path = self.folder.video(submission.id)
-        if not path.exists():
-            return "failed", ("NOT_FOUND", "")
-        child = self._child()
-        child.connection.send(child_module.Order(path.absolute(), submission.file_name, submission.sha256))
-        self._report(lease, Progress("processing", child_module.REACHED["ingest"], "ingest"))
-        began = renewed = time.monotonic()
-        allowed = 2 * child_module.cpu_allowed(settings, None)
+    def work(self, leases: Sequence[Lease]) -> None:
+        """Bring jobs to their ends, or let them go so that another worker can."""
+        began = time.monotonic()
+        self.held, self.renewed = {lease.token: lease for lease in leases}, time.monotonic()
+        known: list[Answer] = []
+        together: list[Lease] = []
+        alone: list[Lease] = []
+        for lease in leases:
+            submission = lease.submission
+            with structlog.contextvars.bound_contextvars(job=submission.id, turn=lease.tries):
+                log.info("job begun", name=submission.file_name, bytes=submission.bytes)
+            result = self.folder.result(submission.key)
+            if result is not None:
+                known.append((lease, "done", result))
+            elif not self.folder.video(submission.id).exists():
+                known.append((lease, "failed", ("NOT_FOUND", "")))
+            else:
+                (alone if lease.tries > 1 else together).append(lease)
+        groups = [together, *([lease] for lease in alone)]  # what has cost a turn is judged by itself
+        for lease, kind, value in chain(known, *(self._judged(group) for group in groups)):
+            del self.held[lease.token]
+            with structlog.contextvars.bound_contextvars(job=lease.submission.id, turn=lease.tries):
+                self._settle(lease, kind, value, time.monotonic() - began)
+
+    def _settle(self, lease: Lease, kind: str, value: Any, seconds: float) -> None:
+        """End a job by what was found, or let it go."""
+        submission = lease.submission
+        if kind == "died":
+            log.warning("the process that judged was ended", reason=value.reason)
+            self._count({("child_deaths", ""): 1})
+        blame = kind == "died" or (kind == "done" and not self._kept(submission.key, value))
+        if blame or kind not in ("done", "failed"):  # stopped, or taken away
+            log.info("job let go", reason=kind)
+            self._release(lease, blame=blame)
+            return
+        end = outcome(value) if kind == "done" else failure(*value)
+        kept = self._report(lease, end)
+        log.info(
+            "job ended",
+            outcome=end.verdict or end.code,
+            seconds=round(seconds, 3),
+            stages={stage["name"]: stage["seconds"] for stage in value["stages"]} if end.verdict else {},
+            kept=kept,
+        )
+        if kept:
+            self._count(measures.of_job(end, seconds, value if end.verdict else None))
+
+    def _judged(self, leases: Sequence[Lease]) -> Iterator[Answer]:
+        """Yield the answer to each job: the child's; or `died`, `stopped`, `lost`."""
+        waiting = {lease.token: lease for lease in leases}
+        size = len(leases)
+        while waiting:
+            if self.stop.is_set():
+                yield from ((lease, "stopped", None) for lease in waiting.values())
+                return
+            for answer in self._turn(list(waiting.values())[:size]):
+                del waiting[answer[0].token]
+                yield answer
+            size = 1  # the child was ended, by one of those that are left or not: they go on one by one
+
+    def _turn(self, leases: Sequence[Lease]) -> Iterator[Answer]:
+        """Have the child judge jobs together; where it ends, what remains unanswered is no fault of it that is known."""
+        settings, child = self.settings, self._child()
+        orders = [(self.folder.video(lease.submission.id).absolute(), lease.submission) for lease in leases]
+        child.connection.send([Order(path, job.file_name, job.sha256) for path, job in orders])
+        unanswered = dict(enumerate(leases))
+        lost: set[int] = set()
+        at = 0 if len(leases) == 1 else None
+        allowed = dict.fromkeys(unanswered, 2 * cpu_allowed(settings, None))
+        began = time.monotonic()
         leave_at: float | None = None
-        while True:
+        while unanswered:
             wait([child.connection, child.process.sentinel], timeout=min(0.5, settings.lease_seconds / 5))
             while child.connection.poll():
                 try:
-                    kind, value = child.connection.recv()
+                    place, kind, value = child.connection.recv()
                 except (EOFError, OSError):
                     break
-                if kind == "progress":
-                    self._report(lease, value)
+                if kind in ("at", "together"):
+                    at, began = place, time.monotonic()
                 elif kind == "video":
-                    allowed = 2 * child_module.cpu_allowed(settings, value)
+                    allowed[place] = 2 * cpu_allowed(settings, value)
+                elif kind == "progress":
+                    if place not in lost:
+                        self._report(unanswered[place], value)
                 else:
-                    return kind, value
+                    lease = unanswered.pop(place)
+                    if place not in lost:
+                        yield lease, kind, value
             now = time.monotonic()
-            if not child.process.is_alive():
-                died = child.died()
-                self.child = None
-                if died.code == "TIMED_OUT":
-                    return "failed", ("TIMED_OUT", "")
-                return "died", died
-            if now - began > allowed:
+            if not unanswered:
+                return
+            guilty = at if at in unanswered else next(iter(unanswered)) if len(unanswered) == 1 else None
+            late = now - began > (allowed[guilty] if guilty is not None else sum(allowed[n] for n in unanswered))
+            if late or not child.process.is_alive():
+                died = None if late else child.died()
                 self._kill()
-                log.warning("job stopped", reason="deadline", seconds=round(now - began, 1))
-                return "failed", ("TIMED_OUT", "")
-            if now - renewed > settings.lease_seconds / 3:
-                renewed = now
-                if not self._renewed(lease):
-                    self._kill()
-                    return "lost", None
+                if late:
+                    log.warning("job stopped", reason="deadline", seconds=round(now - began, 1))
+                if guilty is not None and guilty not in lost:
+                    over = died is None or died.code == "TIMED_OUT"
+                    yield (unanswered[guilty], *(("failed", ("TIMED_OUT", "")) if over else ("died", died)))
+                return
+            gone = self._renew()
+            for place, lease in unanswered.items():
+                if lease.token in gone and place not in lost:
+                    lost.add(place)
+                    yield lease, "lost", None
+            if lost.issuperset(unanswered):
+                self._kill()
+                return
             if self.stop.is_set():
                 leave_at = leave_at or now + settings.grace_seconds
                 if now > leave_at:
                     self._kill()
-                    return "stopped", None
+                    yield from ((lease, "stopped", None) for place, lease in unanswered.items() if place not in lost)
+                    return
 
     def _child(self) -> Child:
         """The child, started where there is none."""
         if self.child is None:
             self.child = Child(self.settings, self.threads)
-            about = self.child.wait_ready(self.stop)
+            about = self.child.wait_ready(self.stop, self._renew)
             if about:
                 with files.replacing(self.folder.root / "model.json") as beside:
                     beside.write_text(json.dumps(about), encoding="utf-8")
+                self.batch = about["batch"]
                 log.info("networks loaded", checkpoint=about["checkpoint"][:12], threads=self.threads)
         return self.child
 
@@ -190,6 +257,13 @@ class Worker:
                     return False  # the job comes back and finds its result
                 time.sleep(min(STORE_RETRY_SECONDS, self.settings.lease_seconds / 5))
 
+    def _renew(self) -> set[str]:
+        """Keep what is held, where it is time to; return the tokens of what was taken away."""
+        if time.monotonic() - self.renewed < self.settings.lease_seconds / 3:
+            return set()
+        self.renewed = time.monotonic()
+        return {token for token, lease in list(self.held.items()) if not self._renewed(lease)}
+
     def _renewed(self, lease: Lease) -> bool:
         try:
             return self.store.renew(lease, self.settings.lease_seconds)
@@ -215,19 +289,23 @@ class Child:
     def __init__(self, settings: Settings, threads: int):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=child_module.serve, args=(theirs, settings, threads), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, settings, threads), daemon=True)
         self.process.start()
         theirs.close()
 
-    def wait_ready(self, stop: threading.Event) -> dict[str, Any] | None:
+    def wait_ready(self, stop: threading.Event, meanwhile: Callable[[], object]) -> dict[str, Any] | None:
         """Return what it says of itself once it can judge; None where `stop` was set meanwhile.
+
+        Args:
+            meanwhile: called again and again.
 
         Raises:
             StartError: it cannot.
         """
         began = time.monotonic()
         while not stop.is_set():
-            wait([self.connection, self.process.sentinel], timeout=0.5)
+            wait([self.connection, self.process.sentinel], timeout=0.2)
+            meanwhile()
             if self.connection.poll():
                 try:
                     kind, value = self.connection.recv()
@@ -255,7 +333,8 @@ class Child:
 
     def kill(self) -> None:
         """End it at once."""
-        self.process.kill()
+        if self.process.is_alive():
+            self.process.kill()
         self.process.join()
         self.connection.close()
 

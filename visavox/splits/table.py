@@ -23,6 +23,8 @@ from visavox.splits.text_table import count_and_first, on_lines, read_text_table
 COLUMNS = ("filename", "filepath", "split", "label")
 MODALITY_LABELS = ("audio_label", "video_label")
 SPLITS = ("train", "val", "test")
+DRAWN = "synthetic"
+"""In the column `corpus`, where there is one: a clip that `visavox synthetic` drew."""
 LABELS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "real": 0, "fake": 1}
 """How a label may be written; letter case does not matter."""
 

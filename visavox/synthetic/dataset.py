@@ -2,11 +2,12 @@
 
     ROOT/real/id0003/id0003_05.mp4      H.264 and AAC, 25 fps, 16 kHz
     ROOT/fake/id0003/id0003_02.mp4
-    ROOT/labels.csv                     filename,label,kind,identity,seed,shift,seconds,audio_label,video_label
+    ROOT/labels.csv                     filename,label,kind,identity,seed,shift,seconds,audio_label,video_label,corpus
 
 `identity` lists everyone a clip shows or borrows from, joined by `;`: a split that is disjoint in these is disjoint in
 people. `shift` is the frames that the sound was moved by, + = late. `audio_label` and `video_label` are 1 where the sound, or
-the picture, is forged by itself: neither of a genuine voice that does not belong to the picture.
+the picture, is forged by itself: neither of a genuine voice that does not belong to the picture. `corpus` is `synthetic`, so that
+what is trained on such clips says so.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from visavox.files import replacing
 from visavox.media import write_video
 from visavox.progress import progress
+from visavox.splits.table import DRAWN
 from visavox.synthetic.clips import render
 from visavox.synthetic.face import FPS
 from visavox.synthetic.fakes import FORGED_PICTURE, FORGED_SOUND, KINDS, forge
@@ -153,9 +155,9 @@ def _write_labels(path: Path, jobs: list[Job], shifts: dict[str, int]) -> Path:
     with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         columns = ["filename", "label", "kind", "identity", "seed", "shift", "seconds", "audio_label", "video_label"]
-        writer.writerow(columns)
+        writer.writerow([*columns, "corpus"])
         for job in sorted(jobs):
             label, of_sound, of_picture = (int(job.kind in kinds) for kinds in (KINDS, FORGED_SOUND, FORGED_PICTURE))
             facts = [job.filename, label, job.kind, job.names, job.seed, shifts[job.filename], job.seconds]
-            writer.writerow([*facts, of_sound, of_picture])
+            writer.writerow([*facts, of_sound, of_picture, DRAWN])
     return path

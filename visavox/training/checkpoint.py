@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
     state: dict[str, Tensor]
     """Its parameters and buffers."""
     about: dict[str, str]
-    """What is known about it, in words: `trained_on`, `calibration`; empty in checkpoints of before."""
+    """What is known about it, in words: `trained_on`, `calibration`, `synthetic` (yes or no); empty in checkpoints of before."""
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -64,6 +64,12 @@ def write(path: Path, config: Config, state: Mapping[str, Tensor], about: Mappin
     """Write a checkpoint that `read` reads: whole, or not at all."""
     held = {"config": config.model_dump(mode="json"), "about": dict(about)}
     save({"hyper_parameters": held, "state_dict": dict(state)}, path)
+
+
+def is_synthetic(about: Mapping[str, str]) -> bool:
+    """Return whether it was trained on drawn clips alone; of checkpoints that do not say it, the words of `trained_on` tell."""
+    told = "yes" if "synthetic" in about.get("trained_on", "") else "no"
+    return about.get("synthetic", told) == "yes"
 
 
 def save(content: Mapping[str, Any], path: Path) -> None:

@@ -191,6 +191,8 @@ def test_a_checkpoint_carries_fusion_and_gate(config, detector, bundles, tmp_pat
     assert loaded.verdicts.fusion.heads == detector.verdicts.fusion.heads
     assert loaded.verdicts.gate == detector.verdicts.gate
     assert np.array_equal(loaded.score(bundles), detector.score(bundles))
+    assert detector.card.calibration == "uncalibrated"  # what is asked before the first clip: GET /model
+    assert loaded.card.calibration == loaded.explain(bundles[2]).card.calibration != "uncalibrated"
 
 
 def test_explain_says_what_each_branch_found_and_why(detector, bundles):

@@ -76,6 +76,11 @@ class Head:
     n_fake: int = 0
     warnings: tuple[str, ...] = ()
 
+    @property
+    def calibration(self) -> str:
+        """How its probabilities were calibrated, in words."""
+        return f"temperature {self.temperature:.3g} on {self.fitted_on}, at equal priors"
+
     def raw(self, rows: np.ndarray) -> np.ndarray:
         """Log-odds before temperature: rows (N, F) -> (N,) float64."""
         return (np.asarray(rows, np.float64) - self.means) / self.scales @ np.array(self.weights) + self.bias

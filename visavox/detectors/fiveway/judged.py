@@ -91,10 +91,9 @@ def analysis_of(
         *(f"head {head.name}: {warning}" for warning in head.warnings),
         "Branches are fused over the clip as a whole: it has no time line of its own, those of `visual` and `sync` have.",
     ]
-    calibration = f"temperature {head.temperature:.3g} on {head.fitted_on}, at equal priors"
     return Analysis.of(
         judged.probability,
-        card=replace(card, calibration=calibration),
+        card=replace(card, calibration=head.calibration),
         branches=branches,
         notes=notes,
         settings=settings.model_dump(mode="json"),

@@ -77,6 +77,14 @@ class Judging(Detector):
             self.sync = sync.ClipHead(8 * (settings.visual_width + settings.audio_width))
         self.verdicts = Verdicts()
 
+    def load_state_dict(self, *words: Any, **more: Any) -> Any:
+        """As `torch.nn.Module`; the card then tells of the calibration of the head that reads the most."""
+        loaded = super().load_state_dict(*words, **more)
+        if self.verdicts.fusion is not None:
+            head = max(self.verdicts.fusion.heads, key=lambda head: len(head.features))
+            self.card = replace(self.card, calibration=head.calibration)
+        return loaded
+
     def forward(self, clip: Clip) -> Tensor:
         """A collated clip -> (B,) calibrated log-odds, higher = more fake; each clip is judged by itself."""
         return torch.tensor([one.logit for one in self.judge_batch(clip)], device=self.device)

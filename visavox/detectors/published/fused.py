@@ -116,6 +116,7 @@ class FusedJudge:
             detector=self.name,
             checkpoint=identity({branch: card.checkpoint or card.detector for branch, card in cards.items()}),
             trained_on="; ".join(f"{branch}: {card.trained_on}" for branch, card in cards.items() if card.trained_on),
+            synthetic=all(card.synthetic for card in cards.values()),
         )
 
 

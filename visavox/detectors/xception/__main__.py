@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,12 @@ def fuse(
     from visavox.detectors.xception.scorer import join
     from visavox.training import checkpoint
 
-    scorer = join(
+    branches = [
         load_branch(video, XceptionVideoConfig(), fake_index[0]),
         load_branch(audio, XceptionAudioConfig(), fake_index[1]),
-    )
+    ]
+    scorer = join(*branches)
+    synthetic = all(branch.card.synthetic for branch in branches)
     found = {"video": read_calibration(video), "audio": read_calibration(audio)}
     settings = scorer.settings.model_copy(
         update={"strategy": strategy}
@@ -85,6 +88,7 @@ def fuse(
         "video": str(video),
         "audio": str(audio),
         "calibration": calibration,
+        "synthetic": "yes" if synthetic else "no",
     }
     config = scorer.config.model_copy(update={"detector": settings})
     checkpoint.write(output, config, scorer.state_dict(), about)
@@ -147,6 +151,8 @@ def load_branch(
         raise ValueError(
             f"{source}: ImageNet weights, which know no fakes; train from them with --pret-version {source}"
         )
+    about = content["hyper_parameters"].get("about", {}) if "hyper_parameters" in content else {}
+    detector.card = replace(detector.card, synthetic=checkpoint.is_synthetic(about))
     return detector.eval()
 
 
