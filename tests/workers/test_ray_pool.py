@@ -91,6 +91,7 @@ def test_bundles_and_rows_are_those_of_the_pool(cluster: launching.Ray, talking:
     assert [sha256_of(tmp_path / path) for path in made] == [sha256_of(alone / path) for path in made]
 
 
+@pytest.mark.durability
 def test_scores_are_those_of_the_pool(cluster: launching.Ray, talking: Path, run: Path, tmp_path: Path):
     """With silence trimmed, so that the actors hand over clips that lie nowhere else; a text in between costs its row."""
     (tmp_path / "in").mkdir()
@@ -119,6 +120,7 @@ def details(path: Path) -> list[dict]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in found]
 
 
+@pytest.mark.durability
 def test_features_and_perturbed_videos_are_those_of_one_process(
     cluster: launching.Ray, talking: Path, data: Path, tmp_path: Path
 ):
