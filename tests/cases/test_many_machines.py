@@ -78,9 +78,9 @@ def test_launchers_make_the_same(case: Case, clips: Path, tmp_path: Path):
     assert_same(tmp_path / "out", tmp_path / "alone")
 
 
-def busy(running: psutil.Popen, output: Path, manifest: str = "manifest.jsonl") -> None:
+def busy(running: psutil.Popen, output: Path, manifest: str = "manifest.jsonl", least: int = 3) -> None:
     """Wait until the run has written some rows, and is not through."""
-    wait_for(lambda: (output / manifest).is_file() and (output / manifest).read_text().count("\n") >= 4, 240)
+    wait_for(lambda: (output / manifest).is_file() and (output / manifest).read_text().count("\n") >= least, 240)
     assert running.poll() is None
 
 
@@ -150,8 +150,8 @@ def test_the_driver_is_stopped(case: Case, some: Path, tmp_path: Path, started: 
 
 @held_by(Case("R12", "one shard is killed", SAME, None, LONG))
 def test_a_shard_is_killed(case: Case, some: Path, undisturbed: Path, tmp_path: Path, started: Callable):
-    running = started("-m", "visavox", "crop", *words(some, tmp_path, "--shard", "1/3"))
-    busy(running, tmp_path, "manifest.1-of-3.jsonl")
+    running = started("-m", "visavox", "crop", *words(some, tmp_path, "--shard", "0/3"))
+    busy(running, tmp_path, "manifest.0-of-3.jsonl", least=1)
     os.kill(running.pid, signal.SIGKILL)
     running.communicate()
     by_shards(some, tmp_path)
