@@ -39,7 +39,8 @@ if array:
 codes = []
 for job in jobs:
     slurm = {{f"SLURM_ARRAY_TASK_{{name}}": str(value) for name, value in job.items()}}
-    codes.append(subprocess.run(["bash", script], env=os.environ | slurm | {{"SLURM_CPUS_PER_TASK": "1"}}).returncode)
+    environment = os.environ | slurm | {{"SLURM_CPUS_PER_TASK": "1"}}
+    codes.append(subprocess.run(["bash", script], env=environment, stdout=sys.stderr).returncode)
 ended.write_text(f"77 {{max(codes)}}")
 print("77;cluster" if "parsable" in given else "Submitted batch job 77")
 """
