@@ -120,11 +120,11 @@ def test_crop_killed_again_and_again(case: Case, tmp_path: Path, started):
 def test_training_killed_again_and_again(case: Case, data: Path, started):
     """Where a run comes to its end before it is killed, the next one begins anew."""
     killer, whole = Killer(started), data / "runs/undisturbed"
-    killer.spare(whole, "train.py", *command(data, "undisturbed", "num_workers=2"))
+    killer.spare(whole, "train.py", *command(data, "undisturbed", "num_workers=2", "epoch=9"))
     epochs: list[int] = []
     folder = data / "runs/killed-0"
     while killer.kills < case.given:
-        words = command(data, folder.name, "num_workers=2")
+        words = command(data, folder.name, "num_workers=2", "epoch=9")
         last = folder / "checkpoints/last.ckpt"
         if killer(folder, "train.py", *words, *(["--resume"] if (folder / "config.json").is_file() else [])):
             epochs.append(torch.load(last, weights_only=True)["epoch"] + 1 if last.is_file() else 0)

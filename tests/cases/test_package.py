@@ -6,7 +6,8 @@ import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,26 @@ from tests.cases.cases import Case, held_by
 PLACES = ("visavox", "examples", "benchmarks", "notebooks")
 
 
-def calls() -> Iterator[tuple[str, ast.Call]]:
+@cache
+def calls() -> list[tuple[str, ast.Call]]:
     """Every call of the sources with where it stands."""
+    found = []
     files = [*CHECKOUT.glob("*.py"), *(path for place in PLACES for path in (CHECKOUT / place).rglob("*.py"))]
     for path in sorted(files):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
-                yield f"{path.relative_to(CHECKOUT)}:{node.lineno}", node
+                found.append((f"{path.relative_to(CHECKOUT)}:{node.lineno}", node))
+    return found
 
 
 def named(*names: str) -> Callable[[ast.Call], bool]:
-    return lambda call: ast.unparse(call.func) in names
+    last = {name.rpartition(".")[2] for name in names}
+
+    def is_named(call: ast.Call) -> bool:
+        called = getattr(call.func, "attr", None) or getattr(call.func, "id", None)
+        return called in last and ast.unparse(call.func) in names  # to write all of them out takes seconds
+
+    return is_named
 
 
 def given(call: ast.Call, name: str) -> object:
