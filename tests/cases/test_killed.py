@@ -91,7 +91,7 @@ def test_a_video_that_crashes_its_worker(case: Case, talking: Path, tmp_path: Pa
 )
 def test_crop_killed_again_and_again(case: Case, tmp_path: Path, started):
     """Where a run comes to its end before it is killed, its bundles are compared and the folder is begun anew."""
-    make_dataset(tmp_path / "in", identities=5, clips_per_identity=4, seed=6, seconds=(0.8, 1.0), workers=2)
+    make_dataset(tmp_path / "in", identities=5, clips_per_identity=4, seed=6, seconds=(1.2, 1.4), workers=2)
 
     def words(name: str) -> list[str]:
         return ["--input", str(tmp_path / "in"), "--output", str(tmp_path / name), "--workers", "2", *TINY]
