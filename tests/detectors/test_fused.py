@@ -7,12 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from visavox.__main__ import main
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
-from visavox.detectors.published import calibrated, judge, open_judge
+from visavox.detectors.fiveway.tiny import TinyLaDeDa
+from visavox.detectors.published import calibrated, judge, open_judge, tiny_ladeda
 from visavox.detectors.published.calibrated import CalibratedJudge, Fitted, place, stored
 from visavox.detectors.published.fused import FusedJudge
+from visavox.detectors.published.novelty import Known
+from visavox.detectors.published.pictures import PictureJudge
 from visavox.evaluation.calibration import CalibrationError, fit
 from visavox.preprocessing.pipeline import CropError
 from visavox.weights import WeightsError
@@ -148,3 +152,40 @@ def test_the_default_model_names_what_every_branch_lacks(tmp_path: Path, monkeyp
         open_judge("default")
     said = str(error.value)
     assert "gend_pe_l.safetensors" in said and "voice:" in said and "sync:" in said
+
+
+def test_a_clip_unlike_those_that_were_calibrated_on_is_told(tmp_path: Path, monkeypatch, capsys):
+    """Pictures of one kind of noise are known; a plain one lies beyond all of them, another of the kind within."""
+    monkeypatch.setenv("VISAVOX_WEIGHTS", str(tmp_path / "weights"))
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        kind = "fake" if i % 2 else "real"
+        (tmp_path / "known" / kind).mkdir(parents=True, exist_ok=True)
+        noise = rng.normal(120 + 10 * (i % 2), 30, (64, 64, 3)).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "known" / kind / f"{i:02d}.png"), noise)
+    cv2.imwrite(str(tmp_path / "plain.png"), np.zeros((64, 64, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "alike.png"), rng.normal(125, 30, (64, 64, 3)).clip(0, 255).astype(np.uint8))
+    torch.manual_seed(0)
+    network = TinyLaDeDa("right_diag").eval()
+    made = PictureJudge(ModelCard("tiny", checkpoint="c"), network, tiny_ladeda.INPUT)
+    monkeypatch.setattr(judge, "_opened", lambda model, device, threads: made)
+    assert open_judge("tiny")(tmp_path / "plain.png").novelty is None  # nothing is known yet
+    assert main(["calibrate", "--on", str(tmp_path / "known"), "--model", "tiny"]) == 0
+    plain, alike = (open_judge("tiny")(tmp_path / f"{name}.png").novelty for name in ("plain", "alike"))
+    assert plain.quantile == 1 and plain.novel and plain.n == 60 and plain.known == "calibrated on known"
+    assert alike.quantile < 0.99 and not alike.novel and alike.distance < plain.distance
+    capsys.readouterr()
+    assert main(["detect", str(tmp_path / "plain.png"), "--model", "tiny", "--report", str(tmp_path / "out")]) in (0, 1)
+    assert "unlike what it knows: farther out than 100.0 % of 60 clips" in capsys.readouterr().out
+    assert "Unlike what the detector knows" in (tmp_path / "out" / "plain.png.html").read_text()
+
+
+def test_quantiles_of_novelty_are_those_of_the_known_clips_among_themselves():
+    rng = np.random.default_rng(1)
+    known = Known.of(rng.normal(size=(800, 3)), "x", "c")
+    found = [known.novelty(vector.astype(np.float32)).quantile for vector in rng.normal(size=(800, 3))]
+    assert np.mean(found) == pytest.approx(0.5, abs=0.05) and np.mean(np.array(found) > 0.9) == pytest.approx(
+        0.1, abs=0.05
+    )
+    assert known.novelty(None) is None and known.novelty(np.zeros(4, np.float32)) is None
+    assert Known.of(rng.normal(size=(5, 3)), "x", "c").novelty(np.zeros(3, np.float32)) is None  # too few

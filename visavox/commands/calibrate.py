@@ -35,7 +35,8 @@ def _of_model(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from visavox.detectors.published import open_judge
-    from visavox.detectors.published.calibrated import Fitted
+    from visavox.detectors.published.calibrated import Fitted, features_of
+    from visavox.detectors.published.novelty import Features, Known
     from visavox.evaluation.calibration import fit
     from visavox.files import find_inputs, shown
     from visavox.preprocessing.pipeline import explain
@@ -47,15 +48,18 @@ def _of_model(arguments: argparse.Namespace) -> int:
         labels = _labels(inputs, arguments.labels)
         judge = open_judge(arguments.model, device=arguments.device, calibrated=False)
         found: dict[str, float] = {}
+        features: dict[str, np.ndarray | None] = {}
         checkpoints: dict[str, str] = {}
         with progress("judging", len(labels)) as advance:
             for name in labels:
                 try:
-                    analysis = judge(inputs[name])
+                    with Features(judge) as seen:
+                        analysis = judge(inputs[name])
                 except Exception as error:  # a clip that gives no score is left out, and said
                     say(f"left out: {shown(name)}: {shown(explain(error)[1])}", error=True)
                 else:
                     found[name], checkpoints[name] = analysis.probability, analysis.card.checkpoint
+                    features[name] = seen.vector
                 advance()
         most = max(set(checkpoints.values()), key=list(checkpoints.values()).count) if checkpoints else ""
         used = [name for name in found if checkpoints[name] == most]
@@ -66,8 +70,13 @@ def _of_model(arguments: argparse.Namespace) -> int:
             checkpoint=most,
             clips=used,
         )
+        clips = arguments.name or arguments.on.resolve().name
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        path = Fitted(arguments.model, arguments.name or arguments.on.resolve().name, today, made).save()
+        path = Fitted(arguments.model, clips, today, made).save()
+        vectors = [vector for name in used if (vector := features[name]) is not None]
+        features_of(arguments.model).unlink(missing_ok=True)  # those of an earlier calibration
+        if vectors and len({len(vector) for vector in vectors}) == 1:
+            Known.of(np.stack(vectors), clips, most).save(features_of(arguments.model))
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox calibrate", error)
         return 2

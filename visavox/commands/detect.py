@@ -6,7 +6,8 @@
 
 A model is a published one by its name, or a checkpoint of `visavox train`. What it needs is fetched, with progress, resumed where
 it stopped, and verified; without network the message says what to put where. `--report DIR` writes a page per file that loads
-nothing and prints well, its analysis as JSON, and scores.csv for `visavox report`.
+nothing and prints well, its analysis as JSON, and scores.csv for `visavox report`; `--maps` adds where networks
+for pictures looked, with the figures of a trial whether that is so (`pip install visavox[explain]`).
 Exit codes, as of grep for fakes: 1 at least one file is called fake; 0 every file is called real; 2 no file is called fake but
 some have no verdict (unreadable, no face, undetermined), or the command could not run; 130 interrupted.
 """
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             verdicts.append(row["verdict"])
             _tell(row, analysis, arguments.json, told)
             if arguments.report and analysis is not None:
-                _write_page(arguments.report, name, path, analysis)
+                _write_page(arguments.report, name, path, analysis, judge if arguments.maps else None)
     except KeyboardInterrupt:
         return 130
     if arguments.report:
@@ -142,6 +143,10 @@ def describe(name: str, analysis: Analysis, told: Collection[str] = ()) -> Itera
             yield f"  {branch.name}: {said}, weight {branch.weight:.2f}"
     for part in analysis.degraded:
         yield f"  left out: {shown(part.what)}, {shown(part.why)}"
+    if analysis.novelty:
+        far = analysis.novelty
+        said = "unlike what it knows" if far.novel else "like what it knows"
+        yield f"  {said}: farther out than {100 * far.quantile:.1f} % of {far.n} clips ({far.known})"
     if analysis.flagged:
         stretches = ", ".join(f"{start:.1f} to {end:.1f}" for start, end in analysis.flagged)
         yield f"  flagged seconds: {stretches}"
@@ -151,8 +156,8 @@ def describe(name: str, analysis: Analysis, told: Collection[str] = ()) -> Itera
         yield f"  note: {shown(note)}"
 
 
-def _write_page(folder: Path, name: str, path: Path, analysis: Analysis) -> None:
-    """DIR/NAME.html for people, DIR/NAME.json for programs."""
+def _write_page(folder: Path, name: str, path: Path, analysis: Analysis, looked: Judge | None) -> None:
+    """DIR/NAME.html for people, with maps of what `looked` where that is given, and DIR/NAME.json for programs."""
     import visavox
     from visavox.files import replacing
     from visavox.report import evidence
@@ -166,7 +171,10 @@ def _write_page(folder: Path, name: str, path: Path, analysis: Analysis) -> None
         name=name,
         observations=facts,
         origin={"file": name, "visavox": visavox.__version__},
-        pictures=[evidence.Picture(picture, "one of its pictures")] if picture else [],
+        pictures=[
+            *([evidence.Picture(picture, "one of its pictures")] if picture else []),
+            *_maps(looked, path, analysis),
+        ],
     )
     target = folder / f"{name}.html"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +182,20 @@ def _write_page(folder: Path, name: str, path: Path, analysis: Analysis) -> None
         beside.write_text(text, encoding="utf-8")
     with replacing(folder / f"{name}.json") as beside:
         beside.write_text(analysis.to_json() + "\n", encoding="utf-8")
+
+
+def _maps(judge: Judge | None, path: Path, analysis: Analysis) -> list[Any]:
+    """Pictures of where a judge looked; where it cannot be told, that is said and the page goes without."""
+    if judge is None:
+        return []
+    from visavox.detectors.published.maps import maps
+    from visavox.report.evidence import Picture
+
+    try:
+        return [Picture(each.png, each.caption) for each in maps(judge, path, analysis)]
+    except (ValueError, RuntimeError) as error:
+        complain("visavox detect --maps", error)
+        return []
 
 
 def _write_tables(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -222,9 +244,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="default", help="default, a name of --models, or a checkpoint")
     parser.add_argument("--json", action="store_true", help="a JSON object per file, as docs/analysis.schema.json says")
     parser.add_argument("--report", type=Path, metavar="DIR", help="write pages, analyses and scores.csv there")
+    parser.add_argument(
+        "--maps", action="store_true", help="in the pages also where the networks for pictures looked (slow)"
+    )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--models", action="store_true", help="list the models that there are")
     arguments = parser.parse_args(argv)
+    if arguments.maps and not arguments.report:
+        parser.error("--maps are part of the pages: give --report DIR")
     if not arguments.files and not arguments.models:
         parser.error("give a FILE or a folder, or --models for a list of the models")
     return arguments

@@ -37,6 +37,8 @@ class Stills:
         self.notes: list[str] = []
         self.seconds = 0.0
         """Length of what the pictures are spread over; 0 for a picture file."""
+        self.given = 0
+        """Frames that were yielded."""
         self.is_picture = media.is_image(self.path)
 
     def __iter__(self) -> Iterator[tuple[float, np.ndarray]]:
@@ -45,7 +47,9 @@ class Stills:
         Raises:
             MediaError: no video or picture, unreadable, too large; the message holds the cure.
         """
+        self.given = 0
         if self.is_picture:
+            self.given = 1
             yield 0.0, media.read_image(self.path)
             return
         self.seconds = self._length()
@@ -54,6 +58,7 @@ class Stills:
         with confined.open_video(self.path, fps=rate, max_seconds=self.longest, threads=self.threads) as video:
             for i, frame in enumerate(video.frames()):
                 if i % 2 and i < 2 * self.count and frame is not before:
+                    self.given += 1
                     yield i / rate, frame
                     before = frame
             self.notes += [note for note in video.notes if note not in self.notes]

@@ -150,31 +150,28 @@ def test_augmentation_changes_all_faces_alike():
 
 
 def test_inputs_are_those_of_the_published_preprocessors():
-    """Square pictures, as aligned faces are: through transformers' and timm's own preprocessing."""
-    transformers = pytest.importorskip("transformers", reason="the extra `foundation`")
+    """Square pictures, as aligned faces are. GenD pins transformers 4.56, whose CLIP resizes with Pillow; 5 does by torch."""
+    pytest.importorskip("transformers", reason="the extra `foundation`")
     import timm
     from PIL import Image
+    from transformers import DINOv3ViTImageProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     faces = [np.random.default_rng(i).integers(0, 256, (s, s, 3), np.uint8) for i, s in enumerate((150, 224, 391))]
     data = timm.data.resolve_data_config(
         {}, pretrained_cfg=timm.get_pretrained_cfg("vit_pe_core_large_patch14_336").to_dict()
     )
     pe = timm.data.create_transform(**data | {"input_size": (3, 224, 224)}, is_training=False)
+    clip, dino = CLIPImageProcessorPil(), DINOv3ViTImageProcessor()
     published = {
-        "clip_l14": lambda image: transformers.CLIPImageProcessor()(images=image, return_tensors="pt")["pixel_values"][
-            0
-        ],
-        "dinov3_l16": lambda image: transformers.DINOv3ViTImageProcessor()(images=image, return_tensors="pt")[
-            "pixel_values"
-        ][0],
+        "clip_l14": lambda image: clip(images=image, return_tensors="pt")["pixel_values"][0],
+        "dinov3_l16": lambda image: dino(images=image, return_tensors="pt")["pixel_values"][0],
         "vit_pe_core_large_patch14_336": pe,
     }
     for name, wanted in INPUTS.items():
         for face in faces:
-            steps = (
-                (wanted(face) - published[name](Image.fromarray(face))) * torch.tensor(wanted.std)[:, None, None] * 255
-            )
-            assert steps.abs().mean() < 0.51 and (steps.abs() < 1.01).float().mean() > 0.99, name  # of 255
+            expected = torch.as_tensor(np.asarray(published[name](Image.fromarray(face))))
+            torch.testing.assert_close(wanted(face), expected, atol=1e-5, rtol=0, msg=name)
     assert picture_input("vit_pe_core_large_patch14_336", 224) == INPUTS["vit_pe_core_large_patch14_336"]
     assert picture_input("test_vit", 64).size == 64
 
@@ -235,3 +232,40 @@ def test_settings_and_registry_agree():
     config = configuration.load(ROOT / "configs/gend.json")
     assert config.detector == GenDConfig() and config.detector.uniformity == 0.5 and config.detector.alignment == 0.1
     assert replace(INPUTS["clip_l14"], size=100) == picture_input("clip_l14", 100)
+
+
+def test_train_and_eval_tune_the_norms_alone_on_real_clips_and_fakes_made_of_them(data: Path, tmp_path: Path):
+    """train.py on pairs, a clip and a fake made of it in one batch, from a backbone that is given; then eval.py."""
+    import csv
+
+    from visavox.commands import evaluate, train
+    from visavox.training import checkpoint
+
+    save_file(tiny().state_dict(), tmp_path / "start.safetensors")
+    begun = {f"net.{name}": value for name, value in tiny().state_dict().items()}
+    words = ["--config", str(ROOT / "configs/gend_tiny.json"), "--data-version", "split", "--code-version", "gend"]
+    words += ["--pret-version", str(tmp_path / "start.safetensors"), f"root_path={data}", f"runs_path={tmp_path}"]
+    small = [
+        "detector.train=norms",
+        'fakes=["sbv"]',
+        "train_on=real",
+        "epoch=2",
+        "train_batch_size=2",
+        "frame_num=2",
+        "device=cpu",
+    ]
+    assert train.main([*words, *small]) == 0
+    best = tmp_path / "gend" / "best.ckpt"
+    found = checkpoint.read(best)
+    detector = build.trainable(found.config)
+    tuned = {name for name, parameter in detector.named_parameters() if parameter.requires_grad}
+    changed = {name for name, value in begun.items() if not torch.equal(value, found.state_dict[name])}
+    assert changed == tuned and 0 < len(tuned) < len(begun)
+    assert all("norm" in name or name.startswith("net.model.linear") for name in tuned)
+    steps = torch.load(tmp_path / "gend" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps >= 3
+    scores = tmp_path / "scores.csv"
+    assert evaluate.main(["-input", str(data / "data/bundles"), "-output", str(scores), "--checkpoint", str(best)]) == 0
+    with scores.open() as file:
+        rows = list(csv.reader(file))[1:]
+    assert len(rows) == 12 and all(0 < float(row[1]) < 1 for row in rows)

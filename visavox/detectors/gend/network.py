@@ -9,7 +9,7 @@ N images · S their side in pixels · D width of the features
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,10 +24,11 @@ WIDTH = 1024
 """D of both transformers."""
 INPUTS = {
     "clip_l14": PictureInput(224, "bicubic", *CLIP),
-    "dinov3_l16": PictureInput(224, "bilinear", *IMAGENET),
+    "dinov3_l16": PictureInput(224, "bilinear", *IMAGENET, rounded=False),
     "vit_pe_core_large_patch14_336": PictureInput(224, "bicubic", *HALVES),
 }
-"""How aligned faces are shown: CLIPProcessor's, DINOv3's image processor's, and timm's settings of the model, at 224 pixels."""
+"""How aligned faces are shown, at 224 pixels: as CLIPProcessor of the transformers that GenD pins (4.56.2) does, which resizes
+with Pillow; as DINOv3's image processor; by timm's settings of the model."""
 
 
 class MissingExtraError(ValueError):
@@ -83,6 +84,9 @@ class GenDNetwork(nn.Module):
 
 class LinearProbe(nn.Module):
     """The head; published as `model.linear`."""
+
+    is_head = True
+    """For `published.novelty`: what it is given are the features of a picture."""
 
     def __init__(self, width: int, to_length_1: bool) -> None:
         super().__init__()
@@ -176,7 +180,7 @@ def picture_input(backbone: str, size: int) -> PictureInput:
     """Return how faces are shown to a backbone; those of timm as timm says, at `size` pixels."""
     if backbone in INPUTS:
         known = INPUTS[backbone]
-        return PictureInput(size, known.resample, known.mean, known.std)
+        return replace(known, size=size)
     import timm
 
     wanted: Any = timm.get_pretrained_cfg(backbone)

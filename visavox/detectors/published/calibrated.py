@@ -15,6 +15,7 @@ import numpy as np
 
 from visavox.detectors.analysis import Analysis, Calibrated, ModelCard, Weighed, decide
 from visavox.detectors.published.fused import log_odds
+from visavox.detectors.published.novelty import Features, Known
 from visavox.evaluation.calibration import Calibration, CalibrationError
 from visavox.files import replacing
 from visavox.weights import folder
@@ -71,11 +72,17 @@ def stored(model: str) -> Fitted | None:
         ) from None
 
 
+def features_of(model: str) -> Path:
+    """Return where the features of the clips that a model was calibrated on lie."""
+    return place(model).with_suffix(".features.npz")
+
+
 class CalibratedJudge:
     """A judge with its numbers mapped; what it says of branches and seconds stays as it was."""
 
     def __init__(self, judge: Judge, fitted: Fitted) -> None:
         self.judge, self.fitted, self.name = judge, fitted, judge.name
+        self.known = Known.load(features_of(fitted.model))
 
     @property
     def card(self) -> ModelCard:
@@ -84,7 +91,8 @@ class CalibratedJudge:
 
     def __call__(self, path: str | Path, *, watch: Stopwatch | None = None, ended: Watch | None = None) -> Analysis:
         """Judge one file; see `Judge`."""
-        raw = self.judge(path, watch=watch, ended=ended)
+        with Features(self.judge) as seen:
+            raw = self.judge(path, watch=watch, ended=ended)
         known = self.fitted.calibration
         if known.checkpoint and known.checkpoint != raw.card.checkpoint:
             note = (
@@ -92,6 +100,8 @@ class CalibratedJudge:
                 "`visavox calibrate` fits one for these."
             )
             return replace(raw, notes=[*raw.notes, note])
+        if self.known is not None and self.known.checkpoint == raw.card.checkpoint:
+            raw = replace(raw, novelty=self.known.novelty(seen.vector))
         p = float(known(np.array([raw.probability]))[0])
         n, ledger = known.n_real + known.n_fake, raw.ledger or [Weighed(self.name, log_odds(raw.probability))]
         judged = any(branch.probability is not None for branch in raw.branches)

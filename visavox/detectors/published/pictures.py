@@ -67,22 +67,12 @@ class PictureJudge:
             CropError: none of the frames shows what is judged.
         """
         watch = watch or Stopwatch()
-        stills = Stills(path, self.frames, threads=self.threads)
-        inputs, seconds, seen = [], [], 0
-        for second, frame in watch.each("decode", stills):
-            seen += 1
-            with watch("prepare"):
-                picture = frame if self.part is None else self.part(frame)
-                if picture is not None:
-                    inputs.append(self.wanted(picture))
-                    seconds.append(second)
-        if not inputs:
-            raise CropError("no_face", f"none of {seen} frames shows a face")
+        seconds, inputs, stills = self.pictures(path, watch)
         with watch("models"):
-            p = self._probabilities(inputs)  # (n,)
+            p = self.probabilities(inputs)  # (n,)
         notes = [*self.notes, *stills.notes]
-        if len(inputs) < seen:
-            notes.append(f"{seen - len(inputs)} of {seen} frames show no face and were left out.")
+        if len(inputs) < stills.given:
+            notes.append(f"{stills.given - len(inputs)} of {stills.given} frames show no face and were left out.")
         timeline = [] if stills.is_picture else _segments(seconds, p, stills.seconds)
         probability = float(p.mean())
         took = sum(watch.seconds.get(stage, 0.0) for stage in ("prepare", "models"))
@@ -97,8 +87,28 @@ class PictureJudge:
             settings={"frames": self.frames, "judged": len(inputs)},
         )
 
+    def pictures(self, path: str | Path, watch: Stopwatch | None = None) -> tuple[list[float], list[Tensor], Stills]:
+        """Return second and input (3, S, S) of every picture that shows what is judged, and what they were taken from.
+
+        Raises:
+            MediaError: it cannot be read.
+            CropError: none of the frames shows what is judged.
+        """
+        watch = watch or Stopwatch()
+        stills = Stills(path, self.frames, threads=self.threads)
+        inputs, seconds = [], []
+        for second, frame in watch.each("decode", stills):
+            with watch("prepare"):
+                picture = frame if self.part is None else self.part(frame)
+                if picture is not None:
+                    inputs.append(self.wanted(picture))
+                    seconds.append(second)
+        if not inputs:
+            raise CropError("no_face", f"none of {stills.given} frames shows a face")
+        return seconds, inputs, stills
+
     @torch.inference_mode()
-    def _probabilities(self, inputs: list[Tensor]) -> np.ndarray:
+    def probabilities(self, inputs: list[Tensor]) -> np.ndarray:
         """(3, S, S) each -> (n,) float64 P(fake)."""
         batches = [torch.stack(inputs[start : start + BATCH]) for start in range(0, len(inputs), BATCH)]
         logits = torch.cat([self.network(batch.to(self.device)) for batch in batches])
