@@ -45,13 +45,16 @@ def gate(
     clips: int = GATE_CLIPS,
     recall: float = RECALL,
 ) -> dict[str, Any]:
-    """Fit a gate on four people in five, judge the clips of the others with it and without; ROOT/gate.json holds the outcome.
+    """Fit heads and gate on four people in five, judge the clips of the others with the gate and without.
+
+    ROOT/gate.json holds the outcome.
 
     Raises:
         AssertionError: the gate changed the score of a clip that it did not let out.
     """
     from visavox.bundle.trim import load_trimmed
-    from visavox.detectors.fiveway.gate import exact_interval, fit_gate
+    from visavox.detectors.fiveway.fusion import FEATURES
+    from visavox.detectors.fiveway.gate import exact_interval
 
     detector, folder = finished(root), root / "gate"
     common.make_clips(
@@ -63,7 +66,10 @@ def gate(
     first = rows["source"].isin(everyone[: round(VAL_SHARE * people)])
     val, test = features_once(detector, folder, rows[first]), rows[~first]
 
-    detector.verdicts.gate = fitted = fit_gate(val["label"].to_numpy(), val["tiny_prob_max"].to_numpy(), recall)
+    detector.settings = detector.settings.model_copy(update={"gate_recall": recall})
+    table = {name: val[name].to_numpy() for name in FEATURES}
+    detector.fit_fusion(table, val["label"].to_numpy(), val["group"].to_numpy(), "the gate's validation clips")
+    fitted = detector.verdicts.gate
     bundles = [load_trimmed(path, detector.config) for path in test["path"]]
     judged = both_ways(detector, bundles)
     labels, exits = test["label"].to_numpy(), judged["exited"].to_numpy()
@@ -156,4 +162,6 @@ def print_gate(summary: dict[str, Any], root: Path) -> None:
         f"CPU seconds a clip: {summary['seconds_without']:.4f} without the gate, {summary['seconds_with']:.4f} with it; of those "
         f"that exit {' and '.join('-' if s is None else f'{s:.4f}' for s in summary['seconds_of_exited'])}"
     )
+    if summary["called_real_of_exited"] is not None:
+        print(f"{summary['called_real_of_exited']:.1%} of those that exit are called real")
     print(f"the {summary['stayed_equal']} clips that stay have equal scores with it and without; {root / 'gate.json'}")
