@@ -133,7 +133,7 @@ def test_training_is_told_of_all_processes_and_goes_on(slurm: dict, tmp_path: Pa
     subprocess.run(["bash", FOLDER / "train.sbatch"], env=given, check=True)
     subprocess.run(["bash", FOLDER / "train.sbatch"], env=given | {"SLURM_RESTART_COUNT": "1"}, check=True)
     first, again = (shlex.split(line) for line in (tmp_path / "said").read_text().splitlines())
-    assert first[0] == "train" and first[-2:] == ["num_nodes=2", "devices=4"]
+    assert first[0] == "train" and first[-3:] == ["num_nodes=2", "devices=4", "strategy=ddp"]
     assert set(again) - set(first) == {"--resume"}
     parsed = train._parse(again[1:])  # the words are those of the program
     assert parsed.resume and "num_nodes=2" in parsed.overrides
