@@ -106,6 +106,7 @@ def test_scores_are_those_of_the_pool(cluster: launching.Ray, talking: Path, run
         "--workers",
         "2",
         "trim_silence=both",
+        "submit_batch_size=1",
     ]
     assert evaluate.main([*words, "--output", str(tmp_path / "alone.csv")]) == 0
     assert evaluate.main([*words, "--output", str(tmp_path / "ray.csv"), "--ray"]) == 0
