@@ -37,8 +37,8 @@ def test_the_map_lies_where_the_network_looks_and_holds(picture: np.ndarray):
     assert cells.shape == (CELLS, CELLS) and cells.max() == pytest.approx(1) and cells.min() >= 0
     assert cells[:half, :half].sum() > 0.99 * cells.sum()
     found = tried(corner, given, cells, fake=True)
-    assert found.holds and found.deletion < found.random_deletion - 0.1
-    assert found.insertion > found.random_insertion + 0.1
+    assert found.holds and found.deletion < min(found.random_deletion) - 0.1
+    assert found.insertion > max(found.random_insertion) + 0.1
 
 
 def test_a_wrong_map_does_not_hold(picture: np.ndarray):
@@ -46,7 +46,7 @@ def test_a_wrong_map_does_not_hold(picture: np.ndarray):
     wrong = np.ones((CELLS, CELLS), np.float32)
     wrong[: CELLS // 2, : CELLS // 2] = 0
     found = tried(corner, given, wrong, fake=True)
-    assert not found.holds and found.deletion > found.random_deletion
+    assert not found.holds and found.deletion > max(found.random_deletion)
 
 
 def test_pages_show_maps_with_their_figures(picture: np.ndarray, tmp_path, monkeypatch, capsys):

@@ -192,7 +192,7 @@ def _maps(judge: Judge | None, path: Path, analysis: Analysis) -> list[Any]:
     from visavox.report.evidence import Picture
 
     try:
-        return [Picture(each.png, each.caption) for each in maps(judge, path, analysis)]
+        return [Picture(each.png, each.caption, large=True) for each in maps(judge, path, analysis)]
     except (ValueError, RuntimeError) as error:
         complain("visavox detect --maps", error)
         return []

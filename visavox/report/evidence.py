@@ -39,6 +39,8 @@ class Picture(NamedTuple):
 
     png: bytes
     caption: str
+    large: bool = False
+    """Whether it has a row of its own, with its caption beside it."""
 
 
 def page(
