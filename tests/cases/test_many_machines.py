@@ -153,7 +153,7 @@ def test_a_shard_is_killed(case: Case, some: Path, undisturbed: Path, tmp_path: 
     running = started("-m", "visavox", "crop", *words(some, tmp_path, "--shard", "0/3"))
     busy(running, tmp_path, "manifest.0-of-3.jsonl", least=1)
     os.kill(running.pid, signal.SIGKILL)
-    running.communicate()
+    running.wait()
     by_shards(some, tmp_path)
     assert_same(tmp_path, undisturbed, "kept", "frames_read")
 

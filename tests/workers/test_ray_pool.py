@@ -4,16 +4,14 @@ import csv
 import importlib.util
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from conftest import TINY
+from light_tasks import Pair, start_broken, start_with_seven, work
 
 from visavox.commands import crop, evaluate, features, perturb
 from visavox.detectors.td3mf.features import Features
@@ -29,39 +27,11 @@ def cluster():
     ray_pool.require()
     import ray
 
-    before = os.environ.get("PYTHONPATH", "")
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # the actors find `work` below it
-    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
-    os.environ["PYTHONPATH"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the actors find `work` below it
+        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     yield launching.Ray()
     ray.shutdown()
-
-
-class Pair(NamedTuple):
-    first: int
-    second: float
-
-
-def start_with_seven() -> int:
-    return 7
-
-
-def start_broken() -> int:
-    raise FileNotFoundError("weights are missing; fetch them")
-
-
-def work(state: int, task: Any) -> Any:
-    if isinstance(task, tuple):
-        return Pair(*task)
-    if task == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if task == "hang":
-        time.sleep(60)
-    if task.endswith("actor") and not Path(task).exists():  # the actor that holds the worker is lost, once
-        Path(task).touch()
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-    return f"{state}:{task}"
 
 
 def test_actors_answer_as_the_pool_does(cluster: launching.Ray, tmp_path: Path):
