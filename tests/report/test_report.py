@@ -17,6 +17,7 @@ from visavox.evaluation.calibration import Calibration
 from visavox.evaluation.rows import ScoredRow, read_details
 from visavox.evaluation.scores import ScoresError, join, of_split
 from visavox.report.__main__ import main
+from visavox.report.again import differences, measured_again
 from visavox.report.compare import compare, matrix
 from visavox.report.origin import commit_of
 from visavox.report.page import render
@@ -146,8 +147,22 @@ def test_files_beside_the_page(report: Path):
         assert cv2.imread(str(report / f"{name}.png")).shape[0] > 200
     scores = pd.read_csv(report / "scores.csv")
     assert list(scores)[:3] == ["filename", "probability", "label"] and len(scores) == 200
+    assert json.loads(scores["seconds"][0]) == {"decode": 0.1, "total": 0.3, "score": 0.05}
     stages = {row["stage"]: row for row in json.loads((report / "report.json").read_text())["run_time"]}
     assert stages["decode"]["sum"] == pytest.approx(20) and stages["total"]["p95"] == pytest.approx(0.3)
+
+
+def test_run_times_are_made_again_from_the_rows(report: Path, tmp_path: Path):
+    rows = join(report / "scores.csv", None)
+    written, numbers = measured_again(rows, report / "report.json")
+    assert numbers["run_time"] == written["run_time"] and not differences(written, numbers)
+    rows["seconds"] = [{} for _ in range(len(rows))]  # a report of before, whose rows hold none
+    assert not differences(written, measured_again(rows, report / "report.json")[1])
+    (tmp_path / "s.csv").write_text("filename,probability,label,seconds\na,0.5,1,0.25\nb,0.1,0,\n")
+    assert list(join(tmp_path / "s.csv", None)["seconds"]) == [{"total": 0.25}, {}]
+    (tmp_path / "s.csv").write_text("filename,probability,label,seconds\na,0.5,1,soon\nb,0.1,0,\n")
+    with pytest.raises(ScoresError, match="expected a number or stages"):
+        join(tmp_path / "s.csv", None)
 
 
 def test_worst_errors_are_the_worst_with_their_faces(report: Path, tmp_path: Path, make_bundle):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from visavox.evaluation.rows import read_details
 from visavox.evaluation.score_files import only, read_score_file
-from visavox.files import excerpt
+from visavox.files import excerpt, parse_json
 from visavox.splits.names import match
 from visavox.splits.table import LABELS
 from visavox.splits.text_table import count_and_first, read_text_table
@@ -96,7 +96,8 @@ def read_scores(path: Path, column: str | None = None) -> pd.DataFrame:
     rows = [details.get(name) for name in table["filename"]]
     if "status" not in table:
         table["status"] = [row.status if row else "" for row in rows]
-    table["seconds"] = [row.seconds if row else {} for row in rows]
+    given = table["seconds"] if "seconds" in table else [""] * len(table)
+    table["seconds"] = [row.seconds if row else _stages(text, path) for row, text in zip(rows, given)]
     if any(row and row.head for row in rows):
         table["head"] = [row.head if row else "" for row in rows]
     if any(row and row.exited is not None for row in rows):
@@ -250,6 +251,19 @@ def _as_labels(cells: pd.Series, path: Path, label_map: dict[str, int]) -> pd.Se
             "mean is said with --label-map, such as true=fake,false=real"
         )
     return values.astype(np.int64)
+
+
+def _stages(text: object, path: Path) -> dict[str, float]:
+    """Stage -> seconds, of the column `seconds` of a report's scores.csv (JSON), or of detect's (one number: `total`)."""
+    words = str(text).strip()
+    if words in ("", "nan"):
+        return {}
+    try:
+        found = parse_json(words)
+        stages = found if isinstance(found, dict) else {"total": found}
+        return {str(stage): float(seconds) for stage, seconds in stages.items()}
+    except (ValueError, TypeError):
+        raise ScoresError(f"{path}: seconds is {excerpt(words)!r}, expected a number or stages with numbers") from None
 
 
 def _as_scores(cells: pd.Series, path: Path, column: str = "probability") -> pd.Series:

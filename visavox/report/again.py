@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-CHECKED = ("overall", "breakdowns", "confusion", "group_column", "statuses")
-"""Parts of report.json that follow from its rows; run times and origin do not stand in them."""
+CHECKED = ("overall", "breakdowns", "confusion", "group_column", "statuses", "run_time")
+"""Parts of report.json that follow from its rows; its origin does not stand in them."""
 SAME = 1e-9
 """Numbers that differ by no more are one."""
 
@@ -47,8 +47,9 @@ def measured_again(rows: pd.DataFrame, report: Path) -> tuple[dict[str, Any] | N
 
 
 def differences(written: dict[str, Any], numbers: dict[str, Any]) -> list[str]:
-    """Return `place: written, again` for each number that is another one."""
-    return [line for part in CHECKED for line in _differ(part, written.get(part), numbers.get(part))]
+    """Return `place: written, again` for each number that is another one; run times only where the rows hold them."""
+    parts = [part for part in CHECKED if part != "run_time" or numbers.get(part)]
+    return [line for part in parts for line in _differ(part, written.get(part), numbers.get(part))]
 
 
 def _differ(place: str, a: Any, b: Any) -> Iterator[str]:

@@ -201,5 +201,8 @@ def _csv(rows: pd.DataFrame) -> bytes:
 
     first = [name for name in ("filename", "probability", "raw", "label", "status", "split") if name in rows]
     others = [name for name in rows if name not in (*first, "seconds", "path")]
-    safe = table_for_people(rows[[*first, *others]])
+    kept = rows[[*first, *others]]
+    if "seconds" in rows and any(rows["seconds"]):
+        kept = kept.assign(seconds=[json.dumps(stages) for stages in rows["seconds"]])
+    safe = table_for_people(kept)
     return safe.to_csv(index=False, lineterminator="\n").encode()  # floats exactly: its numbers can be made again
