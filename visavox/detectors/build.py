@@ -180,7 +180,7 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
 
     def count(_owner: object, name: str, value: Tensor | None) -> None:
         nonlocal left
-        if value is not None and threading.get_ident() == thread:
+        if value is not None and not value.is_meta and threading.get_ident() == thread:  # meta takes no memory
             left -= value.numel()
             if left < 0:
                 raise ValueError(f"its config describes a network far larger than its weights (at {name})")
