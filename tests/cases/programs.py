@@ -58,22 +58,23 @@ class Holder:
 class Killer:
     """Kills programs, all their processes at once, a random while after each has begun, which its lock shows."""
 
-    def __init__(self, started: Callable[..., subprocess.Popen], seed: int = 7):
-        self.kills = 0
-        self._started, self._rng, self._longest = started, np.random.default_rng(seed), 0.0
+    def __init__(self, started: Callable[..., subprocess.Popen], seed: int = 7, longest: float = 0.0):
+        """longest: seconds within which they are killed."""
+        self.kills, self.longest = 0, longest
+        self._started, self._rng = started, np.random.default_rng(seed)
 
     def spare(self, output: Path, *words: str) -> None:
         """Run a program to its end; what it takes, on this machine at this load, is what later ones are killed within."""
         running = self._begun(output, words)
         began = time.monotonic()
         assert running.wait(300) == 0
-        self._longest = time.monotonic() - began
+        self.longest = time.monotonic() - began
 
     def __call__(self, output: Path, *words: str) -> bool:
         """Run a program that holds `output`; return whether it was killed, rather than at its end before that."""
         running = self._begun(output, words)
         with suppress(subprocess.TimeoutExpired):
-            running.wait(float(self._rng.uniform(0, self._longest)))
+            running.wait(float(self._rng.uniform(0, self.longest)))
         killed = running.poll() is None
         with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
