@@ -36,6 +36,18 @@ from visavox.weights import WeightsError
 log = logging.getLogger(__name__)
 
 
+class LogitAUROC(BinaryAUROC):
+    """AUC of logits, gathered batch after batch.
+
+    torchmetrics takes a batch for logits only where one of them lies outside [0, 1]; else it keeps them as they are, beside the
+    probabilities that it made of other batches. So it is given probabilities.
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Logits (B,) float and labels (B,) int64."""
+        super().update(torch.sigmoid(preds), target)
+
+
 class Detector(pl.LightningModule):
     """One trainable network, a `Scorer`. Subclasses give `prepare`, `forward`, and `loss` where it is not cross-entropy.
 
@@ -68,7 +80,7 @@ class Detector(pl.LightningModule):
         self.save_hyperparameters(
             {"config": config.model_dump(mode="json")}
         )  # plain values: loads with weights_only=True
-        self.aucs = nn.ModuleDict({f"{split}_auc": BinaryAUROC() for split in ("train", "val", "test")})
+        self.aucs = nn.ModuleDict({f"{split}_auc": LogitAUROC() for split in ("train", "val", "test")})
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Any:
         """Return a bundle as the network wants it: a NamedTuple of tensors without batch dimension.

@@ -89,7 +89,7 @@ class GenD(Detector):
         loss = loss + self.settings.alignment * alignment(features, labels)
         fake = torch.softmax(seen.logits.detach().float(), 1)[:, 1].unflatten(0, (B, n)).mean(1)  # (B,)
         auc = self.auc("train")
-        auc.update(fake, batch.label.long())
+        auc.update(torch.logit(fake), batch.label.long())
         each: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": B, "prog_bar": True}
         self.log("train/loss", loss, **each)
         self.log("train/auc", auc, **each)
