@@ -200,3 +200,17 @@ def test_eval_on_little(case: Case, data: Path, run: Path, tmp_path: Path, capsy
     assert evaluation.main(words) == code
     assert said in "".join(capsys.readouterr())
     assert (tmp_path / "s.csv").exists() == (code == 0)
+
+
+@held_by(Case("R3", "a training that had stopped early is resumed", "no epoch is added, the same weights"))
+def test_resumed_after_it_had_stopped_early(case: Case, data: Path):
+    """As one that is killed after its last epoch, before it has ended."""
+    words = command(data, "early", "epoch=40", "patience=3")
+    last = data / "runs/early/checkpoints/last.ckpt"
+    found = []
+    for more in ([], ["--resume"]):
+        assert train.main([*words, *more]) == 0
+        found.append(torch.load(last, weights_only=True))
+    one, two = found
+    assert one["epoch"] == two["epoch"] < 39
+    assert all(torch.equal(a, b) for a, b in zip(one["state_dict"].values(), two["state_dict"].values(), strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from visavox.files import replacing
@@ -108,3 +108,15 @@ class History(Callback):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+class StaysStopped(Callback):
+    """A training whose patience was over when its checkpoint was written is not trained on by a resume: killed after its end,
+    it would gain an epoch."""
+
+    def __init__(self, stopping: EarlyStopping):
+        self._stopping = stopping
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End before the first step."""
+        trainer.should_stop = trainer.should_stop or self._stopping.wait_count >= self._stopping.patience

@@ -30,11 +30,12 @@ def build_trainer(
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import EarlyStopping, LearningRateMonitor, TQDMProgressBar
 
-    from visavox.training.callbacks import AtomicCheckpoints, FiniteLoss, History, Told, checkpoints
+    from visavox.training.callbacks import AtomicCheckpoints, FiniteLoss, History, StaysStopped, Told, checkpoints
     from visavox.training.epoch_lines import EpochLines
 
     interactive = sys.stderr.isatty()
     monitor, mode = detector.monitor(val_labels)
+    stopping = EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True)
     return pl.Trainer(
         accelerator={"cuda": "gpu"}.get(accelerator, accelerator),
         devices=config.devices,
@@ -53,7 +54,8 @@ def build_trainer(
         callbacks=[
             FiniteLoss(),  # before what writes checkpoints
             LearningRateMonitor("epoch"),
-            EarlyStopping(monitor, mode=mode, patience=config.patience, check_on_train_epoch_end=True),
+            stopping,
+            StaysStopped(stopping),
             History(run / "metrics.csv"),
             *([Told(watch, monitor)] if watch else []),
             *checkpoints(run, monitor, mode),
