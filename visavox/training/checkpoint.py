@@ -52,7 +52,8 @@ def read(path: str | Path) -> Checkpoint:
         )
     held, state = content["hyper_parameters"], content["state_dict"]
     about = held.get("about", {})
-    if not isinstance(about, dict) or not isinstance(state, dict) or not all(map(_is_named_tensor, state.items())):
+    in_words = isinstance(about, dict) and all(isinstance(word, str) for fact in about.items() for word in fact)
+    if not in_words or not isinstance(state, dict) or not all(map(_is_named_tensor, state.items())):
         raise WeightsError(
             f"{path}: damaged: its parameters or what it says of itself are not of the kind that train.py writes; take another "
             "checkpoint of its run, or train it again"
