@@ -4,7 +4,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PROCESSES ?= 2  # of the tests
 export NO_ALBUMENTATIONS_UPDATE := 1
 # Threads that wait for each other sleep instead of spinning: on a busy machine spinning takes the cores from those who work.
 export OMP_WAIT_POLICY := PASSIVE
@@ -48,7 +47,7 @@ page: $(READY)
 	$(BIN)/python frontend/build.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest
 
 test-page: $(READY)
 	$(BIN)/python frontend/build.py --check

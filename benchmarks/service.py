@@ -49,20 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                 found["latency"] = latency(client, drawn(Path(folder, "long.mp4"), 10.0, (1280, 720)))
         if arguments.only in (None, "throughput"):
             clips = _clips(arguments.clips, Path(folder), arguments.count)
-            for workers in (1, 2):
-                with service(arguments.checkpoint, Path(folder, f"workers{workers}"), workers=workers) as (client, _):
-                    found[f"clips a minute, {workers} workers"] = throughput(client, clips)
+            for workers, threads in ((1, 0), (1, 1), (2, 1)):
+                place = Path(folder, f"workers{workers}{threads}")
+                with service(arguments.checkpoint, place, workers=workers, threads=threads) as (client, _):
+                    words = f"{workers} workers of {threads} thread" if threads else f"{workers} worker of all cores"
+                    found[f"clips a minute, {words}"] = throughput(client, clips)
     print(json.dumps(found, indent=1))
     return 0
 
 
 @contextmanager
-def service(checkpoint: str, folder: Path, *, workers: int) -> Iterator[tuple[httpx.Client, int]]:
+def service(checkpoint: str, folder: Path, *, workers: int, threads: int = 0) -> Iterator[tuple[httpx.Client, int]]:
     """A service of its own; gives a client and the API's process number."""
     folder.mkdir(parents=True)
     environment = os.environ | {
         "VISAVOX_SERVICE_DISK_RESERVE": "0",
         "VISAVOX_SERVICE_UPLOADS_PER_CLIENT": "200",
+        "VISAVOX_SERVICE_THREADS": str(threads),
         "PYTHONPATH": str(ROOT),
     }
     words = ["--checkpoint", str(Path(checkpoint).absolute()) if Path(checkpoint).is_file() else checkpoint]

@@ -66,7 +66,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_options(parser)
     parser.add_argument(
-        "--threads", type=int, help="of decoder and networks (default: cores by VISAVOX_SERVICE_WORKERS)"
+        "--threads",
+        type=int,
+        help="of decoder and networks (default: VISAVOX_SERVICE_THREADS, else the cores by VISAVOX_SERVICE_WORKERS)",
     )
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(argv)

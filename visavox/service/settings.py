@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """Address of Redis or Valkey, `redis://HOST:PORT/DB` (extra `queue`); empty: SQLite in `folder`."""
     workers: int = Field(1, ge=0)
     """Worker processes that the service starts; 0 where `visavox worker` is started otherwise."""
+    threads: int = Field(0, ge=0)
+    """Threads of each worker's decoder and networks; 0: the cores shared among `workers`."""
     demo: bool = False
     """The checkpoint was trained on synthetic clips: the page says so."""
 

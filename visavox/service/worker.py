@@ -58,7 +58,7 @@ class Worker:
     def __init__(self, settings: Settings, store: JobStore, folder: Folder, stop: threading.Event, threads: int = 0):
         self.settings, self.store, self.folder, self.stop = settings, store, folder, stop
         self.name = f"{socket.gethostname()}-{os.getpid()}"
-        self.threads = threads or max(1, cores() // max(1, settings.workers))
+        self.threads = threads or settings.threads or max(1, cores() // max(1, settings.workers))
         self.child: Child | None = None
         self.batch = settings.batch or 1
         self.held: dict[str, Lease] = {}
