@@ -97,6 +97,10 @@ def understood(module: str, arguments: list[str], monkeypatch) -> None:
 
 def mentioned(variable: str) -> bool:
     """Whether the code knows an environment variable."""
+    if variable.startswith("VISAVOX_SERVICE_"):
+        from visavox.service.settings import Settings
+
+        return variable.removeprefix("VISAVOX_SERVICE_").lower() in Settings.model_fields
     sources = [
         *ROOT.glob("*.py"),
         *ROOT.glob("visavox/*.py"),
