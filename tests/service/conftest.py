@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while one is open no other module can open its own
 def chromium() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="the browser extra: pip install -e .[browser]")
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
