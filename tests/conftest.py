@@ -32,6 +32,8 @@ signal.signal(
 
 CHECKOUT = Path(__file__).parents[1]
 TINY = ["--config", str(CHECKOUT / "configs/tiny.json")]
+BACKBONES = ["--video-backbone=marlin_vit_tiny", "--audio-backbone=eat_tiny", "--steps=8", "--weights=random"]
+"""Of `visavox features`: small networks of random weights."""
 QUICK = ["epoch=3", "train_batch_size=4", "device=cpu"]
 
 

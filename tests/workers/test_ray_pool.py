@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import BACKBONES, TINY
 from light_tasks import Pair, start_broken, start_with_seven, work
 
 from visavox.commands import crop, evaluate, features, perturb
@@ -95,16 +95,7 @@ def details(path: Path) -> list[dict]:
 def test_features_and_perturbed_videos_are_those_of_one_process(
     cluster: launching.Ray, talking: Path, data: Path, tmp_path: Path
 ):
-    words = [
-        "--video-backbone",
-        "marlin_vit_tiny",
-        "--audio-backbone",
-        "eat_tiny",
-        "--steps",
-        "8",
-        "--weights",
-        "random",
-    ]
+    words = [*BACKBONES]
     words += ["--input", str(data / "data/bundles/real"), *TINY]
     alone, far = tmp_path / "alone", tmp_path / "far"
     assert features.main([*words, "--output", str(alone)]) == 0

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import BACKBONES
 from test_features import silent, sounding
 
 from visavox import config as configuration
@@ -140,16 +141,7 @@ def test_unknown_names_and_too_many_steps(make_bundle: Callable[..., Bundle]) ->
 def run(data: Path) -> Path:
     """A finished run on `data`, with features that the command made."""
     bundles, folder = data / "data/bundles", data / "features"
-    words = [
-        "--video-backbone",
-        "marlin_vit_tiny",
-        "--audio-backbone",
-        "eat_tiny",
-        "--steps",
-        "8",
-        "--weights",
-        "random",
-    ]
+    words = [*BACKBONES]
     assert features.main([*words, "--config", str(TINY), "--input", str(bundles), "--output", str(folder)]) == 0
     words = ["--config", str(TINY), "--data-version", "split", "--code-version", "td3mf", f"root_path={data}"]
     words += [

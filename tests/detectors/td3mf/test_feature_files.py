@@ -9,23 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import BACKBONES
 from test_detector import TINY, detector
 
 from visavox.bundle import Bundle
 from visavox.commands import evaluate, features, train
 from visavox.detectors.td3mf.detector import TD3MF
 from visavox.detectors.td3mf.features import FeatureError, Features, is_features
-
-BACKBONES = [
-    "--video-backbone",
-    "marlin_vit_tiny",
-    "--audio-backbone",
-    "eat_tiny",
-    "--steps",
-    "8",
-    "--weights",
-    "random",
-]
 
 
 @pytest.fixture(scope="module")
