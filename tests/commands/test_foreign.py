@@ -225,3 +225,46 @@ def test_a_matrix_of_detectors_is_measured_by_column_and_part(tmp_path: Path, ca
     for condition in ("generator", "nothing=1", "generator=none"):
         with pytest.raises(ScoresError, match="--where"):
             only(rows, [condition], path, ScoresError)
+
+
+OWN = {
+    "files": """
+import cv2, os
+
+def predict(path):
+    assert path.endswith(".mkv") or "/clips" in path, path
+    video = cv2.VideoCapture(path)
+    bright = [video.read()[1].mean() for _ in range(5)]
+    return sum(bright) / 5 / 255
+""",
+    "bundles": "def predict_bundle(bundle):\n    return float(bundle.faces.mean()) / 255\n",
+}
+
+
+@pytest.mark.parametrize("takes", OWN)
+def test_anyone_s_detector_is_measured_on_perturbed_videos(takes: str, talking: Path, tmp_path: Path, capsys):
+    (tmp_path / "clips").mkdir()
+    labels = pd.read_csv(talking / "labels.csv").groupby("label").head(1)
+    for name in labels["filename"]:
+        target = tmp_path / "clips" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((talking / name).read_bytes())
+    labels.to_csv(tmp_path / "labels.csv", index=False)
+    (tmp_path / "own.py").write_text(OWN[takes])
+    words = ["--detector", str(tmp_path / "own.py"), "-input", str(tmp_path / "clips")]
+    words += ["-output", str(tmp_path / "s.csv"), "--labels", str(tmp_path / "labels.csv"), "--workers", "1"]
+    words += ["--robustness", str(tmp_path / "grid"), "--kinds", "contrast,gain", "--levels", "1,5"]
+    words += ["face_detector=haar", "sync=correlation", "device=cpu", "frame_size=64", "max_clip_len=1.4"]
+    assert main(["eval", *words]) == 0
+    assert "mean relative drop over 4 cells" in capsys.readouterr().out
+    clean, mild, dark, quiet = (
+        rows_of(tmp_path / path) for path in ("s.csv", "grid/contrast-1.csv", "grid/contrast-5.csv", "grid/gain-5.csv")
+    )
+    for name in clean:
+        assert mild[name] == pytest.approx(0.85 * clean[name], rel=0.05), (mild, clean)
+        assert dark[name] == pytest.approx(0.35 * clean[name], rel=0.05)
+        assert quiet[name] == pytest.approx(clean[name], rel=0.02)
+    assert not list((tmp_path / "grid").glob(".videos-*"))
+    scored = (tmp_path / "grid/gain-5.csv").stat().st_mtime_ns
+    assert main(["eval", *words]) == 0
+    assert (tmp_path / "grid/gain-5.csv").stat().st_mtime_ns == scored

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,15 @@ import pytest
 from visavox import config as configuration
 from visavox import media
 from visavox.bundle import Bundle
-from visavox.commands import evaluate, perturb
+from visavox.commands import evaluate, perturb, robustness
+from visavox.detectors.build import ready
+from visavox.files import find_inputs
+from visavox.media import confined
+from visavox.preprocessing import tools
+from visavox.robustness import perturbing
+from visavox.robustness.perturbing import Recipe
 from visavox.synthetic.dataset import make_dataset
+from visavox.workers import pool
 
 ROOT = Path(__file__).parents[2]
 GRID = ["--kinds", "contrast,white_noise", "--levels", "1,5"]
@@ -90,6 +99,49 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(finished: Path, vid
     for path in (finished / "bundles").rglob("*.npz"):
         other = tmp_path / "grid/bundles" / path.relative_to(finished / "bundles")
         assert other.read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize("held", [perturbing.HELD_BYTES, 0])
+def test_what_is_shared_between_perturbations_changes_no_bit(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+):
+    monkeypatch.setattr(perturbing, "HELD_BYTES", held)
+    opened, open_video = [], confined.open_video
+    monkeypatch.setattr(confined, "open_video", lambda *a, **how: opened.append(a) or open_video(*a, **how))
+    preprocess = tools.build(configuration.load("tiny"), 1)
+    path = next((videos / "clips/real").rglob("*.mp4"))
+    recipes = [Recipe(kind, level) for kind in ("blur", "gain", "compression", "late") for level in (1, 4)]
+    bundles = {}
+    for recipe, bundle, _ in perturbing.Perturbing(preprocess, path.parent, lambda r: tmp_path / r.note)(path, recipes):
+        assert not isinstance(bundle, Exception), bundle
+        bundles[recipe] = bundle
+    assert len(opened) == (1 if held else 5)  # faces are followed once for the four that leave the picture alone
+    for recipe in recipes:
+        opener = partial(perturbing.open_perturbed, recipe=recipe, name=path.name)
+        alone = replace(preprocess, opener=opener)(path)
+        alone.save(tmp_path / "alone.npz")
+        assert (tmp_path / "alone.npz").read_bytes() == (tmp_path / recipe.note / f"{path.name}.npz").read_bytes()
+        assert np.array_equal(alone.track, bundles[recipe].track)
+
+
+def test_one_level_that_ends_its_process_takes_no_other_with_it(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fatal = Recipe("contrast", 3)
+
+    def run(tasks, start, work, **how):
+        state = start()
+        for task in tasks:
+            yield task, pool.Died("ended") if fatal in task.recipes else work(state, task)
+
+    monkeypatch.setattr(pool, "run", run)
+    inputs = find_inputs(videos / "clips")
+    scorer = ready(str(videos / "mine.json"))
+    how = {"root": videos / "clips", "timeout": None, "workers": 1}
+    recipes = [Recipe("contrast", level) for level in (3, 4)]
+    found = dict(robustness._prepared(recipes, inputs, scorer, tmp_path, **how))
+    assert {one.reason for one in found[fatal].values()} == {"ended"}
+    assert {one.status for one in found[recipes[1]].values()} == {"ok"} and len(found[recipes[1]]) == 4
 
 
 def test_what_cannot_be_perturbed_is_refused(finished: Path, videos: Path, tmp_path: Path, capsys):

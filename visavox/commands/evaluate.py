@@ -23,7 +23,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visavox import runs
 from visavox.commands.scoring import identity_of, score_inputs
@@ -42,6 +42,7 @@ from visavox.workers import launching, sharding
 if TYPE_CHECKING:
     import pandas as pd
 
+    from visavox.commands.foreign import Opened
     from visavox.detectors.scorer import Scorer
     from visavox.evaluation.calibration import Calibration
 
@@ -118,8 +119,6 @@ def _score_foreign(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tu
 
     if arguments.ray is not None:
         raise ValueError("--ray: somebody else's detector runs on this machine; leave it out, or share with --shard")
-    if arguments.robustness:
-        raise ValueError("--robustness needs bundles: give --checkpoint, or --detector zeroshot")
     calibration = _calibration(arguments)
     labels = read_labels(arguments.labels, label_map(arguments.label_map)) if arguments.labels else None
     config = configuration.load(configuration.reference(), arguments.overrides)
@@ -138,6 +137,8 @@ def _score_foreign(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tu
             rows = _score(arguments, inputs, detector.scorer, detector.identity, calibration)
         made = config if detector.scorer else None
         said = _write(arguments, rows, inputs, detector.identity, calibration, labels, config=made, name=detector.name)
+        if arguments.robustness and labels is not None:
+            said.append(_robustness_of_foreign(arguments, inputs, detector, config, rows, labels))
     return rows, said
 
 
@@ -211,7 +212,6 @@ def _robustness(
 ) -> str:
     """The table of the perturbed videos, as text; see `visavox.commands.robustness`."""
     from visavox.commands import robustness
-    from visavox.robustness.kinds import chosen, levels_of
 
     table = robustness.measure(
         inputs,
@@ -219,14 +219,37 @@ def _robustness(
         [row if row.raw is None else replace(row, probability=row.raw) for row in rows],
         labels,
         arguments.robustness,
-        kinds=chosen(arguments.kinds),
-        levels=levels_of(arguments.levels),
         identity=identity_of(detector.config, detector.card.checkpoint),
-        root=arguments.input if arguments.input.is_dir() else arguments.input.parent,
         workers=arguments.workers,
         timeout=arguments.timeout,
+        **_grid(arguments),
     )
     return f"{table}\n{arguments.robustness / 'robustness.html'}"
+
+
+def _robustness_of_foreign(
+    arguments: argparse.Namespace,
+    inputs: dict[str, Path],
+    detector: Opened,
+    config: Config,
+    rows: Sequence[ScoredRow],
+    labels: pd.DataFrame,
+) -> str:
+    """The same for somebody else's detector, of bundles or of files."""
+    from visavox.commands import robustness
+
+    if detector.scorer is not None:
+        return _robustness(arguments, inputs, detector.scorer, rows, labels)
+    table = robustness.measure_files(inputs, detector, labels, arguments.robustness, config=config, **_grid(arguments))
+    return f"{table}\n{arguments.robustness / 'robustness.html'}"
+
+
+def _grid(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which kinds and levels, and the folder that names start from."""
+    from visavox.robustness.kinds import chosen, levels_of
+
+    root = arguments.input if arguments.input.is_dir() else arguments.input.parent
+    return {"kinds": chosen(arguments.kinds), "levels": levels_of(arguments.levels), "root": root}
 
 
 def _refuse_for_classes(arguments: argparse.Namespace, classes: Sequence[str]) -> None:

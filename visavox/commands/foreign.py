@@ -88,8 +88,7 @@ def score_paths(
     from visavox.evaluation.calibration import apply_to_rows
 
     assert detector.predict is not None
-    same = Identity(checkpoint=detector.identity, prep_hash="", trim_silence="none", detector={"name": detector.name})
-    details = Details(output, identity=same, keep=config.save_details)
+    details = Details(output, identity=identity_of(detector), keep=config.save_details)
     rows = details.earlier(inputs)
     todo = {name: path for name, path in inputs.items() if name not in rows}
     with progress("scoring", len(todo)) as advance:
@@ -101,6 +100,12 @@ def score_paths(
         ordered = apply_to_rows(ordered, calibration)
     details.close(ordered)
     return ordered
+
+
+def identity_of(detector: Opened) -> Identity:
+    """Return what the scores of a detector that takes paths follow from, beside the file."""
+    name = {"name": detector.name}
+    return Identity(checkpoint=detector.identity, prep_hash="", trim_silence="none", detector=name)
 
 
 def _row(name: str, path: Path, predict: Callable[[Path], float], prior: float) -> ScoredRow:

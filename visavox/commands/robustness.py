@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,21 +19,24 @@ from visavox.evaluation.robustness import Cell, describe, mean_relative_drop
 from visavox.evaluation.rows import Identity, ScoredRow, read_details
 from visavox.evaluation.submission import Details, fingerprint, write_submission
 from visavox.files import replacing
-from visavox.progress import Stopwatch, progress
+from visavox.progress import progress
 from visavox.robustness.kinds import KINDS, Kind
 from visavox.robustness.perturbing import Perturbing, Recipe
+from visavox.workers.worker import Died
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from visavox.commands.foreign import Opened
+    from visavox.config import Config
     from visavox.detectors.scorer import Scorer
     from visavox.preprocessing.pipeline import Preprocessor
 
 
 class Task(NamedTuple):
-    """One video under one perturbation."""
+    """One video under some perturbations: all levels of a kind, so that it is decoded once for them."""
 
-    recipe: Recipe
+    recipes: tuple[Recipe, ...]
     name: str
     path: Path
 
@@ -80,6 +85,87 @@ def measure(
     with closing(_prepared(recipes, inputs, scorer, folder, root, workers, timeout)) as found:
         for recipe, prepared in found:
             cells[recipe.kind, recipe.level] = scores_of(recipe, prepared)
+    return _report(folder, clean, cells, labels, identity)
+
+
+def measure_files(
+    inputs: Mapping[str, Path],
+    detector: Opened,
+    labels: pd.DataFrame,
+    folder: Path,
+    *,
+    kinds: Sequence[Kind],
+    levels: Sequence[int],
+    config: Config,
+    root: Path,
+    seed: int = 0,
+) -> str:
+    """Do as `measure` for a detector that takes the paths of videos, whose perturbed ones are written for it one by one.
+
+    They are Matroska with H.264 and sound without any further loss, 25 frames a second, `max_clip_len` long, and gone once they
+    are judged. What stands as clean was written the same way, so that a drop is the perturbation's.
+
+    Args:
+        detector: of `visavox.commands.foreign.opened`, with `predict`.
+        config: `max_clip_len`, `resample_rate` and `confine` are read.
+    """
+    from visavox.commands.foreign import identity_of, score_paths
+
+    bundles = [name for name, path in inputs.items() if path.suffix.lower() == ".npz"]
+    if bundles:
+        raise ValueError(f"--robustness perturbs videos; {len(bundles)} inputs are bundles: {bundles[0]}")
+    identity = identity_of(detector)
+    cells: dict[tuple[str, int], list[ScoredRow] | None] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".videos-", dir=folder) as scratch:
+        recipes = [Recipe(kind.name, level, seed) for kind in kinds for level in levels]
+        for recipe in (None, *recipes):
+            cell = (recipe.kind, recipe.level) if recipe else ("clean", 0)
+            output = _csv(folder, *cell)
+            cells[cell] = _earlier(output, inputs, identity)
+            if cells[cell] is None:
+                judge = replace(
+                    detector, predict=partial(_judge_written, detector, recipe, Path(scratch), root, config)
+                )
+                rows = score_paths(dict(inputs), judge, output, config.model_copy(update={"save_details": True}))
+                write_submission(rows, output)
+                cells[cell] = rows
+    clean = cells.pop(("clean", 0))
+    assert clean is not None
+    return _report(folder, clean, cells, labels, identity)
+
+
+def _judge_written(
+    detector: Opened, recipe: Recipe | None, scratch: Path, root: Path, config: Config, path: Path
+) -> float:
+    """P(fake) of a video as it is after a perturbation, or as it is; raises what reading, writing or judging does."""
+    from visavox.media import confined, write_video
+    from visavox.robustness.perturbing import PerturbedVideo
+
+    assert detector.predict is not None
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    how: dict[str, Any] = {"sample_rate": config.resample_rate, "max_seconds": config.max_clip_len}
+    with confined.open_video(path, confine=config.confine, **how) as video:
+        seen = PerturbedVideo(video, recipe, name, config.resample_rate) if recipe else video
+        frames = list(seen.frames())
+        sound = seen.audio()
+    written = scratch / f"{path.stem}.mkv"
+    try:
+        lossless: dict[str, Any] = {"crf": 0, "audio_codec": "pcm_s16le"}
+        write_video(written, frames, sound, sample_rate=config.resample_rate, **lossless)
+        return detector.predict(written)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _report(
+    folder: Path,
+    clean: Sequence[ScoredRow],
+    cells: Mapping[tuple[str, int], list[ScoredRow] | None],
+    labels: pd.DataFrame,
+    identity: Identity,
+) -> str:
+    """Write what was found and return the table as text."""
     baseline = _cell("clean", 0, clean, labels)
     table = [_cell(kind, level, rows, labels) for (kind, level), rows in cells.items() if rows is not None]
     _write(folder, baseline, table, identity)
@@ -102,37 +188,51 @@ def _prepared(
 
     config = scorer.config
 
-    tasks = [Task(recipe, name, path) for recipe in recipes for name, path in inputs.items()]
     done: dict[Recipe, dict[str, Prepared]] = {recipe: {} for recipe in recipes}
+    kinds = [tuple(same) for _, same in groupby(recipes, key=lambda recipe: recipe.kind)]
+    tasks = [Task(same, name, path) for same in kinds for name, path in inputs.items()]
     workers = max(1, min(workers, len(tasks)))
-    with gpu_networks(config, bool(tasks)) as server, progress("perturbing", len(tasks)) as advance:
+    with gpu_networks(config, bool(tasks)) as server, progress("perturbing", len(recipes) * len(inputs)) as advance:
         start = partial(build, config, max(1, pool.cores() // workers), server)
         work = partial(_perturb, folder, root, isinstance(scorer, Hearing))
-        run = partial(pool.run, tasks, start, work, workers=workers, timeout=timeout)
-        with closing(pool.ahead(lambda stop: run(stop=stop), workers)) as results:
-            for task, result in results:
-                if isinstance(result, pool.Died):
-                    result = Prepared(task.name, task.path, None, "failed", result.reason, [], {}, code=result.code)
-                done[task.recipe][task.name] = result
-                advance()
-                if len(done[task.recipe]) == len(inputs):
-                    yield task.recipe, done.pop(task.recipe)
+        while tasks:
+            longest = None if timeout is None else timeout * max(len(task.recipes) for task in tasks)
+            run = partial(pool.run, tasks, start, work, workers=workers, timeout=longest)
+            tasks = []
+            with closing(pool.ahead(lambda stop, run=run: run(stop=stop), workers)) as results:  # type: ignore[misc]
+                for task, result in results:
+                    if isinstance(result, pool.Died) and len(task.recipes) > 1:  # which of them was it?
+                        tasks += [Task((recipe,), task.name, task.path) for recipe in task.recipes]
+                        continue
+                    if isinstance(result, pool.Died):
+                        result = [_lost(task, result)]
+                    for recipe, prepared in zip(task.recipes, result, strict=True):
+                        done[recipe][task.name] = prepared
+                        advance()
+                        if len(done[recipe]) == len(inputs):
+                            yield recipe, done.pop(recipe)
 
 
-def _perturb(folder: Path, root: Path, hears: bool, preprocess: Preprocessor, task: Task) -> Prepared:
-    """In a worker: have the bundle of a perturbed video on the disk, or the reason why there is none."""
+def _lost(task: Task, died: Died) -> Prepared:
+    return Prepared(task.name, task.path, None, "failed", died.reason, [], {}, code=died.code)
+
+
+def _perturb(folder: Path, root: Path, hears: bool, preprocess: Preprocessor, task: Task) -> list[Prepared]:
+    """In a worker: have the bundles of a perturbed video on the disk, or the reasons why there are none."""
     from visavox.preprocessing.pipeline import CropError, explain
 
-    watch = Stopwatch()
-    try:
-        bundle = Perturbing(preprocess, task.recipe, bundles_below(folder, task.recipe), root)(task.path, watch=watch)
-    except Exception as error:  # the row is the answer: nothing a video does may stop the others
-        status, reason = explain(error)
-        sound = error.sound if hears and isinstance(error, CropError) and status == "no_face" else None
-        return Prepared(
-            task.name, task.path, None, status, reason, [], dict(watch.seconds), code=code_of(error), sound=sound
-        )
-    return Prepared(task.name, task.path, None, bundle.status, "", bundle.notes.split("\n"), dict(watch.seconds))
+    found = []
+    perturbing = Perturbing(preprocess, root, partial(bundles_below, folder))
+    for _, made, seconds in perturbing(task.path, task.recipes):
+        prepared = Prepared(task.name, task.path, None, "ok", "", [], seconds)
+        if isinstance(made, Exception):
+            status, reason = explain(made)
+            sound = made.sound if hears and isinstance(made, CropError) and status == "no_face" else None
+            prepared = prepared._replace(status=status, reason=reason, code=code_of(made), sound=sound)
+        else:
+            prepared = prepared._replace(status=made.status, notes=made.notes.split("\n"))
+        found.append(prepared)
+    return found
 
 
 def _scored(

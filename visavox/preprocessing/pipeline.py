@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -60,6 +60,17 @@ class Plan(Protocol):
         """Return what was left out, in words; empty where nothing was."""
 
 
+class Followed(NamedTuple):
+    """What one pass over a video gives."""
+
+    tracks: list[FaceTrack]
+    """Of the faces that may be the main one, the largest first."""
+    sound: np.ndarray | None
+    """(N,) int16 mono at `resample_rate`; None without sound."""
+    notes: list[str]
+    """Of the video."""
+
+
 @dataclass(frozen=True)
 class Preprocessor:
     """One video to its bundle. Built once by `visavox.preprocessing.tools.build`, called once per video.
@@ -103,9 +114,19 @@ class Preprocessor:
             CropError: `no_face`, or `too_short` (fewer than vshift + 6 frames with a face).
         """
 
-        path, watch, config = Path(path), watch or Stopwatch(), self.config
+        path, watch = Path(path), watch or Stopwatch()
+        followed = self.follow(path, watch)
+        return self.bundle(followed, watch, source_sha256 or sha256_of(path))
+
+    def bundle(self, followed: Followed, watch: Stopwatch, source_sha256: str) -> Bundle:
+        """Make the bundle of a video that `follow` has read.
+
+        Raises:
+            CropError: as `__call__`.
+        """
+        (tracks, sound, video_notes), config = followed, self.config
+        notes = list(video_notes)
         fps, rate = configuration.SYNC_FPS, config.resample_rate
-        tracks, sound, notes = self._follow(path, watch)
         if not tracks:
             raise CropError(
                 "no_face",
@@ -160,14 +181,14 @@ class Preprocessor:
             notes="\n".join(notes),
             settings=json.dumps(config.prep(), sort_keys=True),
             prep_hash=self.prep_hash,
-            source_sha256=source_sha256 or sha256_of(path),
+            source_sha256=source_sha256,
         )
 
-    def _follow(self, path: Path, watch: Stopwatch) -> tuple[list[FaceTrack], np.ndarray | None, list[str]]:
-        """Read the file once.
+    def follow(self, path: Path, watch: Stopwatch) -> Followed:
+        """Read the file once and follow its faces.
 
-        Returns:
-            tracks of the faces that may be the main one, the largest first; the sound (N,) int16 or None; the notes.
+        Raises:
+            MediaError: as `__call__`.
         """
         from visavox.faces import follow_faces
         from visavox.media import confined
@@ -196,7 +217,7 @@ class Preprocessor:
                     expected_frames=round(config.max_clip_len * fps),
                     keep=CANDIDATES if config.main_face == "speaker" else 1,
                 )
-            return tracks, video.audio(), list(video.notes)
+            return Followed(tracks, video.audio(), list(video.notes))
 
 
 def explain(error: Exception) -> tuple[Status, str]:

@@ -1,29 +1,31 @@
-"""A preprocessor for videos as they are after a perturbation, with a cache of the bundles it has made.
+"""Bundles of videos as they are after perturbations, with a cache of those that were made.
 
-preprocess = build(recipe, cache, root, config)      # stands where visavox.preprocessing.tools.build does
-preprocess("clips/a.mp4")                            # -> Bundle; the second time it is read from the cache
+perturbing = Perturbing(preprocess, root, cache)     # preprocess: of visavox.preprocessing.tools.build
+perturbing("clips/a.mp4", [Recipe("blur", 1), Recipe("blur", 5)])      # -> (recipe, Bundle, seconds) each, read from the cache
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from visavox.bundle import Bundle, BundleError
 from visavox.files import sha256_of
 from visavox.media import confined
-from visavox.preprocessing.pipeline import Preprocessor
+from visavox.preprocessing.pipeline import Followed, Preprocessor
 from visavox.progress import Stopwatch
 from visavox.robustness.kinds import KINDS
 
-if TYPE_CHECKING:
-    pass
+HELD_BYTES = 768 << 20
+"""Frames of a video that are held for its next perturbation: 123 of 1080p, all 16 s of 640 x 480. Of larger ones each
+perturbation decodes the file again."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Recipe:
         """Return the randomness of one video's picture (0) or sound (1): the same in every run, and at every level, so that
         what a mild level loses a strong one loses too."""
         return np.random.default_rng([self.seed, stream, *(zlib.crc32(s.encode()) for s in (self.kind, name))])
+
+    def heard(self, sound: np.ndarray | None, rate: int, name: str) -> np.ndarray | None:
+        """Return the sound (N,) int16 of video `name` as it is after it; None where it has none."""
+        change = KINDS[self.kind].sound
+        return sound if sound is None or change is None else change(sound, rate, self.constant, self.rng(name, 1))
 
 
 class PerturbedVideo:
@@ -80,10 +87,7 @@ class PerturbedVideo:
 
     def audio(self) -> np.ndarray | None:
         """Sound (N,) int16, as long as the video's; None where it has none."""
-        sound, change = self.video.audio(), KINDS[self.recipe.kind].sound
-        if sound is None or change is None:
-            return sound
-        return change(sound, self.rate, self.recipe.constant, self.recipe.rng(self.name, 1))
+        return self.recipe.heard(self.video.audio(), self.rate, self.name)
 
 
 def open_perturbed(path: str | Path, recipe: Recipe, name: str, **how: Any) -> PerturbedVideo:
@@ -95,38 +99,140 @@ def open_perturbed(path: str | Path, recipe: Recipe, name: str, **how: Any) -> P
     return PerturbedVideo(confined.open_video(path, **how), recipe, name, how.get("sample_rate", 16000))
 
 
-@dataclass(frozen=True)
-class Perturbing:
-    """A `Preprocessor` of perturbed videos that keeps each bundle it makes."""
+class Replayed:
+    """A video that was read before, given again from memory; see `visavox.media.Video`."""
 
-    preprocess: Preprocessor
-    recipe: Recipe
-    cache: Path
-    """Folder of this recipe's bundles."""
-    root: Path
-    """Folder that the videos' names start from."""
+    def __init__(self, frames: list[np.ndarray], sound: np.ndarray | None, notes: list[str], info: Any):
+        self._frames, self._sound, self.notes, self.info = frames, sound, notes, info
 
-    def __call__(self, path: str | Path, *, watch: Stopwatch | None = None) -> Bundle:
-        """Return the bundle of a video under the perturbation: the one kept from before if it is of this video and settings.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def frames(self) -> Iterator[np.ndarray]:
+        return iter(self._frames)
+
+    def audio(self) -> np.ndarray | None:
+        return self._sound
+
+
+class Recorded:
+    """An open video that remembers what it gave, where all its frames fit into HELD_BYTES."""
+
+    def __init__(self, video: Any):
+        self.video, self.info = video, video.info
+        self._kept: list[np.ndarray] | None = []
+
+    def __enter__(self) -> Self:
+        self.video.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.video.__exit__(*exception)
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self.video.notes)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        size, last = 0, None
+        for frame in self.video.frames():
+            if self._kept is not None:
+                size += 0 if frame is last else frame.nbytes  # a frame that is shown twice is one array
+                self._kept.append(frame)
+                last = frame
+                if size > HELD_BYTES:
+                    self._kept = None
+            yield frame
+
+    def audio(self) -> np.ndarray | None:
+        return self.video.audio()
+
+    def again(self) -> Replayed | None:
+        """Return the video as it was, once it is read to its end; None where it was too large to hold."""
+        return None if self._kept is None else Replayed(self._kept, self.audio(), self.notes, self.info)
+
+
+class Source:
+    """One video for all that is done to it: decoded once where its frames fit into memory, and its faces followed once for
+    all perturbations that leave the picture as it is. Every bundle is bit for bit the one that the video by itself gives."""
+
+    def __init__(self, preprocess: Preprocessor, path: Path, name: str, sha256: str):
+        self.preprocess, self.path, self.name, self.sha256 = preprocess, path, name, sha256
+        self._replayed: Replayed | None = None
+        self._followed: Followed | None = None
+
+    def bundle(self, recipe: Recipe, watch: Stopwatch) -> Bundle:
+        """Return the bundle of the video under a recipe.
 
         Raises:
-            MediaError, CropError: as `Preprocessor`; nothing is kept then.
+            MediaError, CropError: as `Preprocessor`.
+        """
+        if KINDS[recipe.kind].picture:
+            opener = partial(self._open, recipe=recipe)
+            return replace(self.preprocess, opener=opener)(self.path, watch=watch, source_sha256=self.sha256)
+        if self._followed is None:
+            self._followed = replace(self.preprocess, opener=self._open).follow(self.path, watch)
+        tracks, sound, notes = self._followed
+        heard = recipe.heard(sound, self.preprocess.config.resample_rate, self.name)
+        return self.preprocess.bundle(Followed(tracks, heard, [*notes, recipe.note]), watch, self.sha256)
+
+    @contextmanager
+    def _open(self, path: Path, recipe: Recipe | None = None, **how: Any) -> Iterator[Any]:
+        if self._replayed is not None:
+            video: Any = self._replayed
+        else:
+            video = Recorded(confined.open_video(path, **how))
+        with video:
+            yield PerturbedVideo(video, recipe, self.name, how["sample_rate"]) if recipe else video
+            if isinstance(video, Recorded):
+                self._replayed = video.again()
+
+
+@dataclass(frozen=True)
+class Perturbing:
+    """A `Preprocessor` of one video under several perturbations that keeps each bundle it makes."""
+
+    preprocess: Preprocessor
+    root: Path
+    """Folder that the videos' names start from."""
+    cache: Callable[[Recipe], Path]
+    """Recipe -> folder of its bundles."""
+
+    def __call__(
+        self, path: str | Path, recipes: Sequence[Recipe]
+    ) -> Iterator[tuple[Recipe, Bundle | Exception, dict[str, float]]]:
+        """Yield for each recipe the bundle of the video under it, or the error that it gave, and the seconds of each stage.
+
+        A bundle that was kept before is read if it is of this video and these settings; of an error nothing is kept.
         """
         path = Path(path)
         name = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
-        kept, sha = self.cache / f"{name}.npz", sha256_of(path)
+        source: Source | None = None
+        for recipe in recipes:
+            watch = Stopwatch()
+            try:
+                if source is None:
+                    source = Source(self.preprocess, path, name, sha256_of(path))
+                yield recipe, self._bundle(source, recipe, watch), dict(watch.seconds)
+            except Exception as error:  # the caller's answer: nothing a video does may stop the others
+                yield recipe, error, dict(watch.seconds)
+
+    def _bundle(self, source: Source, recipe: Recipe, watch: Stopwatch) -> Bundle:
+        kept = self.cache(recipe) / f"{source.name}.npz"
         if kept.is_file():
             try:
                 bundle = Bundle.load(kept)
             except BundleError:  # damaged: made again
                 bundle = None
-            if bundle and self._is_of(bundle, sha):
+            if bundle and self._is_of(bundle, recipe, source.sha256):
                 return bundle
-        opener = partial(open_perturbed, recipe=self.recipe, name=name)
-        bundle = replace(self.preprocess, opener=opener)(path, watch=watch, source_sha256=sha)
+        bundle = source.bundle(recipe, watch)
         bundle.save(kept)
         return bundle
 
-    def _is_of(self, bundle: Bundle, sha: str) -> bool:
+    def _is_of(self, bundle: Bundle, recipe: Recipe, sha: str) -> bool:
         asked = self.preprocess.prep_hash, sha
-        return (bundle.prep_hash, bundle.source_sha256) == asked and self.recipe.note in bundle.notes.split("\n")
+        return (bundle.prep_hash, bundle.source_sha256) == asked and recipe.note in bundle.notes.split("\n")

@@ -22,11 +22,11 @@ Frames = Iterator[np.ndarray]
 
 
 def saturation(frames: Frames, share: float, rng: np.random.Generator) -> Frames:
-    """Keep `share` of the colour: both chroma components times it."""
+    """Keep `share` of the colour: both chroma components times it, as one matrix over red, green and blue."""
+    luma = np.tile([0.299, 0.587, 0.114], (3, 1))  # BT.601
+    matrix = share * np.eye(3) + (1 - share) * luma
     for frame in frames:
-        ycc = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32)
-        ycc[..., 1:] = 128 + (ycc[..., 1:] - 128) * share
-        yield cv2.cvtColor(_uint8(ycc), cv2.COLOR_YCrCb2RGB)
+        yield cv2.transform(frame, matrix)  # rounds and clips
 
 
 def contrast(frames: Frames, share: float, rng: np.random.Generator) -> Frames:
@@ -53,11 +53,11 @@ def blocks(frames: Frames, count: int, rng: np.random.Generator) -> Frames:
 
 def noise(frames: Frames, variance: float, rng: np.random.Generator) -> Frames:
     """Add white noise to luma and chroma, of this variance where their ranges are 219 / 255 and 224 / 255 (BT.601)."""
-    deviation = 255 * np.sqrt(variance) * np.array([255 / 219, 255 / 224, 255 / 224], np.float32)
+    deviation = 255 * np.sqrt(variance) * np.array([255 / 219, 255 / 224, 255 / 224])
+    matrix = np.array([[1, 0, 1.403], [1, -0.344, -0.714], [1, 1.773, 0]]) * deviation  # Y, Cb, Cr -> R, G, B
     for frame in frames:
-        y, cb, cr = np.moveaxis(rng.standard_normal(frame.shape, dtype=np.float32) * deviation, 2, 0)
-        added = np.stack([y + 1.403 * cr, y - 0.344 * cb - 0.714 * cr, y + 1.773 * cb], axis=2)
-        yield _uint8(frame + added)
+        added = cv2.transform(rng.standard_normal(frame.shape, dtype=np.float32), matrix)
+        yield cv2.add(frame, added, dtype=cv2.CV_8U)  # rounds and clips
 
 
 def blur(frames: Frames, kernel: int, rng: np.random.Generator) -> Frames:
