@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import json
 import logging
+import logging.config
 import os
 import re
 import socket
@@ -357,10 +358,12 @@ def test_names_and_errors_hold_nothing(
 
 def test_log_lines_are_single_json_objects(capsys: pytest.CaptureFixture[str]):
     import structlog
+    from uvicorn.config import LOGGING_CONFIG
 
     from visavox.service import log
 
     handlers, level = logging.root.handlers[:], logging.root.level
+    logging.config.dictConfig(LOGGING_CONFIG)  # as `uvicorn visavox.service.api:app` does before it imports the app
     try:
         log.set_up("api")
         structlog.get_logger("visavox.service").info("upload taken in", name=NAME)

@@ -46,6 +46,10 @@ def set_up(component: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # `uvicorn visavox.service.api:app` has given them its own
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
     logging.getLogger("visavox").setLevel(logging.INFO)
 
 
