@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(f"{made.path}: opset {OPSET}; inputs {inputs}; output logit, higher = more fake")
             say(
                 f"P(fake) differs from torch's by at most {made.difference:.2g} on {made.clips} clips; seconds of a clip here: "
-                f"torch {made.seconds_torch:.3f}, onnxruntime {made.seconds_onnx:.3f}"
+                f"torch {made.torch.seconds:.3f}, onnxruntime {made.onnx.seconds:.3f}"
             )
         if arguments.hub:
             from visavox.training import checkpoint, hub

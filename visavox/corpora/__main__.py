@@ -3,6 +3,7 @@
     visavox corpora folder --root data/bundles --output data/train_dev_test.csv
     visavox corpora fakeavceleb --root FakeAVCeleb_v1.2 --bundles data/favc --output data/favc.csv
     visavox corpora fakeavceleb --root FakeAVCeleb_v1.2 --protocol partition --published split.csv
+    visavox corpora dfdc --root DFDC --bundles data/dfdc --groups dfdc_groups.csv --output data/dfdc.csv
     visavox corpora concat data/favc.csv data/ravdess.csv --output data/both.csv
 
 A corpus is read from its own metadata and from what is on the disk: ROOT as downloaded, BUNDLES as `python crop.py --input ROOT
@@ -36,6 +37,8 @@ CORPORA = {  # name -> options of its reader, help
     "avdeepfake1m": (("metadata",), "AV-Deepfake1M and AV-Deepfake1M++: {train,val}_metadata.json"),
     "kodf": ((), "KoDF: its tables of real and synthesised videos"),
     "asvspoof2019": ((), "ASVspoof 2019 LA: sound alone, by its protocols"),
+    "idforge": (("metadata",), "IDForge v1: train.csv, val.csv, test.csv of its authors"),
+    "megammdf": (("metadata",), "Mega-MMDF: train.json, val.json, test.json, attributes.json"),
     "tmc": (("metadata", "label_map"), "Trusted Media Challenge: filename,label"),
 }
 PROTOCOLS = (
@@ -62,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_corpus(arguments: argparse.Namespace) -> str:
     """Split CSV of a known corpus, or only what it would hold; in words."""
+    from visavox.corpora import groups
     from visavox.corpora.clip import clip_table
     from visavox.corpora.disk import Disk, match
     from visavox.files import VIDEO_SUFFIXES
@@ -80,6 +84,9 @@ def make_corpus(arguments: argparse.Namespace) -> str:
     if arguments.bundles:
         rows = rows[rows["bundle"].ne("")]
     rows = _only(rows, arguments.only)
+    if arguments.groups:
+        rows, more = groups.join(rows, arguments.groups)
+        said.append(more)
     if rows.empty:
         raise SplitError(
             "\n".join(said)
@@ -101,13 +108,19 @@ def make_corpus(arguments: argparse.Namespace) -> str:
 
 def make_folder(arguments: argparse.Namespace) -> str:
     """Split CSV of a tree of bundles; what it holds, in words."""
-    from visavox.corpora import folder
+    from visavox.corpora import folder, groups
     from visavox.splits import protocols
     from visavox.splits import table as splits
-    from visavox.splits.groups import find_leak
+    from visavox.splits.groups import components, find_leak
 
     labels = splits.label_map(arguments.label_map)
     rows = folder.read_folder(arguments.root, by=arguments.by, labels=arguments.labels, label_map=labels)
+    joined = []
+    if arguments.groups:
+        rows, more = groups.join(rows, arguments.groups)
+        joined.append(more)
+        names = [cell.split(";") if cell else [] for cell in rows["donors"]]
+        rows["group"] = components([[f"group {one}", *others] for one, others in zip(rows["group"], names)])
     if rows["split"].eq("").all():
         rows = protocols.assign_groups(rows, val=arguments.val, test=arguments.test, seed=arguments.seed)
     base = arguments.relative_to or default_base(arguments.output)
@@ -121,7 +134,7 @@ def make_folder(arguments: argparse.Namespace) -> str:
     leak = find_leak(rows)
     warnings += [f"warning: {leak}; train.py wants --allow-leaks for it"] if leak else []
     together = f"{rows['group'].nunique()} groups that stay together"
-    return "\n".join([f"{arguments.output}: {splits.describe(rows)} · {together}", *warnings])
+    return "\n".join([*joined, f"{arguments.output}: {splits.describe(rows)} · {together}", *warnings])
 
 
 def make_concat(arguments: argparse.Namespace) -> str:
@@ -229,6 +242,7 @@ def _add_folder(readers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     reader.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the bundles")
     reader.add_argument("--output", type=Path, required=True, metavar="CSV", help="split CSV to write")
     _add_shares(reader)
+    _add_groups(reader)
     reader.add_argument(
         "--by",
         choices=("identity", "file"),
@@ -275,6 +289,7 @@ def _add_corpus(
         metavar="COLUMN=A,B",
         help="only these, such as quality=c23; may be repeated",
     )
+    _add_groups(reader)
     if "metadata" in options:
         reader.add_argument("--metadata", type=Path, metavar="FILE", help="the metadata, if not found below the root")
     if "published" in options:
@@ -304,6 +319,15 @@ def _add_relative_to(reader: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="root_path of training; file paths start there (default: the folder above data/, else the current one)",
+    )
+
+
+def _add_groups(reader: argparse.ArgumentParser) -> None:
+    reader.add_argument(
+        "--groups",
+        type=Path,
+        metavar="CSV",
+        help="who is who, as `visavox groups` found it: clips it joins stay together",
     )
 
 

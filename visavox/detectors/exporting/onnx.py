@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,19 @@ class Exported:
     difference: float
     """Largest difference of P(fake) on the clips that were tried."""
     clips: int
-    seconds_torch: float
+    torch: Took
     """Of one clip on this processor."""
-    seconds_onnx: float
+    onnx: Took
+
+
+@dataclass(frozen=True)
+class Took:
+    """Fastest of `REPEATS` runs, the two libraries in turns."""
+
+    seconds: float
+    """By the clock."""
+    cpu: float
+    """Of all threads together: what other programs do disturbs them less."""
 
 
 def export(detector: Detector, bundles: Sequence[Bundle], path: Path) -> Exported:
@@ -106,9 +116,9 @@ def export(detector: Detector, bundles: Sequence[Bundle], path: Path) -> Exporte
             left.unlink(missing_ok=True)
     one = tuple(value[:1] for value in given)
     with torch.inference_mode():
-        torch_seconds = _fastest(lambda: network(*one))
+        by_torch, by_onnx = _in_turns(lambda: network(*one), lambda: _run(ready, names, one))
     shapes = {name: ["batch", *value.shape[1:]] for name, value in zip(names, given)}
-    return Exported(path, shapes, difference, len(bundles), torch_seconds, _fastest(lambda: _run(ready, names, one)))
+    return Exported(path, shapes, difference, len(bundles), by_torch, by_onnx)
 
 
 class _Flat(nn.Module):
@@ -162,10 +172,12 @@ def _options(onnxruntime: Any) -> Any:
     return options
 
 
-def _fastest(work: Any) -> float:
-    seconds = []
+def _in_turns(*works: Callable[[], Any]) -> list[Took]:
+    """Run each `REPEATS` times, one after the other, and return the least that each took."""
+    took: list[list[Took]] = [[] for _ in works]
     for _ in range(REPEATS):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+        for work, runs in zip(works, took):
+            began, cpu = time.perf_counter(), time.process_time()
+            work()
+            runs.append(Took(time.perf_counter() - began, time.process_time() - cpu))
+    return [Took(min(run.seconds for run in runs), min(run.cpu for run in runs)) for runs in took]
