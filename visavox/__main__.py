@@ -42,6 +42,7 @@ COMMANDS = {
         "visavox.commands.perturb", "videos as the internet leaves them: blurred, compressed, noisy, late"
     ),
     "corpora": Command("visavox.corpora.__main__", "make a leak-proof split CSV of a corpus or a folder"),
+    "groups": Command("visavox.commands.groups", "find who is who in clips that name nobody, by faces and voices"),
     "ffpp-audio": Command("visavox.corpora.ffpp_audio", "give the clips of FaceForensics++ their sound back"),
     "join-audio": Command("visavox.corpora.join_audio", "give videos the sound that lies beside them as audio/*.wav"),
     "audit": Command("visavox.audit.__main__", "find what separates the classes of a split without any skill"),

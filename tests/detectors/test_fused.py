@@ -12,10 +12,10 @@ import torch
 from visavox.__main__ import main
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
 from visavox.detectors.fiveway.tiny import TinyLaDeDa
+from visavox.detectors.novelty import Known
 from visavox.detectors.published import calibrated, judge, open_judge, tiny_ladeda
 from visavox.detectors.published.calibrated import CalibratedJudge, Fitted, place, stored
 from visavox.detectors.published.fused import FusedJudge
-from visavox.detectors.published.novelty import Known
 from visavox.detectors.published.pictures import PictureJudge
 from visavox.evaluation.calibration import CalibrationError, fit
 from visavox.preprocessing.pipeline import CropError

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from visavox.detectors.analysis import (
     Weighed,
     json_schema,
 )
-from visavox.report.evidence import Observation, page, sentence
+from visavox.report.evidence import Observation, calibration, page, sentence
 from visavox.report.observations import manifest, observe
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +105,13 @@ def test_the_page_loads_nothing_and_obeys_no_name():
 
 def test_it_says_that_an_uncalibrated_number_is_no_frequency():
     assert "Uncalibrated: the number is a score" in words_of(page(analysis(), name="a.mp4"))
+
+
+def test_what_a_model_says_of_its_calibration_stands_beside_its_uncalibrated_number():
+    card = ModelCard("pair", calibration="uncalibrated as a whole; of its branches video: platt")
+    given = Analysis.of(0.7, card=card, branches=[Branch("video", 0.7, 1.0, 0.0)])
+    assert calibration(given).endswith("Its model: uncalibrated as a whole; of its branches video: platt.")
+    assert "Its model" not in calibration(replace(given, card=ModelCard("pair")))
 
 
 def test_without_anything_to_judge_by_there_is_no_verdict():

@@ -34,9 +34,9 @@ def _of_model(arguments: argparse.Namespace) -> int:
 
     import numpy as np
 
+    from visavox.detectors.novelty import Features, Known
     from visavox.detectors.published import open_judge
     from visavox.detectors.published.calibrated import Fitted, features_of
-    from visavox.detectors.published.novelty import Features, Known
     from visavox.evaluation.calibration import fit
     from visavox.files import find_inputs, shown
     from visavox.preprocessing.pipeline import explain

@@ -5,9 +5,9 @@
     python train.py --code-version v1 --resume
 
 Reads ROOT_PATH/data/DATA_VERSION.csv, writes RUNS_PATH/CODE_VERSION/ (config.json, metrics.csv, TensorBoard files,
-checkpoints/, best.ckpt by val/auc, test.json; a first stage has a folder of its own below it). Randomness depends on seed,
-epoch and step alone: a run that was killed and resumed continues from its last finished epoch and ends, on a CPU, with the
-same weights bit for bit.
+checkpoints/, best.ckpt by val/auc, best.features.npz of up to 128 training clips, test.json; a first stage has a folder of its
+own below it). Randomness depends on seed, epoch and step alone: a run that was killed and resumed continues from its last
+finished epoch and ends, on a CPU, with the same weights bit for bit.
 Exit codes: 0 trained; 2 wrong arguments, settings, data or weights, or a loss that is no number; 4 another run writes to the
 same folder; 5 the disk is full; 130 interrupted; 143 terminated.
 """
@@ -34,12 +34,15 @@ from visavox.logs import complain, say
 if TYPE_CHECKING:
     import pandas as pd
     import pytorch_lightning as pl
+    import torch
 
     from visavox.detectors.base import Detector
     from visavox.training.callbacks import Watch
 
 log = logging.getLogger(__name__)
 
+KNOWN = 128
+"""Training clips whose features are kept at most."""
 FINISHED = "finished"
 """Marks the folder of a stage before the last that is trained."""
 
@@ -168,6 +171,7 @@ def train(
         metrics = _test(trainer, data, run)
         if trainer.is_global_zero:
             detector.leave_outputs(run, data)
+            _leave_known(run, data, device)
         return metrics
 
 
@@ -242,6 +246,36 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
         with replacing(run / "test.json") as beside:
             beside.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
+
+
+def _leave_known(run: Path, data: Any, device: torch.device) -> None:
+    """Write features of training clips beside best.ckpt, so that a verdict can say how unlike them a clip is.
+
+    Of at most `KNOWN` clips, evenly spaced in the order of the split; none where there are too few, or classes are told apart.
+    """
+    import numpy as np
+
+    from visavox.bundle.trim import load_trimmed
+    from visavox.detectors import build
+    from visavox.detectors.base import Detector
+    from visavox.detectors.novelty import LEAST, TRAINED, Features, Known, beside
+
+    rows = data.rows[data.rows["split"] == "train"]
+    paths = list(rows.loc[rows["label"] == 0, "path"] if data.config.train_on == "real" else rows["path"])
+    detector = build.load(run / "best.ckpt")
+    if len(paths) < LEAST or data.classes or not isinstance(detector, Detector):
+        return
+    chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(KNOWN, len(paths))).round().astype(int))]
+    detector.to(device)
+    vectors = []
+    for path in chosen:
+        with Features(detector) as seen:
+            detector.explain(load_trimmed(path, detector.config, full=True))
+        if seen.vector is None:  # its last layer is none that gives features
+            return
+        vectors.append(seen.vector)
+    on = f"{run.name}'s training clips"
+    Known.of(np.stack(vectors), on, detector.card.checkpoint, TRAINED).save(beside(run / "best.ckpt"))
 
 
 def _by_corpus(detector: Any, data: Any) -> dict[str, Any]:

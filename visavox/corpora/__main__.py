@@ -85,8 +85,8 @@ def make_corpus(arguments: argparse.Namespace) -> str:
         rows = rows[rows["bundle"].ne("")]
     rows = _only(rows, arguments.only)
     if arguments.groups:
-        rows, more = groups.join(rows, arguments.groups)
-        said.append(more)
+        rows, found = groups.join(rows, arguments.groups)
+        said.append(found)
     if rows.empty:
         raise SplitError(
             "\n".join(said)
@@ -117,10 +117,10 @@ def make_folder(arguments: argparse.Namespace) -> str:
     rows = folder.read_folder(arguments.root, by=arguments.by, labels=arguments.labels, label_map=labels)
     joined = []
     if arguments.groups:
-        rows, more = groups.join(rows, arguments.groups)
-        joined.append(more)
-        names = [cell.split(";") if cell else [] for cell in rows["donors"]]
-        rows["group"] = components([[f"group {one}", *others] for one, others in zip(rows["group"], names)])
+        rows, found = groups.join(rows, arguments.groups)
+        joined.append(found)
+        alike = [cell.split(";") if cell else [] for cell in rows["donors"]]
+        rows["group"] = components([[f"group {one}", *others] for one, others in zip(rows["group"], alike)])
     if rows["split"].eq("").all():
         rows = protocols.assign_groups(rows, val=arguments.val, test=arguments.test, seed=arguments.seed)
     base = arguments.relative_to or default_base(arguments.output)

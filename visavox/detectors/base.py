@@ -26,6 +26,7 @@ from visavox.bundle import Bundle
 from visavox.bundle.trim import load_trimmed
 from visavox.config import Config, Settings
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.novelty import Known
 from visavox.detectors.scorer import Scorer, Watch
 from visavox.progress import Stopwatch
 from visavox.splits.classes import Classes
@@ -62,6 +63,8 @@ class Detector(pl.LightningModule):
     """`config.detector`, narrowed by `build` to this detector's own class."""
     target: str = "label"
     """What the stage that was begun learns: the clip's `label`, or `audio_label` or `video_label` where the split has them."""
+    known: Known | None = None
+    """Features of clips that it was trained on, where its checkpoint has them beside it."""
     needs_track: bool = False
     """Whether `prepare` reads the bundle's track or audio, which are left out of what is loaded otherwise."""
     needs_sync: bool = False

@@ -28,6 +28,7 @@ from visavox.config import (
     ZeroShotConfig,
 )
 from visavox.detectors.base import Detector
+from visavox.detectors.novelty import Known, beside
 from visavox.detectors.scorer import Scorer
 from visavox.detectors.timesformer.detector import MultimodalDetector
 from visavox.files import sha256_of
@@ -163,7 +164,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Scorer:
         synthetic=checkpoint.is_synthetic(found.about),
         calibration=found.about.get("calibration", detector.card.calibration),
     )
+    if isinstance(detector, Detector) and not folder:
+        detector.known = known_of(Path(path), detector.card.checkpoint)
     return detector.eval()
+
+
+def known_of(path: Path, checkpoint: str) -> Known | None:
+    """Return the features of training clips that lie beside a checkpoint; None where there are none, or those of another."""
+    found = Known.load(beside(path))
+    return found if found is not None and found.checkpoint == checkpoint else None
 
 
 @contextmanager

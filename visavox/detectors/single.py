@@ -19,7 +19,9 @@ from visavox.bundle.trim import trimmed_as
 from visavox.compute import scoring_context, scoring_dtype
 from visavox.config import FiveWayConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.base import Detector
 from visavox.detectors.judging import Judge, ModelError
+from visavox.detectors.novelty import Features
 from visavox.detectors.scorer import Hearing, Scorer, Together, Watch
 from visavox.preprocessing import tools
 from visavox.preprocessing.pipeline import CropError, Preprocessor
@@ -101,13 +103,22 @@ class HouseJudge:
         watch = watch or Stopwatch()
         with watch("models"), scoring_context(self.dtype, self.scorer.device):
             if not isinstance(clip, np.ndarray):
-                return self.scorer.explain(clip, ended)
+                return self._with_novelty(clip, ended)
             assert isinstance(self.scorer, Hearing)  # `see` gives sound to no other
             return self.scorer.explain_sound(clip, ended)
 
+    def _with_novelty(self, clip: Bundle, ended: Watch | None) -> Analysis:
+        """Explain a clip, and say how unlike those it is that the detector was trained on, where that is known."""
+        if not isinstance(self.scorer, Detector) or self.scorer.known is None:
+            return self.scorer.explain(clip, ended)
+        with Features(self.scorer) as seen:
+            found = self.scorer.explain(clip, ended)
+        return replace(found, novelty=self.scorer.known.novelty(seen.vector))
+
     def explain_all(self, clips: Sequence[Bundle], ended: Sequence[Watch | None]) -> list[Analysis]:
         """Return the analyses of several bundles that `see` gave, in one call where the scorer takes several."""
-        if not isinstance(self.scorer, Together):
+        knows = isinstance(self.scorer, Detector) and self.scorer.known is not None  # a clip's features are its own
+        if not isinstance(self.scorer, Together) or knows:
             return [self.explain(clip, ended=watch) for clip, watch in zip(clips, ended, strict=True)]
         with scoring_context(self.dtype, self.scorer.device):
             return self.scorer.explain_all(clips, ended)

@@ -110,7 +110,10 @@ def calibration(analysis: Analysis) -> str:
     """Return what the number may be taken for."""
     fitted = analysis.calibrated
     if fitted is None:
-        return "Uncalibrated: the number is a score between 0 and 1. Of clips scored 0.9 not nine in ten need be fake."
+        said = "Uncalibrated: the number is a score between 0 and 1. Of clips scored 0.9 not nine in ten need be fake."
+        return (
+            said if analysis.card.calibration == "uncalibrated" else f"{said} Its model: {analysis.card.calibration}."
+        )
     return f"Calibrated on {fitted.on}, {fitted.n:,} clips, {fitted.date or 'at an unknown date'}."
 
 

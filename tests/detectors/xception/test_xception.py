@@ -168,6 +168,9 @@ def test_fuse_takes_the_calibration_beside_each_checkpoint(tmp_path: Path, capsy
     ]
     assert command.main(words) == 0
     assert "video: platt a = " in (said := capsys.readouterr().out) and "audio: not calibrated" in said
+    assert "uncalibrated as a whole; of its branches video: platt" in said, (
+        "what the page and /model say of its number alike"
+    )
     assert build.load(tmp_path / "x.ckpt").settings.audio_temperature == 2.0, "the seed's, where nothing is known"
     fitted["audio"].save(tmp_path / "audio/calibration.json")
     assert command.main(words) == 0

@@ -86,7 +86,7 @@ class LinearProbe(nn.Module):
     """The head; published as `model.linear`."""
 
     is_head = True
-    """For `published.novelty`: what it is given are the features of a picture."""
+    """For `detectors.novelty`: what it is given are the features of a picture."""
 
     def __init__(self, width: int, to_length_1: bool) -> None:
         super().__init__()

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from visavox.detectors.analysis import Analysis, Calibrated, ModelCard, Weighed, decide
+from visavox.detectors.novelty import Features, Known
 from visavox.detectors.published.fused import log_odds
-from visavox.detectors.published.novelty import Features, Known
 from visavox.evaluation.calibration import Calibration, CalibrationError
 from visavox.files import replacing
 from visavox.weights import folder

@@ -82,7 +82,9 @@ def fuse(
         | {f"{branch}_calibration": logit_map for branch, (logit_map, _) in found.items() if logit_map}
         | ({"audio_temperature": 1.0} if found["audio"][0] else {})
     )
-    calibration = "; ".join(f"{branch}: {words}" for branch, (_, words) in found.items())
+    branchwise = "; ".join(f"{branch}: {words}" for branch, (_, words) in found.items())
+    fitted = any(line for line, _ in found.values())
+    calibration = f"uncalibrated as a whole; of its branches {branchwise}" if fitted else "uncalibrated"
     about = {
         "trained_on": trained_on or "not said",
         "video": str(video),

@@ -1,4 +1,4 @@
-"""How unlike a clip is to those that a model was calibrated on: beyond them a score means little.
+"""How unlike a clip is to those that a model was trained or calibrated on: beyond them a score means little.
 
 with Features(judge) as seen:
     analysis = judge("clip.mp4")
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 5
 """Nearest known clips whose mean distance counts."""
+CALIBRATED, TRAINED = "calibrated on", "trained on"
 LEAST = 20
 """Known clips below which no quantile is stated."""
 
@@ -39,7 +40,7 @@ class Features:
     A last layer is the linear layer with one or two outputs that is used last, or one that says `is_head`.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge | nn.Module) -> None:
         self.networks = dict(_networks(judge))
         self._hooks: list[Any] = []
         self._given: dict[str, dict[nn.Module, list[np.ndarray]]] = {}
@@ -79,7 +80,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Known:
-    """Features of the clips that a model was calibrated on."""
+    """Features of the clips that a model was trained or calibrated on."""
 
     on: str
     """Their name."""
@@ -89,13 +90,15 @@ class Known:
     """(n, D) float32."""
     own: np.ndarray
     """(n,) of each its distance to its neighbours among the others, ascending."""
+    how: str = CALIBRATED
+    """What they were to the model: `CALIBRATED` or `TRAINED`."""
 
     @classmethod
-    def of(cls, vectors: np.ndarray, on: str, checkpoint: str) -> Self:
+    def of(cls, vectors: np.ndarray, on: str, checkpoint: str, how: str = CALIBRATED) -> Self:
         """Measure how far known clips lie from one another: vectors (n, D)."""
         vectors = np.asarray(vectors, np.float32)
         own = [_distance(vector, np.delete(vectors, i, 0)) for i, vector in enumerate(vectors)]
-        return cls(on, checkpoint, vectors, np.sort(own))
+        return cls(on, checkpoint, vectors, np.sort(own), how)
 
     def novelty(self, vector: np.ndarray | None) -> Novelty | None:
         """Return how unlike a clip with features (D,) is; None without features, or with too few known clips."""
@@ -103,13 +106,13 @@ class Known:
             return None
         distance = _distance(vector, self.vectors)
         quantile = float(np.searchsorted(self.own, distance) / len(self.own))
-        return Novelty(distance, quantile, f"calibrated on {self.on}", len(self.own))
+        return Novelty(distance, quantile, f"{self.how} {self.on}", len(self.own))
 
     def save(self, path: Path) -> None:
         """Write it as .npz."""
         with replacing(path) as beside, open(beside, "wb") as file:
-            on, checkpoint = np.array(self.on), np.array(self.checkpoint)
-            np.savez(file, vectors=self.vectors, own=self.own, on=on, checkpoint=checkpoint)
+            on, checkpoint, how = np.array(self.on), np.array(self.checkpoint), np.array(self.how)
+            np.savez(file, vectors=self.vectors, own=self.own, on=on, checkpoint=checkpoint, how=how)
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
@@ -117,7 +120,13 @@ class Known:
         if not path.is_file():
             return None
         with np.load(path, allow_pickle=False) as kept:
-            return cls(str(kept["on"]), str(kept["checkpoint"]), kept["vectors"], kept["own"])
+            how = str(kept["how"]) if "how" in kept else CALIBRATED
+            return cls(str(kept["on"]), str(kept["checkpoint"]), kept["vectors"], kept["own"], how)
+
+
+def beside(checkpoint: Path) -> Path:
+    """Return where the features of the clips lie that the detector of a checkpoint was trained on."""
+    return checkpoint.with_suffix(".features.npz")
 
 
 def _distance(vector: np.ndarray, others: np.ndarray) -> float:
@@ -134,7 +143,10 @@ def _is_head(module: nn.Module) -> bool:
 
 
 def _networks(judge: Any, branch: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Branch -> network, of a judge and of those that it fuses."""
+    """Branch -> network, of a judge and of those that it fuses; or the network itself."""
+    if isinstance(judge, nn.Module):
+        yield branch, judge
+        return
     for name, each in getattr(judge, "judges", {}).items():
         yield from _networks(each, name)
     network = getattr(judge, "network", None) or getattr(judge, "scorer", None)
