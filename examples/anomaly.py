@@ -58,10 +58,7 @@ def example(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
     from visavox.detectors.anomaly.detector import load
 
     seconds: dict[str, float] = {}
-    with common.stage("clips", seconds):
-        labels = common.make_clips(root, seed=seed, workers=workers)
-    with common.stage("crop", seconds):
-        common.crop_clips(root, workers=workers)
+    labels, _ = common.make_bundles(root, seconds, seed=seed, workers=workers)
     with common.stage("split", seconds):
         split = common.make_split(root, labels, seed=seed)
         split = split[(split["label"] == 0) | (split["split"] == "test")]  # no fake in training, none in validation

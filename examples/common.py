@@ -100,6 +100,20 @@ def crop_clips(root: Path, *, workers: int) -> "list[ManifestRow]":
     return crop.crop_folder(inputs, root / BUNDLES, config.load(CONFIG), workers=workers)
 
 
+def make_bundles(
+    root: Path, took: dict[str, float], *, seed: int, workers: int, **clips: Any
+) -> "tuple[Path, list[ManifestRow]]":
+    """Render the clips below `root` and crop them, two stages of `took`; return their labels and the rows of their bundles.
+
+    Args:
+        clips: number, length and kinds, as of `make_clips`.
+    """
+    with stage("clips", took):
+        labels = make_clips(root, seed=seed, workers=workers, **clips)
+    with stage("crop", took):
+        return labels, crop_clips(root, workers=workers)
+
+
 def make_split(
     root: Path, labels: Path, *, seed: int, name: str = SPLIT, val: float = VAL_SHARE, test: float = TEST_SHARE
 ) -> Any:

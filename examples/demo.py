@@ -37,10 +37,7 @@ def demo(root: Path, *, seed: int = 0, workers: int = 2) -> dict[str, Any]:
 
     set_up_logging()
     seconds: dict[str, float] = {}
-    with common.stage("clips", seconds):
-        labels = common.make_clips(root, seed=seed, workers=workers)
-    with common.stage("crop", seconds):
-        rows = common.crop_clips(root, workers=workers)
+    labels, rows = common.make_bundles(root, seconds, seed=seed, workers=workers)
     with common.stage("split", seconds):
         split = common.make_split(root, labels, seed=seed)
     with common.stage("train", seconds):

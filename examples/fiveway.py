@@ -75,12 +75,8 @@ def example(
         words: settings (key=value) in place of the configuration's.
     """
     took: dict[str, float] = {}
-    with common.stage("clips", took):
-        labels = common.make_clips(
-            root, seed=seed, workers=workers, identities=identities, clips_per_identity=clips, seconds=seconds
-        )
-    with common.stage("crop", took):
-        common.crop_clips(root, workers=workers)
+    made = {"identities": identities, "clips_per_identity": clips, "seconds": seconds}
+    labels, _ = common.make_bundles(root, took, seed=seed, workers=workers, **made)
     with common.stage("split", took):
         common.make_split(root, labels, seed=seed)
     with common.stage("train", took):

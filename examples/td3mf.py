@@ -62,12 +62,8 @@ def example(
         epochs: of the backbones.
     """
     took: dict[str, float] = {}
-    with common.stage("clips", took):
-        labels = common.make_clips(
-            root, seed=seed, workers=workers, identities=identities, clips_per_identity=clips, seconds=seconds
-        )
-    with common.stage("crop", took):
-        common.crop_clips(root, workers=workers)
+    made = {"identities": identities, "clips_per_identity": clips, "seconds": seconds}
+    labels, _ = common.make_bundles(root, took, seed=seed, workers=workers, **made)
     with common.stage("split", took):
         make_splits(root, labels, seed=seed)
     configs = {split: settings(root, split, seed, words) for split in (SPLIT, SHUFFLED)}
