@@ -67,6 +67,21 @@ def test_a_folder_gets_a_row_a_page_and_an_analysis_for_each_file(video: Path, m
     assert "(uncalibrated)" in said.out and said.out.count("neither the face nor the voice") == 1
 
 
+def test_pages_of_inputs_of_equal_names_are_apart_and_lie_in_the_report(made_up_weights, tmp_path: Path, monkeypatch):
+    for folder in ("a/in", "b/in", "here"):
+        (tmp_path / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / "still.png"), np.full((40, 40, 3), 99, np.uint8))
+    monkeypatch.chdir(tmp_path / "here")
+    inputs = ["../a/in", "../b/in", ".", "../a/in/still.png", str(tmp_path / "b/in/still.png")]
+    main(["detect", *inputs, "--model", NAME, "--report", str(tmp_path / "out"), "--device", "cpu"])
+    names = ["in/still.png", "2/in/still.png", "here/still.png", "still.png", "5/still.png"]
+    with (tmp_path / "out" / "scores.csv").open() as file:
+        assert [row["filename"] for row in csv.DictReader(file)] == names
+    assert {page.relative_to(tmp_path).as_posix() for page in tmp_path.rglob("*.html")} == {
+        f"out/{n}.html" for n in names
+    }
+
+
 def test_the_score_is_the_mean_over_pictures_that_lie_along_the_video(video: Path, made_up_weights):
     analysis = visavox.detect(video, NAME, device="cpu")
     stills = Stills(video, 32)

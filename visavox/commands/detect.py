@@ -18,6 +18,7 @@ import argparse
 import csv
 import io
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,19 +74,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _inputs(sources: Sequence[Path]) -> dict[str, Path]:
-    """Name -> path of every file given, or found below the folders given."""
+    """Name -> path of every file given, or found below the folders given; names lie below one folder and are each another."""
     from visavox.files import find_inputs
     from visavox.preprocessing.stills import SUFFIXES
 
+    kinds = SUFFIXES | {".npz"}
+    if len(sources) == 1:
+        return find_inputs(sources[0], kinds)
     found: dict[str, Path] = {}
-    for source in sources:
-        if len(sources) == 1 or source.is_dir():
-            beneath = {
-                (name if len(sources) == 1 else f"{source.name}/{name}"): path
-                for name, path in find_inputs(source, SUFFIXES | {".npz"}).items()
-            }
-        else:
-            beneath = {source.name if source.name not in found else str(source): source}
+    for number, source in enumerate(sources, start=1):
+        top = os.path.basename(os.path.abspath(source))  # of `.` too
+        beneath = (
+            {f"{top}/{name}": path for name, path in find_inputs(source, kinds).items()}
+            if source.is_dir()
+            else {top: source}
+        )
+        if found.keys() & beneath.keys():
+            beneath = {f"{number}/{name}": path for name, path in beneath.items()}
         found |= beneath
     return found
 
