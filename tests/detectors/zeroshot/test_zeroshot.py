@@ -103,6 +103,14 @@ def test_syncnets_mean_curve_is_that_of_its_distances(make_bundle: Callable[...,
     assert len(curves.starts) == 25 and np.nanmax(np.abs(curves.cosine)) <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("name", ["distance", "cosine"])
+def test_a_shift_at_which_no_window_has_a_partner_is_not_the_best_one(name: str):
+    cosine = np.array([[np.nan, 0.2, 0.6], [np.nan, 0.4, 0.8]])  # of speech in the first frames alone
+    found = score(Curves(np.arange(2), 5, cosine, 1 - cosine), name)
+    assert found.clip == pytest.approx({"distance": 0.3, "cosine": -0.7}[name])
+    assert found.windows == pytest.approx({"distance": [0.4, 0.2], "cosine": [-0.6, -0.8]}[name])
+
+
 def test_a_scorer_that_was_not_calibrated_ranks_and_gives_no_verdict(make_bundle: Callable[..., Bundle]):
     scorer = ready("zeroshot")
     clip = talking(make_bundle)

@@ -42,14 +42,14 @@ def score(curves: Curves, name: str, temperature: float = 0.1) -> Scores:
 
 
 def _distance(curves: Curves, temperature: float) -> Scores:
-    means = np.nanmean(curves.distance, axis=0)
-    best = int(means.argmin())
+    means = _means(curves.distance)
+    best = int(np.nanargmin(means))
     return Scores(float(means[best]), _filled(curves.distance[:, best]))
 
 
 def _cosine(curves: Curves, temperature: float) -> Scores:
-    means = np.nanmean(curves.cosine, axis=0)
-    best = int(means.argmax())
+    means = _means(curves.cosine)
+    best = int(np.nanargmax(means))
     return Scores(float(-means[best]), _filled(-curves.cosine[:, best]))
 
 
@@ -65,6 +65,13 @@ def _centre(curves: Curves, temperature: float) -> Scores:
 def _percentile(curves: Curves, temperature: float) -> Scores:
     centre = curves.cosine[:, curves.cosine.shape[1] // 2]
     return Scores(float(-np.percentile(centre, PERCENTILE)), -centre)
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """(n, V) -> (V,) means over windows; NaN for a shift at which none has a partner, as of speech at the very beginning."""
+    there = ~np.isnan(values)
+    count = there.sum(0)
+    return np.divide(np.where(there, values, 0).sum(0), count, out=np.full(values.shape[1], np.nan), where=count > 0)
 
 
 def _filled(values: np.ndarray) -> np.ndarray:
