@@ -17,8 +17,10 @@ from visavox.detectors.published import calibrated, judge, open_judge, tiny_lade
 from visavox.detectors.published.calibrated import CalibratedJudge, Fitted, place, stored
 from visavox.detectors.published.fused import FusedJudge
 from visavox.detectors.published.pictures import PictureJudge
+from visavox.detectors.single import branches_of
 from visavox.evaluation.calibration import CalibrationError, fit
 from visavox.preprocessing.pipeline import CropError
+from visavox.progress import Stopwatch
 from visavox.weights import WeightsError
 
 
@@ -74,6 +76,22 @@ def test_a_missing_modality_leaves_its_branch_out_and_says_so():
         for some in ({"b": Says("b", 0.7)}, {"b": Says("b", 0.7), "c": Says("c", 0.2)})
     )
     assert alone != both  # a calibration of one does not fit the other
+
+
+def test_seconds_of_a_branch_are_its_own_on_a_stopwatch_that_all_share(tmp_path: Path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 40, 3), 90, np.uint8))
+    watch = Stopwatch()
+    watch.seconds["models"] = 100.0  # what was booked before
+    made = PictureJudge(ModelCard("tiny"), lambda images: images.mean((1, 2, 3)), tiny_ladeda.INPUT)
+    assert 0 < made(tmp_path / "a.png", watch=watch).branches[0].seconds < 100
+
+
+def test_branches_are_named_before_any_clip_is_judged():
+    fused = FusedJudge("x", {"face": Says("a", 0.9), "voice": Says("b", 0.4)}, {"sync": "no weights"})
+    assert branches_of(fused) == [branch.name for branch in fused("clip.mp4").branches] == ["face", "voice", "sync"]
+    fitted = Fitted("x", "clips", "2026-01-01", fit(np.array([0, 1] * 20), np.linspace(0.1, 0.9, 40), "platt"))
+    assert branches_of(CalibratedJudge(fused, fitted)) == ["face", "voice", "sync"]
+    assert branches_of(Says("a", 0.9)) == ["a"]
 
 
 def test_certainty_of_one_branch_stays_finite():

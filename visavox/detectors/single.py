@@ -17,7 +17,7 @@ import torch
 
 from visavox.bundle.trim import trimmed_as
 from visavox.compute import scoring_context, scoring_dtype
-from visavox.config import FiveWayConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
+from visavox.config import FiveWayConfig, GenDConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
 from visavox.detectors.analysis import Analysis, Branch, ModelCard
 from visavox.detectors.base import Detector
 from visavox.detectors.judging import Judge, ModelError
@@ -137,7 +137,11 @@ def nothing_to_judge(judge: Judge, error: CropError) -> Analysis:
 
 def branches_of(judge: Judge) -> list[str]:
     """Return the names that the branches of its analyses have, in their order."""
-    match judge.scorer.config.detector if isinstance(judge, HouseJudge) else None:
+    inside = getattr(judge, "judge", judge)  # of a calibrated one
+    fused = [*getattr(inside, "judges", ()), *getattr(inside, "missing", ())]
+    if fused:
+        return fused
+    match inside.scorer.config.detector if isinstance(inside, HouseJudge) else None:
         case FiveWayConfig():
             from visavox.detectors.fiveway.judged import BRANCHES
 
@@ -148,5 +152,7 @@ def branches_of(judge: Judge) -> list[str]:
             return ["video"]
         case XceptionAudioConfig():
             return ["audio"]
+        case GenDConfig():
+            return ["face"]
         case _:
             return [judge.name]

@@ -67,6 +67,7 @@ class PictureJudge:
             CropError: none of the frames shows what is judged.
         """
         watch = watch or Stopwatch()
+        before = _of_network(watch)  # judges that are fused book on one stopwatch
         seconds, inputs, stills = self.pictures(path, watch)
         with watch("models"):
             p = self.probabilities(inputs)  # (n,)
@@ -75,7 +76,7 @@ class PictureJudge:
             notes.append(f"{stills.given - len(inputs)} of {stills.given} frames show no face and were left out.")
         timeline = [] if stills.is_picture else _segments(seconds, p, stills.seconds)
         probability = float(p.mean())
-        took = sum(watch.seconds.get(stage, 0.0) for stage in ("prepare", "models"))
+        took = _of_network(watch) - before
         if ended:
             ended(self.name, took)
         return Analysis.of(
@@ -113,6 +114,10 @@ class PictureJudge:
         batches = [torch.stack(inputs[start : start + BATCH]) for start in range(0, len(inputs), BATCH)]
         logits = torch.cat([self.network(batch.to(self.device)) for batch in batches])
         return torch.sigmoid(logits.double()).cpu().numpy()
+
+
+def _of_network(watch: Stopwatch) -> float:
+    return sum(watch.seconds.get(stage, 0.0) for stage in ("prepare", "models"))
 
 
 def _segments(seconds: list[float], p: np.ndarray, end: float) -> list[Segment]:

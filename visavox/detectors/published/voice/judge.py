@@ -76,6 +76,7 @@ class VoiceJudge:
         if is_picture(path):
             raise ModelError(f"{path}: {self.name} judges voices, and a picture has no sound")
         watch = watch or Stopwatch()
+        before = watch.seconds.get("models", 0.0)  # judges that are fused book on one stopwatch
         with watch("decode"):
             sound, noticed = heard(path, INPUT.rate, LONGEST, self.threads)
         if sound is None or not len(sound):
@@ -87,7 +88,7 @@ class VoiceJudge:
             )
         with watch("models"):
             p = self._probabilities([INPUT(_part(sound, at)) for at in starts])  # (n,)
-        took = watch.seconds.get("models", 0.0)
+        took = watch.seconds["models"] - before
         if ended:
             ended(self.name, took)
         probability, end = float(p.mean()), len(sound) / INPUT.rate
