@@ -13,6 +13,7 @@ from visavox.features.audio import mel_3cs
 from visavox.features.sync import correlation_sync
 from visavox.media.recode import CODECS, recode_frames, recode_sound, resample
 from visavox.preprocessing.provenance import prep_hash
+from visavox.pseudofakes import vocoders
 from visavox.pseudofakes.footage import SPARE, Crops, put_together, take
 from visavox.pseudofakes.forgery import gates
 from visavox.pseudofakes.hull import face_boxes, outlines, steady
@@ -349,3 +350,13 @@ def test_put_together_without_measuring_keeps_the_distances(clip):
 def test_every_kind_has_one_group():
     assert len(set(KINDS)) == len(KINDS) == len(PICTURE) + len(SOUND) + len(BOTH)
     assert json.dumps(KINDS)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "expected"), [(100, 150, 150), (100, 0, 100), (0, 150, 0)])
+def test_a_voice_without_pitch_lends_none(ours: float, theirs: float, expected: float, monkeypatch):
+    voices = [vocoders._Voice(np.full(4, float(f0)), np.ones((4, 3)), np.ones((4, 3))) for f0 in (ours, theirs)]
+    monkeypatch.setattr(vocoders, "_world", lambda sound, rate: voices[0] if len(sound) == 640 else voices[1])
+    spoken: list[float] = []
+    monkeypatch.setattr(vocoders, "_spoken", lambda voice, rate, like: spoken.append(voice.f0[0]))
+    vocoders.voice_swap(np.ones(640, np.int16), 16000, np.random.default_rng(0), np.ones(900, np.int16))
+    assert spoken == [ours, expected]

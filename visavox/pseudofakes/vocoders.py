@@ -78,8 +78,9 @@ def voice_swap(sound: np.ndarray, rate: int, rng: np.random.Generator, other: np
     start = int(rng.integers(max(1, len(other) - 3 * rate)))
     theirs = _world(other[start : start + 3 * rate], rate)
     ours, heard = _pitch(voice), _pitch(theirs)
+    pitch = heard / ours if heard and ours else 1.0  # a part of theirs without pitch would leave a whisper
     mean = np.exp(_mean_envelope(theirs) - _mean_envelope(voice))  # (bins,)
-    changed = voice._replace(f0=voice.f0 * heard / ours, envelope=np.ascontiguousarray(voice.envelope * mean))
+    changed = voice._replace(f0=voice.f0 * pitch, envelope=np.ascontiguousarray(voice.envelope * mean))
     return Passed(_spoken(voice, rate, sound), _spoken(changed, rate, sound))
 
 
@@ -163,8 +164,8 @@ def _spoken(voice: _Voice, rate: int, like: np.ndarray) -> np.ndarray:
 
 
 def _pitch(voice: _Voice) -> float:
-    """Median of the pitch in Hz; 1 where there is none."""
-    return float(np.median(voice.f0[voice.f0 > 0])) if (voice.f0 > 0).any() else 1.0
+    """Median of the pitch in Hz; 0 where there is none."""
+    return float(np.median(voice.f0[voice.f0 > 0])) if (voice.f0 > 0).any() else 0.0
 
 
 def _mean_envelope(voice: _Voice) -> np.ndarray:
