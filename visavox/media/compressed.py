@@ -97,7 +97,7 @@ def _of_packets(container: InputContainer, stream: av.VideoStream) -> list[Hint]
             if packet.is_keyframe:
                 keys.append(len(sizes))
             sizes.append(packet.size)
-    except av.FFmpegError:
+    except (av.FFmpegError, OSError, IndexError):  # IndexError: PyAV 18, where streams appear while it reads (MPEG-TS)
         pass  # what could be read is described; that the rest is damaged is said where frames are decoded
     if not sizes:
         return []

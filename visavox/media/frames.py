@@ -33,8 +33,7 @@ CODECS_OF_MATROSKA = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video"
 def extract_frames(data: bytes, max_frames: int = 8, size: int | None = 224, limits: Limits = LIMITS) -> torch.Tensor:
     """Return frames spread evenly over a video, the first and the last among them.
 
-    The choice is that of the S2 backend: indices `linspace(0, n - 1, min(max_frames, n))`, rounded down, of whole frames,
-    scaled by area.
+    Taken are the indices `linspace(0, n - 1, min(max_frames, n))`, rounded down, of n frames at 25 a second, scaled by area.
 
     Args:
         data: content of a video file. Where it cannot be read as it is, it is written anew (`repaired`) and read again.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 
-from visavox import media
 from visavox.bundle import Bundle, BundleError
+from visavox.media import MediaError, confined
 
 SIDE = 128
 """Pixels of the longer side."""
@@ -23,9 +23,9 @@ def thumbnail(path: Path | None) -> bytes | None:
             faces = Bundle.load(path, full=False).faces
             image = faces[len(faces) // 2]
         else:
-            with media.open_video(path, fps=2.0, max_seconds=2, threads=1) as video:
+            with confined.open_video(path, fps=2.0, max_seconds=2, threads=1) as video:
                 image = list(video.frames())[-1]
-    except (BundleError, media.MediaError, OSError):
+    except (BundleError, MediaError, OSError):
         return None
     height, width = image.shape[:2]
     scale = SIDE / max(height, width)
