@@ -1,7 +1,7 @@
 """Every kind of perturbation with its five levels, from mild to strong.
 
 KINDS["blur"].levels                      # (7, 9, 13, 17, 21)
-changed = apply(KINDS["blur"], 3, frames, sound, 16000, rng)
+KINDS["blur"].picture(frames, 13, rng)    # frames (H, W, 3) uint8 one after the other -> as many
 """
 
 from __future__ import annotations

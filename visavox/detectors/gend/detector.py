@@ -55,11 +55,12 @@ class GenD(Detector):
 
     def start_from(self, checkpoint: Any) -> str:
         """Take over a published GenD, an earlier run's weights, or a backbone's alone."""
-        state = published_names(loading.parameters(checkpoint, what="start of training"))
+        state = loading.parameters(checkpoint, what="start of training")
         state = {name.removeprefix("net."): value for name, value in state.items() if not name.startswith("aucs.")}
         if not any(name.startswith("feature_extractor.") for name in state):
             inside = "vision_model." if self.settings.backbone == "clip_l14" else "backbone."
             state = {f"feature_extractor.{inside}{name.removeprefix(inside)}": value for name, value in state.items()}
+        state = published_names(state)
         fresh = (
             () if "model.linear.weight" in state else ("model.linear.*", "feature_extractor.visual_projection.weight")
         )
