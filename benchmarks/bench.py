@@ -11,7 +11,8 @@ the trained one where VISAVOX_TEST_DATA names a folder with `weights/`, and then
 from the same folder, synthetic ones are made where there is none.
 
 A classifier is scaled until its logits deviate by 1 over several clips. Nothing is reported where logits differ by more than
-2e-3 (float32 against the straightforward pipeline) or 5e-2 (scoring in bfloat16 against float32).
+1e-3 (float32 against the straightforward pipeline; more where scaling enlarges rounding, see `ROUNDING`) or 5e-2 (scoring in
+bfloat16 against float32).
 """
 
 import argparse

@@ -82,6 +82,17 @@ def test_a_video_closed_early_costs_a_child_and_no_more(clip):
 
 
 @linux
+def test_two_videos_are_read_side_by_side(clip):
+    from visavox.media.confined.decoder import decoder
+
+    with confined.open_video(clip) as one, confined.open_video(clip, fps=12.5) as other:
+        pairs = list(zip(one.frames(), other.frames()))
+        assert len(pairs) == 12 and pairs[11][0].mean() != pairs[11][1].mean()
+    child = decoder()
+    assert len(everything(confined.open_video(clip))[1]) == 25 and decoder() is child
+
+
+@linux
 def test_a_child_is_replaced_after_its_share(clip, monkeypatch):
     from visavox.media.confined import decoder
 

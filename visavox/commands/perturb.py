@@ -157,17 +157,17 @@ def perturb(path: Path, name: str, output: Path, recipe: Recipe, seconds: float,
     Raises:
         MediaError: the video cannot be read.
     """
-    from visavox import media
+    from visavox.media import confined, write_video
     from visavox.robustness.measure import effect
     from visavox.robustness.perturbing import open_perturbed
 
     how = {"sample_rate": 16000, "max_seconds": seconds}
-    with media.open_video(path, **how) as video:  # type: ignore[arg-type]  # values of two types
+    with confined.open_video(path, **how) as video:  # type: ignore[arg-type]  # values of two types
         before, sound = list(video.frames()), video.audio()
     with open_perturbed(path, recipe, name, **how) as perturbed:
         after = list(perturbed.frames())
         heard = perturbed.audio()
-    media.write_video(output, after, heard, crf=0 if lossless else CRF, audio_codec="pcm_s16le" if lossless else "aac")
+    write_video(output, after, heard, crf=0 if lossless else CRF, audio_codec="pcm_s16le" if lossless else "aac")
     return effect(before, after, sound, heard, 16000)
 
 

@@ -21,8 +21,6 @@ CONTAINERS = {
     "libmp3lame": "mp3",
     "libopus": "ogg",
     "libopencore_amrnb": "amr",
-    "g722": "wav",
-    "pcm_mulaw": "wav",
 }
 """Encoder -> a container that carries its packets back to the decoder."""
 

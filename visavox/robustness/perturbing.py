@@ -24,7 +24,7 @@ from visavox.progress import Stopwatch
 from visavox.robustness.kinds import KINDS
 
 HELD_BYTES = 768 << 20
-"""Frames of a video that are held for its next perturbation: 123 of 1080p, all 16 s of 640 x 480. Of larger ones each
+"""Frames of a video that are held for its next perturbation: 129 of 1080p, all 16 s of 640 x 480. Of larger ones each
 perturbation decodes the file again."""
 
 

@@ -55,7 +55,8 @@ class ConfinedVideo:
         self._decoder, self._name, self._wanted = decoder, name, wanted
         self.notes: list[str] = []
         self._sound: np.ndarray | None = None
-        self._complete = self._begun = self._failed = False
+        self._complete = self._begun = False
+        decoder.busy = True
         self.info = self._open()
 
     def __enter__(self) -> ConfinedVideo:
@@ -68,6 +69,7 @@ class ConfinedVideo:
         """Let go of the child; where the video was not read to its end, the child ends."""
         if not self._complete:
             self._decoder.kill()
+        self._decoder.busy = False
 
     def frames(self) -> Iterator[np.ndarray]:
         """Frames as `Video.frames` gives them."""
@@ -116,6 +118,7 @@ class ConfinedVideo:
             if any(not isinstance(hint, list) or len(hint) != 3 for hint in found):
                 raise _Breach("hints that are none")
             self._complete = True
+            self._decoder.busy = False
             self._decoder.videos += 1
             return [_words(note) for note in notes], [Hint(*map(_words, hint)) for hint in found]
 
@@ -150,6 +153,7 @@ class ConfinedVideo:
             if reason not in OF_MEDIA:
                 raise _Breach(f"an unknown reason {str(reason)[:40]!r}")
             self._complete = not self._begun  # asked again, the child hears what was meant for its frames
+            self._decoder.busy = not self._complete
             raise MediaError(reason, _words(message.get("message")))
         if "failed" in message:
             raise _Breach(_words(message["failed"]))
@@ -168,6 +172,7 @@ class ConfinedVideo:
             self._decoder.channel.read_into(memoryview(sound.view(np.uint8).data))
             self._sound = sound
         self._complete = True
+        self._decoder.busy = False
         self._decoder.videos += 1
         if any(note.startswith("hdr:") for note in self.notes):
             self._decoder.videos = PER_CHILD
@@ -234,6 +239,8 @@ class Decoder:
         self.channel = Channel(ours)
         self._end = weakref.finalize(self, _end, self.process, self.channel)
         self.videos = 0
+        self.busy = False
+        """Whether a video of it is being read."""
         self.channel.patience = START_PATIENCE
         try:
             hello = self.channel.hear()
@@ -283,10 +290,10 @@ _mine = threading.local()
 
 
 def decoder() -> Decoder:
-    """Return this thread's child, started where there is none that can be used."""
+    """Return this thread's child, started where there is none that can be used; one that is busy is left to its video."""
     found: Decoder | None = getattr(_mine, "decoder", None)
-    if found is None or not found.is_usable:
-        if found is not None:
+    if found is None or found.busy or not found.is_usable:
+        if found is not None and not found.busy:
             found.kill()
         found = _mine.decoder = Decoder()
     return found
