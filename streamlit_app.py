@@ -303,8 +303,8 @@ def show_verdict(analysis: Any) -> None:
     words = "NO VERDICT" if analysis.verdict == "undetermined" else analysis.verdict.upper()
     st.header(f":{COLOURS[analysis.verdict]}[{words}]")
     if analysis.verdict == "undetermined":
-        least = analysis.least_confidence
-        st.write(f"The confidence of {analysis.confidence:.0%} is below {least:.0%}, from which on a verdict is given.")
+        least, below = analysis.least_confidence, f"The confidence of {analysis.confidence:.0%} is below"
+        st.write(analysis.undecided or f"{below} {least:.0%}, from which on a verdict is given.")
     for note in analysis.notes:
         st.info(note)
 

@@ -84,6 +84,7 @@ def test_a_video_without_sound_is_judged_by_its_faces_and_says_so(page, uploads:
 def test_a_video_without_a_face_is_judged_by_its_sound_and_says_so(page, uploads: Path):
     upload(page, uploads / "faceless.mp4")
     assert "No face: judged by the sound alone." in [note.value for note in page.info]
+    assert "NO VERDICT" in page.header[0].value and any("No face was found" in text.value for text in page.markdown)
     assert page.metric[2].value == "missing"
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from visavox.__main__ import main
-from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.analysis import NO_FACE, NOTHING, Analysis, Branch, ModelCard
 from visavox.detectors.fiveway.tiny import TinyLaDeDa
 from visavox.detectors.novelty import Known
 from visavox.detectors.published import calibrated, judge, open_judge, tiny_ladeda
@@ -37,7 +37,10 @@ class Says:
             raise answer
         branch = Branch(self.name, answer, 1.0, 0.5)
         return Analysis.of(
-            answer if answer is not None else 0.5, card=self.card, branches=[branch], judged=answer is not None
+            answer if answer is not None else 0.5,
+            card=self.card,
+            branches=[branch],
+            undecided="" if answer is not None else NOTHING,
         )
 
 
@@ -68,6 +71,7 @@ def test_a_missing_modality_leaves_its_branch_out_and_says_so():
     analysis = FusedJudge("x", judges, {})("clip.mp4", ended=lambda name, seconds: ended.append(name))
     assert analysis.probability == pytest.approx(0.7) and {part.what for part in analysis.degraded} == {"face", "sync"}
     assert analysis.degraded[0].why == "nobody to be seen" and analysis.counterfactuals[0].probability is None
+    assert analysis.verdict == "undetermined" and analysis.undecided == NO_FACE
     assert ended == ["voice", "sync"]
     with pytest.raises(CropError, match="face: nobody to be seen"):
         FusedJudge("x", {"face": judges["face"]}, {})("clip.mp4")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from visavox.detectors.analysis import (
+    NOTHING,
     Analysis,
     Branch,
     Calibrated,
@@ -115,7 +116,9 @@ def test_what_a_model_says_of_its_calibration_stands_beside_its_uncalibrated_num
 
 
 def test_without_anything_to_judge_by_there_is_no_verdict():
-    nothing = analysis(probability=0.5, judged=False, branches=[Branch("face", None, 0, 0)], timeline=[], ledger=[])
+    nothing = analysis(
+        probability=0.5, undecided=NOTHING, branches=[Branch("face", None, 0, 0)], timeline=[], ledger=[]
+    )
     assert nothing.verdict == "undetermined" and sentence(nothing).startswith("No part of the detector")
     text = page(nothing, name="a.mp4")
     assert "No verdict" in text and "<svg" not in text

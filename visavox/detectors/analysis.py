@@ -19,6 +19,11 @@ from typing import Any, Literal, Self
 
 Verdict = Literal["fake", "real", "undetermined"]
 
+NOTHING = "No part of the detector had anything to judge by."
+NO_FACE = "No face was found: what the sound alone says is a number, and no verdict on the video."
+UNCALIBRATED = "It was calibrated on no clips, so no number is known from which on a clip counts as fake."
+"""Why there is no verdict, whatever the probability."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -134,7 +139,7 @@ class Analysis:
     """Verdict on one clip, how sure it is, which part of the detector says so, and at which seconds."""
 
     verdict: Verdict
-    """`undetermined` where the confidence is too low, or there is nothing to judge by."""
+    """`undetermined` where the confidence is too low, no face was found, or there is nothing to judge by."""
     probability: float
     """P(fake) of the clip; what `score` gives."""
     confidence: float
@@ -165,6 +170,8 @@ class Analysis:
     """P(fake) without each of the parts; empty where there is one part only."""
     novelty: Novelty | None = None
     """How unlike it is to what the detector knows; None where that was not measured."""
+    undecided: str = ""
+    """Why there is no verdict whatever the probability; empty where the probability decides."""
 
     @classmethod
     def of(
@@ -177,18 +184,18 @@ class Analysis:
         notes: Sequence[str] = (),
         threshold: float = 0.5,
         least_confidence: float = 0.5,
-        judged: bool = True,
+        undecided: str = "",
         settings: dict[str, Any] | None = None,
         **evidence: Any,
     ) -> Self:
         """Draw the verdict, the confidence and the flagged seconds from the numbers.
 
         Args:
-            judged: False where there was nothing to judge by, so that no verdict is given whatever the probability.
+            undecided: why no verdict is given whatever the probability; empty where the probability decides.
             evidence: the fields `ledger`, `calibrated`, `degraded`, `counterfactuals` and `novelty`.
         """
         return cls(
-            verdict=decide(probability, threshold, least_confidence) if judged else "undetermined",
+            verdict="undetermined" if undecided else decide(probability, threshold, least_confidence),
             probability=probability,
             confidence=max(probability, 1 - probability),
             branches=list(branches),
@@ -199,6 +206,7 @@ class Analysis:
             threshold=threshold,
             least_confidence=least_confidence,
             settings=settings or {},
+            undecided=undecided,
             **evidence,
         )
 

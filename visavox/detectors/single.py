@@ -18,7 +18,7 @@ import torch
 from visavox.bundle.trim import trimmed_as
 from visavox.compute import scoring_context, scoring_dtype
 from visavox.config import FiveWayConfig, GenDConfig, XceptionAudioConfig, XceptionFusedConfig, XceptionVideoConfig
-from visavox.detectors.analysis import Analysis, Branch, ModelCard
+from visavox.detectors.analysis import NOTHING, Analysis, Branch, ModelCard
 from visavox.detectors.base import Detector
 from visavox.detectors.judging import Judge, ModelError
 from visavox.detectors.novelty import Features
@@ -131,7 +131,7 @@ def nothing_to_judge(judge: Judge, error: CropError) -> Analysis:
         card=judge.card,
         branches=[Branch(judge.name, None, 0.0, 0.0)],
         notes=[f"There is nothing to judge by: {error}."],
-        judged=False,
+        undecided=NOTHING,
     )
 
 

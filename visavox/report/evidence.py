@@ -93,9 +93,9 @@ def sentence(analysis: Analysis) -> str:
     """Return the verdict's reason in one sentence, from the numbers alone."""
     p = f"P(fake) is {analysis.probability:.3f}"
     if analysis.verdict == "undetermined":
-        heard = [branch for branch in analysis.branches if branch.probability is not None]
-        if not heard:
-            return "No part of the detector had anything to judge by."
+        if analysis.undecided:
+            heard = any(branch.probability is not None for branch in analysis.branches)
+            return analysis.undecided + (f" {p}." if heard else "")
         return f"{p}, a confidence of {analysis.confidence:.3f}, below the {analysis.least_confidence:.3f} that is asked for."
     side = "at or above" if analysis.verdict == "fake" else "below"
     text = f"{p}, {side} the threshold of {analysis.threshold:.3f}"

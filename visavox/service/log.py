@@ -46,7 +46,11 @@ def set_up(component: str) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # `uvicorn visavox.service.api:app` has given them its own
+    for name in (
+        "uvicorn",
+        "uvicorn.error",
+        "uvicorn.access",
+    ):  # `uvicorn visavox.service.api:app` has given them its own
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

@@ -515,6 +515,7 @@ def test_score_judges_a_video_without_a_face_by_its_sound(trained, talking, tmp_
     media.write_video(tmp_path / "faceless.mp4", black, sound, fps=25, sample_rate=16000)
     analysis = visavox.score(tmp_path / "faceless.mp4", trained / "best.ckpt", explain=True)
     assert "judged by the head audio" in analysis.notes and analysis.card.checkpoint
+    assert analysis.verdict == "undetermined" and analysis.undecided.startswith("No face was found")
     media.write_video(tmp_path / "mute.mp4", black, None, fps=25, sample_rate=16000)
     with pytest.raises(ValueError, match="no face"):
         visavox.score(tmp_path / "mute.mp4", trained / "best.ckpt")

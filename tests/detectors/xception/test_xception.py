@@ -266,6 +266,7 @@ def test_missing_modalities_are_said():
     unseen = explain(evidence([-2.0] * 7, none), SETTINGS)
     video = unseen.branches[0]
     assert unseen.notes == ["No face: judged by the sound alone."] and (video.weight, video.probability) == (0, None)
+    assert unseen.verdict == "undetermined" and unseen.probability != 0.5, "the sound alone gives a number, no verdict"
     nothing = explain(evidence([], none), SETTINGS.model_copy(update={"threshold": 0.4}))
     assert (nothing.verdict, nothing.probability, nothing.timeline, nothing.flagged) == ("undetermined", 0.5, [], [])
 

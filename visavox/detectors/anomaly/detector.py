@@ -19,7 +19,7 @@ from torchmetrics import CatMetric, MeanMetric
 
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, AnomalyConfig, Config
-from visavox.detectors.analysis import Analysis, Branch, Segment
+from visavox.detectors.analysis import NOTHING, Analysis, Branch, Segment
 from visavox.detectors.anomaly.decoder import NextStep
 from visavox.detectors.anomaly.guard import Guard, spread
 from visavox.detectors.anomaly.losses import sync_loss
@@ -325,7 +325,7 @@ class AnomalyDetector(Detector):
             branches=[Branch(self.card.detector, p if heard else None, float(heard), seconds, timeline)],
             timeline=timeline,
             notes=notes if heard else ["No sound: there is nothing to judge by."],
-            judged=heard,
+            undecided="" if heard else NOTHING,
             settings=self.settings.model_dump(mode="json"),
         )
 

@@ -12,6 +12,7 @@ from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, FiveWayConfig
 from visavox.config.fiveway import STAGES
 from visavox.detectors.analysis import (
+    NO_FACE,
     Analysis,
     Branch,
     Calibrated,
@@ -54,6 +55,8 @@ class Judged:
     """(n,) P(fake) of each face by the visual branch; empty where it did not run."""
     windows: list[tuple[float, float, float]] = field(default_factory=list)
     """(start, end, P(out of step)) of each window of the sync branch, in seconds of the video's own clock."""
+    seen: bool = True
+    """Whether it shows a face."""
 
     @property
     def probability(self) -> float:
@@ -96,6 +99,7 @@ def analysis_of(
         card=replace(card, calibration=head.calibration),
         branches=branches,
         notes=notes,
+        undecided="" if judged.seen else NO_FACE,
         settings=settings.model_dump(mode="json"),
         ledger=[Weighed(name, part) for name, part in parts.items()],
         calibrated=Calibrated(head.fitted_on, head.n_real + head.n_fake, head.fitted_at[:10]),

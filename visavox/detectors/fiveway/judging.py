@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from visavox.bundle import Bundle
 from visavox.config import SYNC_FPS, Config, FiveWayConfig
-from visavox.detectors.analysis import Analysis, Branch
+from visavox.detectors.analysis import NOTHING, Analysis, Branch
 from visavox.detectors.base import Detector
 from visavox.detectors.fiveway import fusion, sync
 from visavox.detectors.fiveway.audio import CepstraNet
@@ -137,7 +137,7 @@ class Judging(Detector):
                 card=self.card,
                 branches=[Branch(branch, None, 0.0, 0.0) for branch in BRANCHES],
                 notes=["No face and no sound: there is nothing to judge by."],
-                judged=False,
+                undecided=NOTHING,
             )
         card = replace(self.card, prep_hash="")
         return analysis_of(self.examine(sound, watch=watch), self.verdicts.fusion, card, self.settings, {})
@@ -203,7 +203,8 @@ class Judging(Detector):
             except fusion.FusionError as error:
                 raise RuntimeError(f"no verdict{' after the gate' if exited else ''}: {error}") from None
             notes.append(f"judged by the head {head.name}")
-        return Judged(row, logit, head, exited, seconds, notes, silent, found.get("visual", np.zeros(0)), windows)
+        faces = found.get("visual", np.zeros(0))
+        return Judged(row, logit, head, exited, seconds, notes, silent, faces, windows, seen=shown.seen)
 
     def _tiny_probabilities(self, faces: np.ndarray) -> np.ndarray:
         """(n,) mean probability of each face's patches."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from visavox.detectors.analysis import Analysis, Calibrated, ModelCard, Weighed, decide
+from visavox.detectors.analysis import UNCALIBRATED, Analysis, Calibrated, ModelCard, Weighed, decide
 from visavox.detectors.novelty import Features, Known
 from visavox.detectors.published.fused import log_odds
 from visavox.evaluation.calibration import Calibration, CalibrationError
@@ -104,12 +104,13 @@ class CalibratedJudge:
             raw = replace(raw, novelty=self.known.novelty(seen.vector))
         p = float(known(np.array([raw.probability]))[0])
         n, ledger = known.n_real + known.n_fake, raw.ledger or [Weighed(self.name, log_odds(raw.probability))]
-        judged = any(branch.probability is not None for branch in raw.branches)
+        undecided = "" if raw.undecided == UNCALIBRATED else raw.undecided
         return replace(
             raw,
             probability=p,
             confidence=max(p, 1 - p),
-            verdict=decide(p, known.threshold, raw.least_confidence) if judged else "undetermined",
+            verdict="undetermined" if undecided else decide(p, known.threshold, raw.least_confidence),
+            undecided=undecided,
             threshold=known.threshold,
             calibrated=Calibrated(self.fitted.on, n, self.fitted.date),
             card=replace(raw.card, calibration=f"{known.method} on {self.fitted.on}, {n} clips, {self.fitted.date}"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visavox.bundle import BundleError
-from visavox.detectors.analysis import Analysis, Branch, Counterfactual, LeftOut, ModelCard, Weighed
+from visavox.detectors.analysis import NO_FACE, Analysis, Branch, Counterfactual, LeftOut, ModelCard, Weighed
 from visavox.detectors.judging import ModelError
 from visavox.preprocessing.pipeline import CropError
 from visavox.preprocessing.voice_input import NoVoiceError
@@ -54,7 +54,7 @@ class FusedJudge:
             MediaError: the file cannot be read.
         """
         said: dict[str, Analysis] = {}
-        lost = dict(self.missing)
+        lost, faceless = dict(self.missing), False
         for branch, judge in self.judges.items():
             try:
                 analysis = judge(path, watch=watch)
@@ -65,6 +65,7 @@ class FusedJudge:
                 NoVoiceError,
             ) as error:  # what the clip lacks; a file that cannot be read ends here
                 lost[branch] = str(error)
+                faceless |= isinstance(error, CropError) and error.status == "no_face"
                 continue
             if ended:
                 ended(branch, sum(part.seconds for part in analysis.branches))
@@ -75,9 +76,10 @@ class FusedJudge:
         if not said:
             reasons = "; ".join(f"{branch}: {why}" for branch, why in lost.items())
             raise CropError("no_face", f"no branch has anything to judge by ({reasons})")
-        return self._fused(said, lost)
+        faceless |= any(analysis.undecided == NO_FACE for analysis in said.values())
+        return self._fused(said, lost, NO_FACE if faceless else "")
 
-    def _fused(self, said: Mapping[str, Analysis], lost: Mapping[str, str]) -> Analysis:
+    def _fused(self, said: Mapping[str, Analysis], lost: Mapping[str, str], undecided: str) -> Analysis:
         odds = {branch: log_odds(analysis.probability) for branch, analysis in said.items()}
         n = len(odds)
         probability = sigmoid(sum(odds.values()) / n)
@@ -105,6 +107,7 @@ class FusedJudge:
                 Counterfactual(branch, sigmoid((sum(odds.values()) - value) / (n - 1)) if n > 1 else None)
                 for branch, value in odds.items()
             ],
+            undecided=undecided,
             settings={
                 "fusion": "mean of log-odds",
                 "branches": {branch: card.detector for branch, card in cards.items()},

@@ -6,6 +6,8 @@ import numpy as np
 
 from visavox.config import XceptionFusedConfig
 from visavox.detectors.analysis import (
+    NO_FACE,
+    NOTHING,
     Analysis,
     Branch,
     Counterfactual,
@@ -29,11 +31,12 @@ def explain(evidence: Evidence, settings: XceptionFusedConfig, card: ModelCard) 
     parts = fuse_segments(evidence, settings)
     probability = clip_probability(evidence, settings)
     said = evidence.calibrated(settings)
-    judged = bool(len(said.frame_logits) or len(said.window_logits))
+    undecided = "" if len(said.frame_logits) else NO_FACE if len(said.window_logits) else NOTHING
     p_video = _probability(fusion.pool(said.frame_logits, settings.video.pooling, settings.video.top_k))
     p_audio = _probability(fusion.pool(said.window_logits, settings.audio.pooling, settings.audio.top_k))
     timeline = _segments(parts.spans, parts.fused.logit)
-    verdict: Verdict = decide(probability, settings.threshold, settings.abstain_below) if judged else "undetermined"
+    decided = decide(probability, settings.threshold, settings.abstain_below)
+    verdict: Verdict = "undetermined" if undecided else decided
     return Analysis.of(
         probability,
         card=card,
@@ -59,7 +62,7 @@ def explain(evidence: Evidence, settings: XceptionFusedConfig, card: ModelCard) 
         + _local(timeline, settings, verdict),
         threshold=settings.threshold,
         least_confidence=settings.abstain_below,
-        judged=judged,
+        undecided=undecided,
         settings=settings.model_dump(mode="json"),
         counterfactuals=[Counterfactual("video", p_audio), Counterfactual("audio", p_video)],
         degraded=[

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from visavox.bundle import Bundle
 from visavox.config import Config, XceptionAudioConfig
-from visavox.detectors.analysis import Analysis, Branch, Segment
+from visavox.detectors.analysis import NOTHING, Analysis, Branch, Segment
 from visavox.detectors.base import Detector
 from visavox.detectors.scorer import Watch
 from visavox.detectors.xception import fusion
@@ -126,7 +126,7 @@ class XceptionAudio(Detector):
             branches=[Branch("audio", p if heard else None, 1.0 if heard else 0.0, seconds, timeline)],
             timeline=timeline,
             notes=["The faces were not judged."] if heard else ["No sound: there is nothing to judge by."],
-            judged=heard,
+            undecided="" if heard else NOTHING,
             settings=self.settings.model_dump(mode="json"),
         )
 

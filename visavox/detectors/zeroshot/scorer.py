@@ -15,7 +15,7 @@ import torch
 from visavox import weights
 from visavox.bundle import Bundle
 from visavox.config import Config, ZeroShotConfig
-from visavox.detectors.analysis import Analysis, Branch, ModelCard, Segment
+from visavox.detectors.analysis import NOTHING, UNCALIBRATED, Analysis, Branch, ModelCard, Segment
 from visavox.detectors.scorer import Scorer, Watch
 from visavox.detectors.steps import Steps
 from visavox.detectors.zeroshot.curves import Curves, of_correlation, of_syncnet, voiced
@@ -93,7 +93,7 @@ class ZeroShot:
             branches=[Branch(self.settings.name, p if heard else None, float(heard), seconds, timeline)],
             timeline=timeline,
             notes=notes if heard else ["No sound, or too few frames: there is nothing to judge by."],
-            judged=heard and self.settings.threshold is not None,
+            undecided=NOTHING if not heard else UNCALIBRATED if self.settings.threshold is None else "",
             settings=self.settings.model_dump(mode="json"),
         )
 
