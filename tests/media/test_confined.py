@@ -82,6 +82,18 @@ def test_a_video_closed_early_costs_a_child_and_no_more(clip):
 
 
 @linux
+def test_sound_is_as_long_as_frames_at_any_rate(tmp_path):
+    """A few frames of a long video: their rate is no round number, and its fraction is off by a sample after some seconds."""
+    path = tmp_path / "long.mp4"
+    write_video(
+        path, [np.full((64, 64, 3), 4 * n, np.uint8) for n in range(45)], fps=1, audio=np.ones(16000 * 45, np.int16)
+    )
+    for fps in (64 / 45.211, 0.31416):
+        expected, found = (everything(each(path, fps=fps))[2] for each in (open_here, confined.open_video))
+        np.testing.assert_array_equal(found, expected)
+
+
+@linux
 def test_two_videos_are_read_side_by_side(clip):
     from visavox.media.confined.decoder import decoder
 

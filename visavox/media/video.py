@@ -88,6 +88,11 @@ def open_video(
     return video
 
 
+def exact_rate(fps: float) -> Fraction:
+    """Return the rate at which frames are given: 30000/1001 for 29.97."""
+    return Fraction(fps).limit_denominator(1001)
+
+
 def probe(path: str | os.PathLike | bytes, *, max_pixels: int | None = None, limits: Limits = LIMITS) -> MediaInfo:
     """Return what `path` declares; raises MediaError where `open_video` would, but for its length."""
     with open_video(path, max_seconds=limits.seconds, max_pixels=max_pixels, threads=1, limits=limits) as video:
@@ -113,7 +118,7 @@ class Video:
     ):
         self.notes = []
         self._name, self._file, self._container, self._video, self._limits = file.name, file, container, stream, limits
-        self._fps, self._sample_rate = Fraction(fps).limit_denominator(1001), sample_rate
+        self._fps, self._sample_rate = exact_rate(fps), sample_rate
         if max_seconds is None:
             refuse_length(file.name, declared_length(container, stream), limits)
         most = limits.seconds if max_seconds is None else min(max_seconds, limits.seconds)

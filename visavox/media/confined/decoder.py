@@ -29,7 +29,7 @@ from visavox.media.confined.messages import CREDIT, Channel, shared_memory
 from visavox.media.container import MediaError, open_regular
 from visavox.media.convert import Arrays
 from visavox.media.limits import Limits
-from visavox.media.video import MediaInfo
+from visavox.media.video import MediaInfo, exact_rate
 
 PER_CHILD = 64
 """Videos after which a child is replaced; a start costs about half a second."""
@@ -88,7 +88,7 @@ class ConfinedVideo:
                 os.close(shared)
         ring = np.ndarray((slots, *shape), np.uint8, memory)
         arrays, count, kept, last = Arrays(), 0, 0, None
-        most = round(self._seconds() * self._wanted["fps"]) + 1
+        most = round(self._seconds() * exact_rate(self._wanted["fps"])) + 1
         while True:
             with self._faults():
                 message = self._hear()
@@ -165,7 +165,7 @@ class ConfinedVideo:
             raise _Breach("notes that are no list")
         self.notes = [_words(note) for note in notes]
         if samples is not None:
-            expected = round(count / self._wanted["fps"] * self._wanted["sample_rate"])
+            expected = round(count / exact_rate(self._wanted["fps"]) * self._wanted["sample_rate"])
             if samples != expected:
                 raise _Breach(f"{str(samples)[:40]} samples of sound where {expected} were expected")
             sound = np.empty(samples, np.int16)
