@@ -94,7 +94,17 @@ for module in pkgutil.walk_packages(visavox.__path__, "visavox."):
 """
 SERVE = "from visavox.__main__ import main; sys.exit(main(['serve', '--checkpoint', 'none.ckpt']))"
 OF_EXTRAS = ["streamlit", "optuna", "rq", "redis", "fastapi", "uvicorn", "multipart", "pydantic_settings", "structlog"]
-OF_EXTRAS += ["prometheus_client", "pyworld", "playwright", "silero_vad", "onnx", "onnxscript", "c2pa", "schemathesis"]
+OF_EXTRAS += [
+    "prometheus_client",
+    "pyworld",
+    "dlib",
+    "playwright",
+    "silero_vad",
+    "onnx",
+    "onnxscript",
+    "c2pa",
+    "schemathesis",
+]
 OF_EXTRAS += ["pytest", "nbclient", "ray"]  # onnxruntime and transformers torchmetrics imports where they are installed
 
 

@@ -13,7 +13,7 @@ from visavox.features.audio import mel_3cs
 from visavox.features.sync import correlation_sync
 from visavox.media.recode import CODECS, recode_frames, recode_sound, resample
 from visavox.preprocessing.provenance import prep_hash
-from visavox.pseudofakes import vocoders
+from visavox.pseudofakes import dense, vocoders
 from visavox.pseudofakes.footage import SPARE, Crops, put_together, take
 from visavox.pseudofakes.forgery import gates
 from visavox.pseudofakes.hull import face_boxes, outlines, steady
@@ -84,6 +84,49 @@ def other(tiny_config) -> Bundle:
 
 def pictures(bundle: Bundle) -> np.ndarray:
     return np.stack([bundle.frame(t) for t in range(bundle.track_frames)])
+
+
+@pytest.mark.parametrize("kind", ["sbv", "region", "shift_blend"])
+def test_outlines_of_68_landmarks(kind, clip, monkeypatch: pytest.MonkeyPatch):
+    """Another mask than that of five landmarks, inside the face, the same each time."""
+    if not dense.is_installed():
+        pytest.skip("the extra `landmarks` is not installed")
+    five, many, again = (forge(kind, clip, None, seed=[1], road=False, landmarks=n) for n in (5, 68, 68))
+    assert np.array_equal(many.masks, again.masks) and not np.array_equal(many.masks, five.masks)
+    footage = take(clip)
+    where = many.masks.max(0) > 0
+    x0, y0, x1, y1 = face_boxes(footage).mean(0)
+    assert where.any() and not where[:, : int(x0) - 3].any() and not where[int(y1) + 4 :].any()
+    assert [segment[:2] for segment in many.segments] == [segment[:2] for segment in five.segments]
+
+
+def test_without_the_extra_68_landmarks_are_refused(clip, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dense, "is_installed", lambda: False)
+    dense._predictor.cache_clear()
+    with pytest.raises(BundleError, match=r"visavox\[landmarks\]"):
+        forge("sbv", clip, None, seed=[1], landmarks=68)
+
+
+@pytest.mark.data
+def test_68_landmarks_agree_with_retinaface_s_five(data_dir, tiny_config, monkeypatch: pytest.MonkeyPatch):
+    """Eyes, nose and corners of the mouth on frames of real people, in distances between the eyes."""
+    if not dense.is_installed():
+        pytest.skip("the extra `landmarks` is not installed")
+    from visavox.preprocessing import tools
+
+    monkeypatch.setenv("VISAVOX_WEIGHTS", str(data_dir / "weights"))
+    how = {"face_detector": "retinaface_mobilenet0.25", "frame_size": 160, "max_clip_len": 1.2, "store_track": True}
+    preprocess = tools.build(tiny_config.model_copy(update=how), 1)
+    off = []
+    for name in ("vrt_5.mp4", "pcavs_00015.mp4", "grid_bbaf2n.mpg"):
+        footage = take(preprocess(data_dir / "clips/real" / name))
+        points = dense.landmarks(footage.frames, face_boxes(footage))
+        seen = np.stack(
+            [points[:, 36:42].mean(1), points[:, 42:48].mean(1), *np.moveaxis(points[:, [30, 48, 54]], 1, 0)], 1
+        )
+        eyes = np.linalg.norm(footage.landmarks[:, 0] - footage.landmarks[:, 1], axis=1)
+        off += (np.linalg.norm(seen - footage.landmarks, axis=2).mean(1) / eyes).tolist()
+    assert np.median(off) < 0.1 and np.mean(np.array(off) < 0.2) > 0.9, np.percentile(off, [50, 90, 100])
 
 
 def unavailable(kind: str) -> bool:

@@ -146,7 +146,8 @@ def test_detectors_train_on_real_clips_alone(name, reals):
     assert metrics["n_test"] == 2 and 0 <= metrics["test_auc"] <= 1
 
 
-def test_a_resumed_run_ends_with_the_same_weights(reals):
+@pytest.mark.parametrize("auxiliary", ["false", "true"])
+def test_a_resumed_run_ends_with_the_same_weights(reals, auxiliary):
     def go(version: str, epochs: int, resume: bool = False):
         config = configuration.load(
             CHECKOUT / "configs/tiny.json",
@@ -157,8 +158,10 @@ def test_a_resumed_run_ends_with_the_same_weights(reals):
                 f"epoch={epochs}",
                 "warmup_epochs=0",
                 "num_workers=0",
+                f"detector.auxiliary={auxiliary}",
             ],
         )
+        version = f"{version}-{auxiliary}"
         if resume:  # as if it had been killed after its first epoch
             run = reals / "runs" / version / "config.json"
             run.write_text(json.dumps(config.model_dump(mode="json")))
@@ -180,7 +183,7 @@ def test_a_resumed_run_ends_with_the_same_weights(reals):
         go("killed", 2)
     go("killed", 2, resume=True)
     a, b = (
-        torch.load(reals / "runs" / v / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        torch.load(reals / "runs" / f"{v}-{auxiliary}" / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
         for v in ("whole", "killed")
     )
     assert all(torch.equal(a[name], b[name]) for name in a)

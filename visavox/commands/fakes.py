@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 seed=arguments.seed,
                 road=arguments.road,
                 tooled=arguments.tooled,
+                landmarks=arguments.landmarks,
                 pairs=arguments.pairs,
                 sheets=arguments.sheets,
             )
@@ -89,6 +90,7 @@ def write_set(
     seed: int = 100,
     road: str = "both",
     tooled: float = 0.5,
+    landmarks: int = 5,
     pairs: bool = False,
     sheets: bool = False,
 ) -> pd.DataFrame:
@@ -97,6 +99,7 @@ def write_set(
     Args:
         kinds: names with weights, such as `sbv:2`; a clip is given those it allows in turns, drawn by weight.
         tooled: share of clips whose whole sound passed the tool of the fake unchanged, in both classes.
+        landmarks: that faces are outlined by: 5, or 68 with the extra `landmarks`.
         pairs: write the real clip once more beside each of its fakes, with the same stretch and road.
         road: `both` classes take it, `fakes` alone (to see what that gives away), or `none`.
 
@@ -128,7 +131,7 @@ def write_set(
                 other = None if lender is None else Bundle.load(lender.path)
                 kind = _kind(shares, bundle, draw, other)
                 how: dict[str, Any] = {"seed": draw, "other": other, "seconds": seconds, "tooled": tooled}
-                fake = forge(kind, bundle, measure, **how, road=road != "none")
+                fake = forge(kind, bundle, measure, **how, road=road != "none", landmarks=landmarks)
                 if turn == 0 or pairs:
                     real = untouched(bundle, measure, **how, beside=kind, road=road == "both")
                     rows.append(_write(real, output, f"real/{clip.name}{f'_{turn}' if pairs else ''}.npz", clip))
@@ -245,6 +248,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("both", "fakes", "none"),
         default="both",
         help="who is encoded once more: both classes alike (default); fakes alone gives the class away, for trying the audit",
+    )
+    parser.add_argument(
+        "--landmarks", type=int, choices=(5, 68), default=5, help="that faces are outlined by; 68: extra `landmarks`"
     )
     parser.add_argument(
         "--tooled", type=float, default=0.5, help="share of clips vocoded as a whole in both classes (default 0.5)"

@@ -135,6 +135,7 @@ def train(
         measure=measure,
         kept=detector.kept,
         classes=detector.classes,
+        prepare_made=detector.prepare_made,
     )
     data.prepare_data()
     detector.check_inputs()

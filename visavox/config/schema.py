@@ -167,6 +167,8 @@ class Config(Settings):
     fake_tooled: float = Field(0.5, ge=0, le=1)
     """With fakes: share of clips, of both classes alike, whose whole sound passed the vocoder or codec of the fake unchanged.
     0 lets the traces of vocoders count as forgery, which they are in made speech and are not in re-encoded speech."""
+    fake_landmarks: Literal[5, 68] = 5
+    """With fakes: landmarks by which faces are outlined, the five of the bundle or dlib's 68 (extra `landmarks`)."""
     max_videos_per_class: int | None = Field(None, ge=1)
     """Training clips of each class, at most, drawn by seed; null takes all."""
     training_datasets: list[str] = []

@@ -30,6 +30,9 @@ class TimeSformerSyncNetConfig(Settings):
     """Hidden width of the latency network."""
     latency_features: int = Field(8, ge=1)
     """Features the latency network gives to the classifier."""
+    auxiliary: bool = False
+    """Learn beside the class where in each frame and when in the clip a made fake is forged (FakeSTormer, ICCV 2025); needs
+    `fakes`. The detector then says P(fake) of each moment."""
     checkpoint_activations: Annotated[bool, Tunable] = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
 

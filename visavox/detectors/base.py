@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -33,6 +33,9 @@ from visavox.splits.classes import Classes
 from visavox.training.batch import Example
 from visavox.training.schedule import warmup_cosine
 from visavox.weights import WeightsError
+
+if TYPE_CHECKING:
+    from visavox.pseudofakes.make import Fake
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +95,10 @@ class Detector(pl.LightningModule):
             rng: randomness of training (which frames, augmentation); None is deterministic, for scoring.
         """
         raise NotImplementedError
+
+    def prepare_made(self, bundle: Bundle, rng: np.random.Generator | None, fake: Fake | None) -> Any:
+        """Return what `prepare` does of a made fake, or of the real clip beside it (None); more, where more is learnt of it."""
+        return self.prepare(bundle, rng)
 
     def kept(self, path: str, rng: np.random.Generator | None = None) -> Any | None:
         """Return what `prepare` would make of the bundle at `path` without opening all of it; None, as here, to have it opened.
@@ -257,9 +264,13 @@ class Detector(pl.LightningModule):
         """Return the AUC of train, val or test as it is gathered over an epoch."""
         return cast(BinaryAUROC, self.aucs[f"{split}_auc"])
 
+    def judged(self, batch: Example) -> tuple[Tensor, Tensor]:
+        """Return logits (B,) of a batch and its loss."""
+        logits = self(batch.clip)
+        return logits, self.loss(logits, batch.label)
+
     def _step(self, split: str, batch: Example) -> Tensor:
-        logits = self(batch.clip)  # (B,)
-        loss = self.loss(logits, batch.label)
+        logits, loss = self.judged(batch)
         auc = self.auc(split)
         auc.update(logits.detach().float(), batch.label.long())
         each: dict[str, Any] = {

@@ -60,14 +60,32 @@ def from_analysis(analysis: Analysis, times: np.ndarray, step: float = 0.04) -> 
         return Steps(np.asarray(times, np.float64), _read(analysis.timeline, middles))
     branches = [branch for branch in analysis.branches if branch.timeline]
     if not branches:
-        raise NoCurve(
-            f"{analysis.card.detector} judges a clip as a whole and says nothing of its seconds; "
-            "xception_video, xception_audio, their fusion, anomaly, fiveway and zeroshot do"
-        )
+        raise NoCurve(as_a_whole(analysis.card.detector))
     weights = np.array([branch.weight for branch in branches])
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(branches), 1 / len(branches))
     curves = np.stack([_read(branch.timeline, middles) for branch in branches])  # (branches, T)
     return Steps(np.asarray(times, np.float64), weights @ curves)
+
+
+def as_a_whole(detector: str) -> str:
+    """Return what is said of a detector without a curve."""
+    return (
+        f"{detector} judges a clip as a whole and says nothing of its seconds; xception_video, xception_audio, their fusion, "
+        "anomaly, fiveway and zeroshot do, and timesformer_syncnet trained with detector.auxiliary=true"
+    )
+
+
+def timeline_of(steps: Steps, step: float, every: int = 5) -> list[Segment]:
+    """Return a time line of segments of `every` steps, each with their mean.
+
+    Args:
+        step: seconds.
+    """
+    line = []
+    for first in range(0, len(steps.times), every):
+        times, fake = steps.times[first : first + every], steps.fake[first : first + every]
+        line.append(Segment(round(float(times[0]), 3), round(float(times[-1]) + step, 3), float(fake.mean())))
+    return line
 
 
 def _read(timeline: Sequence[Segment], middles: np.ndarray) -> np.ndarray:

@@ -58,6 +58,8 @@ class Footage:
     """Sample of `around` at which the stretch begins."""
     spare: int
     """Frames that `around` holds at least before and behind the stretch."""
+    points: int = 5
+    """Landmarks that outlines are drawn by: the five of the bundle, or 68 found anew (`dense`)."""
 
     @property
     def length(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -71,6 +72,7 @@ def forge(
     seconds: float | None = None,
     road: bool = True,
     tooled: float = TOOLED,
+    landmarks: int = 5,
 ) -> Fake:
     """Make a fake of a real clip.
 
@@ -84,13 +86,14 @@ def forge(
         seconds: longest stretch; None: all of the clip.
         road: whether the clip takes the road at all.
         tooled: as TOOLED.
+        landmarks: that faces are outlined by: 5, or 68 with the extra `landmarks`.
 
     Raises:
         BundleError: the clip is too short or has no track or no sound for it, or somebody else's is missing.
     """
     if kind not in KINDS:
         raise BundleError(f"{kind!r} is no kind of fake; known: {', '.join(KINDS)}")
-    footage, rng = _stretch(bundle, seed, seconds), np.random.default_rng([*seed, 3, turn])
+    footage, rng = replace(_stretch(bundle, seed, seconds), points=landmarks), np.random.default_rng([*seed, 3, turn])
     borrowed = None if other is None else _sound_alone(other)
     span, generator, name = (0, footage.length), kind, kind
     if kind == "planted":

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from visavox.pseudofakes import dense as _dense
+from visavox.pseudofakes.dense import part_of
 from visavox.pseudofakes.footage import Footage
 from visavox.pseudofakes.forgery import Forgery, Segment, Span, gates, ramp, short_span
 from visavox.pseudofakes.hull import face_boxes, filled, outlines, steady
@@ -71,7 +73,7 @@ def shift_blend(footage: Footage, span: Span, rng: np.random.Generator, other: F
     weights = ramp(windows, T, 6)  # (T,)
     blur = (_sigma(rng.choice([11, 15, 21]), S), _sigma(rng.choice([21, 31, 41]), S))
     step = int(rng.choice([-NEARBY, NEARBY]))
-    landmarks, boxes = steady(footage.landmarks, S), face_boxes(footage)
+    lower, boxes = _outliner(footage)("lower", None), face_boxes(footage)
     for attempt in range(TRIES):
         ratio = 1.0 if attempt else float(rng.choice(RATIOS))
         bend = _bend(rng, S, alpha=20, sigma=6)
@@ -79,8 +81,7 @@ def shift_blend(footage: Footage, span: Span, rng: np.random.Generator, other: F
         mask = np.zeros((S, S), np.float32)
         for n, t in enumerate(np.flatnonzero(weights)):
             if n % EVERY == 0 or not weights[t - 1]:
-                outline = outlines(landmarks[t : t + 1], "lower")[0]
-                mask = _soft(filled(outline, boxes[t], S), bend, blur)
+                mask = _soft(filled(lower[t], boxes[t], S), bend, blur)
             source = t + step if 0 <= t + step < T else t - step
             frames[t] = _mix(footage.frames[t], footage.frames[source], mask * (ratio * weights[t]))
             masks[t] = np.round(255 * ratio * weights[t] * mask)
@@ -128,11 +129,11 @@ def splice_picture(footage: Footage, span: Span, rng: np.random.Generator, other
 def _blended(footage: Footage, span: Span, rng: np.random.Generator, part: str) -> Forgery:
     T, S = footage.length, footage.frames.shape[1]
     first, last = span
-    landmarks, boxes = steady(footage.landmarks, S), face_boxes(footage)
+    outline_of, boxes = _outliner(footage), face_boxes(footage)
     frames, masks = footage.frames.copy(), np.zeros((T, S, S), np.uint8)
     probes = sorted({first, (first + last) // 2, last - 1})
     for attempt in range(TRIES):
-        outline = outlines(landmarks, part, rng.normal(0, 0.03, (64, 2)))
+        outline = outline_of(part, rng.normal(0, 0.03, (64, 2)))
         look = _look(rng, S, small=part == "lips", strong=attempt + 1 == TRIES)
         if (first, last) != (0, T):  # surroundings that change for a moment only would give it away
             look = look._replace(copy_below=True)
@@ -144,6 +145,25 @@ def _blended(footage: Footage, span: Span, rng: np.random.Generator, part: str) 
     for t in range(first, last):
         frames[t], masks[t] = render(t)
     return Forgery(footage.with_frames(frames), _segments([span]), masks)
+
+
+def _outliner(footage: Footage) -> Callable[[str, np.ndarray | None], np.ndarray]:
+    """Return (part, jitter (64, 2) or None) -> outlines (T, P, 2) of the footage, of five landmarks or of 68."""
+    size = footage.frames.shape[1]
+    if footage.points != 68:
+        five = steady(footage.landmarks, size)
+        return lambda part, jitter: outlines(five, part, jitter)
+    dense = steady(_dense.landmarks(footage.frames, face_boxes(footage)), size)
+
+    def of_68(part: str, jitter: np.ndarray | None) -> np.ndarray:
+        points = part_of(dense, part)
+        if jitter is None:
+            return points
+        eyes = np.linalg.norm(dense[:, 36:42].mean(1) - dense[:, 42:48].mean(1), axis=1)  # (T,)
+        moved = np.resize(jitter, (points.shape[1], 2))
+        return (points + moved[None] * eyes[:, None, None]).astype(np.float32)
+
+    return of_68
 
 
 def _renderer(

@@ -26,6 +26,14 @@ def augment_faces(faces: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return augmentation(images=faces)["images"]
 
 
+def augment_with_masks(faces: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Do the same to faces (n, S, S, 3) uint8 RGB and masks (n, S, S) uint8, which are moved as the faces are."""
+    augmentation = face_augmentation()
+    augmentation.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    found = augmentation(images=faces, masks=masks)
+    return found["images"], np.asarray(found["masks"])
+
+
 @lru_cache
 def face_augmentation() -> Compose:
     """What a face meets on its way to a viewer: mirrored, re-lit, blurred or shrunk, noisy, compressed.

@@ -24,7 +24,7 @@ from visavox.splits.groups import Leak, find_leak
 from visavox.splits.table import SplitError, describe, read_split, warnings
 from visavox.training.batch import Example
 from visavox.training.dataset import BundleDataset, Kept, Prepare, check_bundles
-from visavox.training.made import MadeDataset, PairSampler, judged_rows
+from visavox.training.made import MadeDataset, PairSampler, PrepareMade, judged_rows
 from visavox.workers.pool import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class BundleDataModule(pl.LightningDataModule):
         full: load the bundles' track and audio too; `Detector.needs_track`.
         measure: audio-visual distances of made fakes, for a detector that reads them.
         kept: `Detector.kept`, which gives clips without opening their bundles where it can.
+        prepare_made: `Detector.prepare_made`, in the place of `prepare` for made fakes and the real clips beside them.
         classes: `Detector.classes`, what is learnt in place of real and fake.
     """
 
@@ -57,6 +58,7 @@ class BundleDataModule(pl.LightningDataModule):
         measure: Measure | None = None,
         kept: Kept | None = None,
         classes: Classes | None = None,
+        prepare_made: PrepareMade | None = None,
     ):
         super().__init__()
         self.config = config
@@ -68,6 +70,7 @@ class BundleDataModule(pl.LightningDataModule):
         self.measure = measure
         self.kept = kept
         self.classes = classes
+        self.prepare_made = prepare_made
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test clips than devices
 
     @cached_property
@@ -105,7 +108,7 @@ class BundleDataModule(pl.LightningDataModule):
         """train, val or test."""
         rows = self._rows(name)
         if self.makes_fakes(name):
-            return MadeDataset(rows, self.config, self.prepare, self.measure, self.target)
+            return MadeDataset(rows, self.config, self.prepare, self.measure, self.target, self.prepare_made)
         return BundleDataset(
             rows,
             self.config,

@@ -5,7 +5,7 @@ R real clips · k fakes of each · position p of R (1 + k): clip p // (1 + k), i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,13 @@ from visavox.bundle.trim import trimmed_as
 from visavox.config import Config
 from visavox.config.fakes import PICTURE, SOUND, weights
 from visavox.pseudofakes.footage import Measure
-from visavox.pseudofakes.make import NEEDS_OTHER, draw_kind, forge, kind_of, untouched
+from visavox.pseudofakes.make import NEEDS_OTHER, Fake, draw_kind, forge, kind_of, untouched
 from visavox.splits.groups import group_of
 from visavox.training.batch import Example
 from visavox.training.dataset import Prepare
 
+PrepareMade = Callable[[Bundle, np.random.Generator | None, Fake | None], Any]
+"""`Detector.prepare_made`: as `Prepare`, told what was forged; None: the real clip beside a fake."""
 FORGED = {"video_label": PICTURE, "audio_label": SOUND}
 """Which kinds forge a half by itself; in the others both halves are genuine and do not belong together."""
 
@@ -35,12 +37,19 @@ class MadeDataset(Dataset[Example]):
     """
 
     def __init__(
-        self, rows: pd.DataFrame, config: Config, prepare: Prepare, measure: Measure | None, target: str = "label"
+        self,
+        rows: pd.DataFrame,
+        config: Config,
+        prepare: Prepare,
+        measure: Measure | None,
+        target: str = "label",
+        prepare_made: PrepareMade | None = None,
     ):
         reals = rows[rows["label"] == 0]
         self.paths: list[str] = list(reals["path"])
         self.people = group_of(reals)
-        self.config, self.prepare, self.measure, self.target = config, prepare, measure, target
+        self.config, self.measure, self.target = config, measure, target
+        self.prepare: PrepareMade = prepare_made or (lambda bundle, rng, fake: prepare(bundle, rng))
         self.shares = weights(config.fakes)
         self.borrows = bool({"planted", *NEEDS_OTHER} & set(self.shares))
         self.each = 1 + config.fakes_per_real
@@ -54,8 +63,8 @@ class MadeDataset(Dataset[Example]):
         rng = None if seed is None else np.random.default_rng(seed)
         clip, turn = divmod(position, self.each)
         try:
-            bundle = self.made(clip, turn - 1, rng, [self.config.seed, clip] if seed is None else [seed])
-            prepared = self.prepare(bundle, rng)
+            bundle, fake = self.made(clip, turn - 1, rng, [self.config.seed, clip] if seed is None else [seed])
+            prepared = self.prepare(bundle, rng, fake)
         except BundleError as error:
             raise BundleError(f"{self.paths[clip]}: {error}") from None
         return Example(prepared, torch.tensor(self._label(bundle, position)))
@@ -66,8 +75,10 @@ class MadeDataset(Dataset[Example]):
             return self.labels[position]
         return np.float32(kind_of(bundle) in FORGED[self.target])
 
-    def made(self, clip: int, turn: int, rng: np.random.Generator | None, seed: list[int]) -> Bundle:
-        """Return real clip `clip` as it came down the road, for turn -1, or its fake number `turn`."""
+    def made(
+        self, clip: int, turn: int, rng: np.random.Generator | None, seed: list[int]
+    ) -> tuple[Bundle, Fake | None]:
+        """Return real clip `clip` as it came down the road, for turn -1, or its fake number `turn`, with what is known of it."""
         bundle = trimmed_as(self.config, Bundle.load(self.paths[clip]), rng)
         other = self._somebody_else(clip, seed)
         lent = other is not None and other.has_sound
@@ -75,8 +86,9 @@ class MadeDataset(Dataset[Example]):
         how: dict[str, Any] = {"seed": seed, "other": other}
         how |= {"seconds": self.config.fake_seconds, "tooled": self.config.fake_tooled}
         if turn < 0:
-            return untouched(bundle, self.measure, beside=kind, **how)
-        return forge(kind, bundle, self.measure, turn=turn, **how).bundle
+            return untouched(bundle, self.measure, beside=kind, **how), None
+        fake = forge(kind, bundle, self.measure, turn=turn, landmarks=self.config.fake_landmarks, **how)
+        return fake.bundle, fake
 
     def bundles(self) -> Iterator[Bundle]:
         """Every real bundle once, as it lies on the disk, without audio and track."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +11,14 @@ from torch import Tensor
 
 from visavox.bundle import Bundle, BundleError
 from visavox.config import Config
+from visavox.detectors.timesformer.auxiliary import TaughtClip, targets
 from visavox.features import audio
-from visavox.training.augment import augment_faces, resize_faces, to_signed
+from visavox.training.augment import augment_faces, augment_with_masks, resize_faces, to_signed
 from visavox.training.dataset import _misfit, _say_once
 from visavox.training.strata import choose
+
+if TYPE_CHECKING:
+    from visavox.pseudofakes.make import Fake
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +38,60 @@ def clip_from_bundle(bundle: Bundle, config: Config, rng: np.random.Generator | 
     Raises:
         BundleError: the bundle holds fewer faces or other shifts than the configuration wants.
     """
-    fault = _misfit(bundle.faces.shape, len(bundle.mdist), config)
-    if fault:
-        raise BundleError(fault)
+    _check(bundle, config)
     faces = bundle.faces[choose(len(bundle.faces), config.frame_num, rng)]  # (n, S', S', 3)
     if rng is not None and config.augment:
         faces = augment_faces(faces, rng)
+    return _clip(faces, bundle, config)
+
+
+def taught_clip(
+    bundle: Bundle, config: Config, rng: np.random.Generator | None, fake: Fake | None, side: int
+) -> TaughtClip:
+    """Return the clip of a made fake, or of the real one beside it (None), with where and when it is forged.
+
+    Args:
+        side: patches along a side of a frame.
+
+    Raises:
+        BundleError: as `clip_from_bundle`.
+    """
+    _check(bundle, config)
+    places = choose(len(bundle.faces), config.frame_num, rng)
+    faces, shown = bundle.faces[places], bundle.kept_frames[places]  # (n, S', S', 3), (n,)
+    masks = None if fake is None or fake.masks is None else fake.masks[shown]  # (n, S', S')
+    if rng is not None and config.augment:
+        if masks is None:
+            faces = augment_faces(faces, rng)
+        else:
+            faces, masks = augment_with_masks(faces, masks, rng)
+    return TaughtClip(*_clip(faces, bundle, config), *targets(fake, shown, masks, side))
+
+
+def clips_of_all_frames(bundle: Bundle, config: Config) -> list[tuple[np.ndarray, Clip]]:
+    """Return clips that together show every frame of the track, each one frame of each of `frame_num` equal stretches.
+
+    Returns:
+        Which frames (n,) a clip shows, and the clip.
+    """
+    _check(bundle, config)
+    T, n = bundle.track_frames, config.frame_num
+    bounds = np.arange(n + 1) * T // n
+    shown = [
+        np.minimum(np.minimum(bounds[:-1] + step, np.maximum(bounds[1:] - 1, bounds[:-1])), T - 1)
+        for step in range(max(1, int(np.diff(bounds).max())))
+    ]
+    return [(at, _clip(np.stack([bundle.frame(int(t)) for t in at]), bundle, config)) for at in shown]
+
+
+def _check(bundle: Bundle, config: Config) -> None:
+    fault = _misfit(bundle.faces.shape, len(bundle.mdist), config)
+    if fault:
+        raise BundleError(fault)
+
+
+def _clip(faces: np.ndarray, bundle: Bundle, config: Config) -> Clip:
+    """Faces (n, S', S', 3) uint8 and the mel images of a bundle as the network sees them."""
     if faces.shape[1] < config.frame_size:
         _say_once(f"faces of {faces.shape[1]} pixels are enlarged to frame_size={config.frame_size}")
     n, size = config.frame_num, config.frame_size

@@ -15,20 +15,30 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from visavox.bundle import Bundle
-from visavox.config import Config, TimeSformerSyncNetConfig
+from visavox.config import Config, ConfigError, TimeSformerSyncNetConfig
+from visavox.detectors.analysis import Analysis, flagged
 from visavox.detectors.base import Detector
-from visavox.detectors.timesformer.clip import Clip, clip_from_bundle
+from visavox.detectors.scorer import Watch
+from visavox.detectors.steps import NoCurve, Steps, as_a_whole, timeline_of
+from visavox.detectors.timesformer import auxiliary
+from visavox.detectors.timesformer.auxiliary import Auxiliary, TaughtClip
+from visavox.detectors.timesformer.clip import Clip, clip_from_bundle, clips_of_all_frames, taught_clip
 from visavox.detectors.timesformer.inference import FoldedTimeSformer
 from visavox.detectors.timesformer.network import TimeSformer
 from visavox.detectors.timesformer.pretrained import LoadReport, load_pretrained
+from visavox.training.batch import Example
 from visavox.weights import parameters
+
+if TYPE_CHECKING:
+    from visavox.pseudofakes.make import Fake
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +67,8 @@ class MultimodalDetector(Detector):
         self.classifier = nn.Sequential(
             nn.Dropout(settings.dropout), nn.Linear(settings.embed_dims + settings.latency_features, 1)
         )
+        self.auxiliary = Auxiliary(settings.embed_dims, 1 + config.mel_frames) if settings.auxiliary else None
+        self.needs_track = settings.auxiliary  # to say P(fake) of every frame
 
     def start_from(self, checkpoint: Any) -> LoadReport:
         """Give TimeSformer the weights of a file that `safe_load` read: published ones, or a detector's of an earlier run.
@@ -78,6 +90,8 @@ class MultimodalDetector(Detector):
 
     def for_inference(self, dtype: torch.dtype) -> MultimodalDetector:
         """Put TimeSformer in its form for scoring alone, see `inference`; of other attention types it stays as it is."""
+        if self.auxiliary is not None:  # which reads the patches of the last layer
+            return self
         if isinstance(self.timesformer, TimeSformer) and self.settings.attention_type == "divided_space_time":
             self.timesformer = FoldedTimeSformer(self.timesformer, dtype)
         return self
@@ -92,10 +106,72 @@ class MultimodalDetector(Detector):
         """The clip of a bundle that this network sees; `rng` None is deterministic."""
         return clip_from_bundle(bundle, self.config, rng)
 
+    def prepare_made(self, bundle: Bundle, rng: np.random.Generator | None, fake: Fake | None) -> Clip | TaughtClip:
+        """The clip of a made fake, or of the real one beside it; with `auxiliary`, where and when it is forged too."""
+        if self.auxiliary is None:
+            return self.prepare(bundle, rng)
+        return taught_clip(bundle, self.config, rng, fake, self.config.frame_size // self.settings.patch_size)
+
+    def check_inputs(self) -> None:
+        """Refuse `auxiliary` without fakes that say where they are forged."""
+        if self.auxiliary is not None and not self.config.fakes:
+            raise ConfigError(
+                "detector.auxiliary=true learns where made fakes are forged; give fakes, such as fakes=[sbv]"
+            )
+
+    def judged(self, batch: Example) -> tuple[Tensor, Tensor]:
+        """Logits (B,) and the loss, of where and when too where that is known."""
+        clip = batch.clip
+        if self.auxiliary is None or not isinstance(clip, TaughtClip):
+            return super().judged(batch)
+        assert isinstance(self.timesformer, TimeSformer)
+        look, tokens = self.timesformer.with_patches(clip.frames)
+        with torch.autocast(look.device.type, enabled=False):
+            heat, time = self.auxiliary(tokens.float(), self.config.frame_num)
+        logits = self._joined(look, clip.latency)
+        return logits, auxiliary.loss(logits, batch.label, heat, time, clip)
+
+    def steps(self, bundle: Bundle) -> Steps:
+        """Return P(fake) of each frame of the track, for localisation, by the head over time.
+
+        Raises:
+            NoCurve: trained without `auxiliary`.
+        """
+        if self.auxiliary is None:
+            raise NoCurve(as_a_whole(self.card.detector))
+        assert isinstance(self.timesformer, TimeSformer)
+        self.eval()
+        fake = np.zeros(bundle.track_frames)
+        for shown, clip in clips_of_all_frames(bundle, self.config):
+            frames = clip.frames[None].to(self.device)
+            with torch.inference_mode():
+                _, tokens = self.timesformer.with_patches(frames)
+                with torch.autocast(tokens.device.type, enabled=False):
+                    _, time = self.auxiliary(tokens.float(), self.config.frame_num)
+            fake[shown] = torch.sigmoid(time[0].double()).cpu().numpy()
+        return Steps(bundle.times.astype(np.float64), fake)
+
+    def explain(self, bundle: Bundle, watch: Watch | None = None) -> Analysis:
+        """Return the analysis of one clip, with a time line where the detector was trained with `auxiliary`."""
+        whole = super().explain(bundle, watch)
+        if self.auxiliary is None or not bundle.has_track:
+            return whole
+        timeline = timeline_of(self.steps(bundle), 1 / float(bundle.fps))
+        branches = [replace(branch, timeline=timeline) for branch in whole.branches]
+        note = (
+            "The verdict is of the clip as a whole; the time line is another head's, which learnt of made fakes alone."
+        )
+        return replace(
+            whole, branches=branches, timeline=timeline, flagged=flagged(timeline, whole.threshold), notes=[note]
+        )
+
     def forward(self, batch: Clip) -> Tensor:
         """frames (B, 3, T, S, S) in [-1, 1] and latency (B, 33), NaN = no audio -> logits (B,), higher = more fake."""
-        look = self.timesformer(batch.frames)  # (B, D)
-        sync = self.latency(batch.latency)  # (B, 8)
+        return self._joined(self.timesformer(batch.frames), batch.latency)
+
+    def _joined(self, look: Tensor, latency: Tensor) -> Tensor:
+        """look (B, D) and latency (B, 33) -> logits (B,)."""
+        sync = self.latency(latency)  # (B, 8)
         with torch.autocast(
             look.device.type, enabled=False
         ):  # the 8 bits of bfloat16 would give many clips equal logits

@@ -79,6 +79,27 @@ class TimeSformer(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """frames (B, 3, T, S, S) float RGB in [-1, 1] -> class token (B, D)."""
+        x, length = self._encode(frames, class_only=True), frames.shape[2]
+        return self._class_token(x, length)  # (B, D)
+
+    def with_patches(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the class token (B, D) and those of all patches (B, T, P, D) of frames (B, 3, T, S, S)."""
+        x, length = self._encode(frames, class_only=False), frames.shape[2]
+        if self.attention_type == "space_only":
+            patches = rearrange(x[:, 1:], "(b t) p d -> b t p d", t=length)
+        else:
+            patches = rearrange(x[:, 1:], "b (p t) d -> b t p d", t=length)
+        return self._class_token(x, length), self.norm(patches)
+
+    def _class_token(self, x: Tensor, length: int) -> Tensor:
+        """Tokens of the last layer, the class token first -> (B, D)."""
+        cls = x[:, 0]
+        if self.attention_type == "space_only":
+            cls = rearrange(cls, "(b t) d -> b t d", t=length).mean(1)
+        return self.norm(cls)
+
+    def _encode(self, frames: Tensor, class_only: bool) -> Tensor:
+        """What the last layer gives: (B, 1 + P*T, D); space_only (B*T, 1 + P, D); class_only: the class token alone."""
         clips, _, length, height, width = frames.shape
         if (height, width) != (self.img_size, self.img_size):
             raise ValueError(
@@ -100,18 +121,14 @@ class TimeSformer(nn.Module):
         *layers, last = self.layers
         steps: list[Callable[..., Tensor]] = [
             *layers,
-            partial(last, class_only=True),
-        ]  # nothing else is read of the last
+            partial(last, class_only=class_only),
+        ]
         for layer in steps:
             if self.checkpoint_activations and self.training:
                 x = checkpoint(layer, x, length, use_reentrant=False)
             else:
                 x = layer(x, length)
-
-        cls = x[:, 0]
-        if self.attention_type == "space_only":
-            cls = rearrange(cls, "(b t) d -> b t d", t=length).mean(1)
-        return self.norm(cls)  # (B, D)
+        return x
 
     @property
     def layers(self) -> nn.ModuleList:
