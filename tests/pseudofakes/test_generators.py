@@ -382,8 +382,15 @@ def test_an_outline_lies_about_the_landmarks(clip):
 def test_a_sheet_shows_frames_difference_mask_and_spectrograms(clip):
     real, fake = untouched(clip, None, seed=[2], road=False), forge("sbv", clip, None, seed=[2], road=False)
     picture = sheet(real, fake, columns=4)
-    assert picture.shape == (16 + 6 + 4 * 112 + 6 + 2 * 112, 4 * 112, 3) and picture.dtype == np.uint8
+    assert picture.shape == (16 + 6 + 4 * 112 + 6 + 3 * 112, 4 * 112, 3) and picture.dtype == np.uint8
     assert (picture[18, :] == (200, 30, 30)).all()  # all of it forged
+    assert len(np.unique(picture[-112:].reshape(-1, 3), axis=0)) == 1  # of the sound nothing
+    real, fake = untouched(clip, None, seed=[2], road=False), forge("avss", clip, None, seed=[2], road=False)
+    picture = sheet(real, fake, columns=8)  # one frame of 50
+    red = (picture[18] == (200, 30, 30)).all(1).reshape(8, 112)
+    changed = picture[22 + 2 * 112 : 22 + 3 * 112].reshape(112, 8, 112, 3).any((0, 2, 3))
+    assert red.all(1).sum() == red.any(1).sum() == 1 and np.array_equal(changed, red.any(1))
+    assert len(np.unique(picture[-112:].reshape(-1, 3), axis=0)) > 5
 
 
 def test_put_together_without_measuring_keeps_the_distances(clip):
