@@ -171,5 +171,9 @@ def test_perturbed_videos_are_written_with_their_effects(videos: Path, tmp_path:
             assert len(list(video.frames())) >= 40
             levels.append(np.abs(video.audio().astype(float)).mean())
     assert levels[0] < 0.03 * levels[1]
+    alone = tmp_path / "alone"
+    assert perturb.main(["--input", str(one), "--output", str(alone), *chosen, "--effects"]) == 0
+    assert (alone / "effects.csv").read_text() == (tmp_path / "effects.csv").read_text()
+    assert [path.name for path in alone.rglob("*.*") if path.is_file()] == ["effects.csv"]
     assert perturb.main(["--list"]) == 0
     assert "frames that the sound is late" in capsys.readouterr().out

@@ -3,6 +3,7 @@
     visavox perturb --input VIDEOS --output PERTURBED --kinds blur,aac --levels 1,3,5
     visavox perturb --shard 0/8 ... ; visavox merge PERTURBED       # share 0 of eight machines; then all in one table
     visavox perturb --ray head:6379 --workers 64 ...
+    visavox perturb --effects ...                                   # how much each changes, without the videos
     visavox perturb --list
 
 Writes OUTPUT/KIND-LEVEL/NAME.mp4 at 25 frames a second, encoded once more (H.264 at CRF 10, AAC) unless --lossless asks for
@@ -55,7 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs = find_inputs(arguments.input, VIDEO_SUFFIXES)
         shard, output = arguments.shard, arguments.output.absolute()
         tasks = [
-            Task(Recipe(kind.name, level, arguments.seed), name, path.absolute(), output, arguments.lossless)
+            Task(
+                Recipe(kind.name, level, arguments.seed),
+                name,
+                path.absolute(),
+                output,
+                arguments.lossless,
+                not arguments.effects,
+            )
             for kind in chosen(arguments.kinds)
             for level in levels_of(arguments.levels)
             for name, path in inputs.items()
@@ -88,6 +96,8 @@ class Task:
     path: Path
     output: Path
     lossless: bool
+    written: bool = True
+    """Whether the video is kept, and not its effect alone."""
 
     @property
     def target(self) -> Path:
@@ -113,7 +123,8 @@ def _nothing() -> None:
 def _perturb(seconds: float, state: None, task: Task) -> Outcome:
     """In a worker: write one perturbed video. Every fault of a video ends here, with its message."""
     try:
-        return Outcome(perturb(task.path, task.name, task.target, task.recipe, seconds, lossless=task.lossless))
+        target = task.target if task.written else None
+        return Outcome(perturb(task.path, task.name, target, task.recipe, seconds, lossless=task.lossless))
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         return Outcome(None, str(error) or type(error).__name__, code_of(error))
 
@@ -146,11 +157,14 @@ def _in_order(
     return [rows[task] for task in tasks]
 
 
-def perturb(path: Path, name: str, output: Path, recipe: Recipe, seconds: float, *, lossless: bool = False) -> Effect:
+def perturb(
+    path: Path, name: str, output: Path | None, recipe: Recipe, seconds: float, *, lossless: bool = False
+) -> Effect:
     """Write one perturbed video and return how much it differs from the one it was made of.
 
     Args:
         name: of the video below its folder; with the recipe it decides what is drawn.
+        output: where it goes; None measures and writes nothing.
         seconds: of the video, from its start.
         lossless: x264 at CRF 0 and uncompressed sound.
 
@@ -159,15 +173,14 @@ def perturb(path: Path, name: str, output: Path, recipe: Recipe, seconds: float,
     """
     from visavox.media import confined, write_video
     from visavox.robustness.measure import effect
-    from visavox.robustness.perturbing import open_perturbed
+    from visavox.robustness.perturbing import PerturbedVideo, Replayed
 
-    how = {"sample_rate": 16000, "max_seconds": seconds}
-    with confined.open_video(path, **how) as video:  # type: ignore[arg-type]  # values of two types
-        before, sound = list(video.frames()), video.audio()
-    with open_perturbed(path, recipe, name, **how) as perturbed:
-        after = list(perturbed.frames())
-        heard = perturbed.audio()
-    write_video(output, after, heard, crf=0 if lossless else CRF, audio_codec="pcm_s16le" if lossless else "aac")
+    with confined.open_video(path, sample_rate=16000, max_seconds=seconds) as video:
+        before, sound, notes = list(video.frames()), video.audio(), list(video.notes)
+    perturbed = PerturbedVideo(Replayed(before, sound, notes, video.info), recipe, name, 16000)
+    after, heard = list(perturbed.frames()), perturbed.audio()
+    if output is not None:
+        write_video(output, after, heard, crf=0 if lossless else CRF, audio_codec="pcm_s16le" if lossless else "aac")
     return effect(before, after, sound, heard, 16000)
 
 
@@ -211,6 +224,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     sharding.add_argument(parser)
     launching.add_arguments(parser)
     parser.add_argument("--lossless", action="store_true", help="write Matroska without any further loss; large")
+    parser.add_argument("--effects", action="store_true", help="measure and write effects.csv alone, no videos")
     parser.add_argument("--list", action="store_true", help="say which kinds and levels there are")
     arguments = parser.parse_args(argv)
     if not arguments.list and not (arguments.input and arguments.output):
