@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +164,10 @@ class MultimodalDetector(Detector):
         return replace(
             whole, branches=branches, timeline=timeline, flagged=flagged(timeline, whole.threshold), notes=[note]
         )
+
+    def explain_all(self, bundles: Sequence[Bundle], watches: Sequence[Watch | None]) -> list[Analysis]:
+        """Return what `explain` says of each clip, in one call where there are no time lines."""
+        return self._as_a_whole(bundles, watches) if self.auxiliary is None else super().explain_all(bundles, watches)
 
     def forward(self, batch: Clip) -> Tensor:
         """frames (B, 3, T, S, S) in [-1, 1] and latency (B, 33), NaN = no audio -> logits (B,), higher = more fake."""
