@@ -8,6 +8,7 @@ T frames · S side of a crop in pixels
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,6 +81,6 @@ def _predictor() -> tuple[Any, Any]:
         raise BundleError(
             f"{path}: sha256 is {sha256_of(path)}, expected {SHA256}; install face-recognition-models 0.3"
         )
-    import dlib
+    dlib: Any = importlib.import_module("dlib")  # without types
 
     return dlib, dlib.shape_predictor(str(path))

@@ -33,7 +33,7 @@ def contrast(frames: Frames, share: float, rng: np.random.Generator) -> Frames:
     """Darken: every value times `share`, which is what the published code calls contrast."""
     table = _uint8(np.arange(256) * share)
     for frame in frames:
-        yield table[frame]
+        yield cv2.LUT(frame, table)
 
 
 def blocks(frames: Frames, count: int, rng: np.random.Generator) -> Frames:
