@@ -92,9 +92,12 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(finished: Path, vid
     assert first.is_file() and not (tmp_path / "grid/robustness.json").exists()
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "grid/bundles").rglob("*.npz")}
     scored = first.stat().st_mtime_ns
+    clean = [json.loads(line)["seconds"] for line in (tmp_path / "s.details.jsonl").read_text().splitlines()]
     assert len(made) >= 4
     assert evaluate.main(words(videos, tmp_path)) == 0
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in made.items()) and first.stat().st_mtime_ns == scored
+    again = [json.loads(line)["seconds"] for line in (tmp_path / "s.details.jsonl").read_text().splitlines()]
+    assert again == clean  # the clips as they are were not scored again
     assert cells(tmp_path / "grid") == cells(finished)
     for path in (finished / "bundles").rglob("*.npz"):
         other = tmp_path / "grid/bundles" / path.relative_to(finished / "bundles")

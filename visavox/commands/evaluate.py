@@ -99,7 +99,8 @@ def _score_own(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tuple[
     if calibration:
         calibration.require(checkpoint)
     with runs.stoppable(), runs.holding(arguments.output), inference(detector) as detector:
-        rows = _score(arguments, inputs, detector, checkpoint, calibration)
+        rows = _scored_before(arguments, inputs, detector)
+        rows = rows or _score(arguments, inputs, detector, checkpoint, calibration)
         if classes:
             write_classes(rows, arguments.output, "emotion", classes)
             return rows, [describe_classes(rows, arguments.labels, "emotion")]
@@ -146,6 +147,16 @@ def _calibration(arguments: argparse.Namespace) -> Calibration | None:
     from visavox.evaluation.calibration import Calibration
 
     return Calibration.load(arguments.calibration) if arguments.calibration else None
+
+
+def _scored_before(arguments: argparse.Namespace, inputs: dict[str, Path], scorer: Scorer) -> list[ScoredRow] | None:
+    """The rows of the clips as they are, where a run with --robustness was killed after they were written."""
+    if not arguments.robustness or arguments.calibration or arguments.time_budget or arguments.any_bundles:
+        return None
+    from visavox.commands.robustness import earlier
+
+    rows = earlier(arguments.output, inputs, identity_of(scorer.config, scorer.card.checkpoint)) or []
+    return None if any(row.raw is not None for row in rows) else rows  # calibrated ones are another run's
 
 
 def _score(

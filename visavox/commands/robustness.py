@@ -76,7 +76,7 @@ def measure(
     if bundles:
         raise ValueError(f"--robustness perturbs videos; {len(bundles)} inputs are bundles: {bundles[0]}")
     cells = {
-        (kind.name, level): _earlier(_csv(folder, kind.name, level), inputs, identity)
+        (kind.name, level): earlier(_csv(folder, kind.name, level), inputs, identity)
         for kind in kinds
         for level in levels
     }
@@ -122,7 +122,7 @@ def measure_files(
         for recipe in (None, *recipes):
             cell = (recipe.kind, recipe.level) if recipe else ("clean", 0)
             output = _csv(folder, *cell)
-            cells[cell] = _earlier(output, inputs, identity)
+            cells[cell] = earlier(output, inputs, identity)
             if cells[cell] is None:
                 judge = replace(
                     detector, predict=partial(_judge_written, detector, recipe, Path(scratch), root, config)
@@ -277,8 +277,8 @@ def _csv(folder: Path, kind: str, level: int) -> Path:
     return folder / f"{kind}-{level}.csv"
 
 
-def _earlier(output: Path, inputs: Mapping[str, Path], identity: Identity) -> list[ScoredRow] | None:
-    """The rows of a cell that was finished before, if they are of these inputs and this scorer."""
+def earlier(output: Path, inputs: Mapping[str, Path], identity: Identity) -> list[ScoredRow] | None:
+    """Return the rows that OUTPUT and its details hold, if they are of these inputs, all of them, and of this scorer."""
     try:
         rows = list(read_details(output)) if output.is_file() else []
     except ValueError:
