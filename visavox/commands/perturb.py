@@ -35,10 +35,12 @@ from visavox.workers.worker import Died
 
 if TYPE_CHECKING:
     from visavox.robustness.measure import Effect
-    from visavox.robustness.perturbing import Recipe
+    from visavox.robustness.perturbing import Recipe, Replayed
 
 CRF = 10
 SECONDS = 16.0
+RATE = 16000
+"""Hz of the sound."""
 TABLE = "effects.csv"
 COLUMNS = ("kind", "level", "constant", "filename", "psnr_db", "mel_distance_db", "snr_db", "lag_samples", "reason")
 
@@ -69,11 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, path in inputs.items()
             if shard is None or shard.takes(name)
         ]
+        by_video = sorted(tasks, key=lambda task: task.path)  # a worker reads each video once
         table = shard.of(output / TABLE) if shard else output / TABLE
         output.mkdir(parents=True, exist_ok=True)
         with runs.stoppable(), runs.holding(table if shard else output):
             sweep(output)
-            run = partial(launching.run, tasks, _nothing, partial(_perturb, arguments.seconds))
+            run = partial(launching.run, by_video, Reader, partial(_perturb, arguments.seconds))
             rows = _in_order(tasks, run, arguments.workers, arguments.timeout, ray)
             _write(rows, table)
     except KeyboardInterrupt as stop:
@@ -116,15 +119,35 @@ class Outcome(NamedTuple):
     """One of `visavox.errors.CODES` where there is a reason."""
 
 
-def _nothing() -> None:
-    """What a worker begins with."""
+class Reader:
+    """Reads videos, and holds the last one: its next perturbation needs no decoder."""
+
+    def __init__(self) -> None:
+        self._last: tuple[tuple[Path, float], Replayed] | None = None
+
+    def __call__(self, path: Path, seconds: float) -> Replayed:
+        """Return the first seconds of a video, with sound at 16 kHz.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        from visavox.media import confined
+        from visavox.robustness.perturbing import Replayed
+
+        if self._last is None or self._last[0] != (path, seconds):
+            self._last = None  # two at once may be too many
+            with confined.open_video(path, sample_rate=RATE, max_seconds=seconds) as video:
+                frames = list(video.frames())
+                self._last = (path, seconds), Replayed(frames, video.audio(), list(video.notes), video.info)
+        return self._last[1]
 
 
-def _perturb(seconds: float, state: None, task: Task) -> Outcome:
+def _perturb(seconds: float, read: Reader, task: Task) -> Outcome:
     """In a worker: write one perturbed video. Every fault of a video ends here, with its message."""
     try:
         target = task.target if task.written else None
-        return Outcome(perturb(task.path, task.name, target, task.recipe, seconds, lossless=task.lossless))
+        video = read(task.path, seconds)
+        return Outcome(perturb(video, task.name, target, task.recipe, lossless=task.lossless))
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
         return Outcome(None, str(error) or type(error).__name__, code_of(error))
 
@@ -157,31 +180,24 @@ def _in_order(
     return [rows[task] for task in tasks]
 
 
-def perturb(
-    path: Path, name: str, output: Path | None, recipe: Recipe, seconds: float, *, lossless: bool = False
-) -> Effect:
+def perturb(video: Replayed, name: str, output: Path | None, recipe: Recipe, *, lossless: bool = False) -> Effect:
     """Write one perturbed video and return how much it differs from the one it was made of.
 
     Args:
+        video: of a `Reader`.
         name: of the video below its folder; with the recipe it decides what is drawn.
         output: where it goes; None measures and writes nothing.
-        seconds: of the video, from its start.
         lossless: x264 at CRF 0 and uncompressed sound.
-
-    Raises:
-        MediaError: the video cannot be read.
     """
-    from visavox.media import confined, write_video
+    from visavox.media import write_video
     from visavox.robustness.measure import effect
-    from visavox.robustness.perturbing import PerturbedVideo, Replayed
+    from visavox.robustness.perturbing import PerturbedVideo
 
-    with confined.open_video(path, sample_rate=16000, max_seconds=seconds) as video:
-        before, sound, notes = list(video.frames()), video.audio(), list(video.notes)
-    perturbed = PerturbedVideo(Replayed(before, sound, notes, video.info), recipe, name, 16000)
+    perturbed = PerturbedVideo(video, recipe, name, RATE)
     after, heard = list(perturbed.frames()), perturbed.audio()
     if output is not None:
         write_video(output, after, heard, crf=0 if lossless else CRF, audio_codec="pcm_s16le" if lossless else "aac")
-    return effect(before, after, sound, heard, 16000)
+    return effect(list(video.frames()), after, video.audio(), heard, RATE)
 
 
 def _listed(name: str, group: str, unit: str, levels: Sequence[float]) -> str:

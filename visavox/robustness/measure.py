@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from visavox.features.audio import mel_3cs
@@ -39,12 +40,21 @@ def effect(
     rate: int,
 ) -> Effect:
     """Measure frames (H, W, 3) uint8 and sound (N,) int16 against what they were."""
-    error = [np.mean((a.astype(np.float32) - b) ** 2) for a, b in zip(before, after, strict=True)]
+    error = [_error(a, b) for a, b in zip(before, after, strict=True)]
     mean = float(np.mean(error)) if error else 0.0
     psnr = 10 * np.log10(PEAK**2 / mean) if mean else float("inf")
     if sound is None or heard is None or not sound.any():
         return Effect(float(psnr), float("nan"), float("nan"), 0)
+    if heard is sound:  # untouched
+        return Effect(float(psnr), 0.0, float("inf"), 0)
     return Effect(float(psnr), mel_distance(sound, heard, rate), snr(sound, heard), lag(sound, heard))
+
+
+def _error(before: np.ndarray, after: np.ndarray) -> float:
+    """Mean squared difference of two pictures (H, W, 3) uint8."""
+    if after is before:
+        return 0.0
+    return float(cv2.norm(before, after, cv2.NORM_L2SQR)) / before.size
 
 
 def mel_distance(sound: np.ndarray, heard: np.ndarray, rate: int) -> float:
