@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-PICTURE = ("sbv", "region", "shift_blend", "splice_picture")
+PICTURE = ("sbv", "region", "shift_blend", "splice_picture", "cut")
 """The picture is forged, the sound stays as it is."""
 SOUND = ("griffin_lim", "world", "lpc", "codec", "voice_swap", "splice_sound")
 """The sound is forged, the picture stays as it is."""

@@ -31,21 +31,22 @@ TOOLED = 0.5
 """Share of clips, of both classes, whose whole sound passed the vocoder or codec of their kind without any change: what a tool
 leaves behind then says nothing, and only parts that sound otherwise than the rest do. 0 makes its traces a sign of forgery."""
 TRIES = 5
-NEEDS_OTHER = ("swap", "voice_swap")
-"""What borrows the sound of somebody else."""
+NEEDS_OTHER = ("swap", "voice_swap", "cut")
+"""What borrows the sound, or the picture, of somebody else."""
 
 GENERATORS: dict[str, Generator] = {
     "sbv": picture.sbv,
     "region": picture.region,
     "shift_blend": picture.shift_blend,
     "splice_picture": picture.splice_picture,
+    "cut": picture.cut,
     **{kind: partial(voice.with_tool, kind=kind) for kind in TOOLS},
     "splice_sound": voice.splice_sound,
     "offset": voice.offset,
     "swap": voice.swap,
     "avss": voice.avss,
 }
-PLANTED = (*PICTURE, *SOUND, "swap")
+PLANTED = (*(kind for kind in PICTURE if kind != "cut"), *SOUND, "swap")
 """What `planted` plants."""
 
 
@@ -102,7 +103,8 @@ def forge(
         generator = str(rng.choice(possible))
         name = f"planted:{generator}"
     if not _possible(generator, footage, borrowed):
-        raise BundleError(f"{kind} needs sound{', also of somebody else' if generator in NEEDS_OTHER else ''}")
+        lacks = "somebody else's picture" if generator == "cut" else "sound"
+        raise BundleError(f"{kind} needs {lacks}{', also of somebody else' if generator in NEEDS_OTHER[:2] else ''}")
     if road:
         footage = _tooled(footage, seed, borrowed, generator, tooled)
     before = footage
@@ -165,7 +167,7 @@ def draw_kind(
     allowed = {
         kind: share
         for kind, share in shares.items()
-        if kind in PICTURE
+        if (kind in PICTURE and (lent or kind not in NEEDS_OTHER))
         or kind == "planted"
         or (heard and (lent or kind not in NEEDS_OTHER) and not (short and kind in ("offset", "avss")))
     }
@@ -199,7 +201,7 @@ def _sound_alone(bundle: Bundle) -> Footage:
 
 def _possible(kind: str, footage: Footage, other: Footage | None) -> bool:
     if kind in PICTURE:
-        return True
+        return kind not in NEEDS_OTHER or other is not None
     lent = other is not None and bool(other.sound.any())
     return bool(footage.sound.any()) and (kind not in NEEDS_OTHER or lent)
 

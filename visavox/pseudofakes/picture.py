@@ -15,6 +15,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from visavox.bundle import BundleError
 from visavox.pseudofakes import dense as _dense
 from visavox.pseudofakes.dense import part_of
 from visavox.pseudofakes.footage import Footage
@@ -124,6 +125,24 @@ def splice_picture(footage: Footage, span: Span, rng: np.random.Generator, other
     _, place, order, frames = best
     made = replace(footage, frames=frames, chosen=footage.chosen[order], landmarks=footage.landmarks[order])
     return Forgery(made, _segments([place]))
+
+
+def cut(footage: Footage, span: Span, rng: np.random.Generator, other: Footage | None = None) -> Forgery:
+    """0.2 to 1 s of somebody else's picture, cut in without a cross-fade; boxes and detector's scores stay the clip's own.
+
+    Raises:
+        BundleError: there is no other clip with crops of the same size.
+    """
+    if other is None or not other.bundle.has_track or other.bundle.faces.shape[1:] != footage.frames.shape[1:]:
+        raise BundleError("cut needs a clip of somebody else with crops of the same size")
+    first, last = short_span(span, rng, float(footage.bundle.fps), (0.2, 1.0))
+    count = other.bundle.track_frames
+    start = int(rng.integers(max(1, count - (last - first) + 1)))
+    frames, landmarks = footage.frames.copy(), footage.landmarks.copy()
+    for t in range(first, last):
+        source = min(start + t - first, count - 1)
+        frames[t], landmarks[t] = other.bundle.frame(source), other.bundle.landmarks[source]
+    return Forgery(replace(footage, frames=frames, landmarks=landmarks), _segments([(first, last)]))
 
 
 def _blended(footage: Footage, span: Span, rng: np.random.Generator, part: str) -> Forgery:

@@ -1,8 +1,8 @@
 """Where and when a made fake is forged, learnt beside whether it is: the auxiliary targets of FakeSTormer (ICCV 2025).
 
 A heat map per frame is highest on the blending boundary, h = 4 m (1 - m) of the mask m in [0, 1]; a value per frame says how
-much of the forgery is blended in. The head over frames is this project's own: two convolutions over the frames' mean tokens,
-so that a frame is told from its neighbours.
+much of the forgery is blended in. The head over frames is this project's own: two convolutions over the frames' mean tokens
+and their distance from the clip's mean, so that a frame is told from the others.
 
     B clips · n faces of a clip · g patches along a side · D embed_dims
 """
@@ -59,7 +59,7 @@ class Auxiliary(nn.Module):
         self.heat = nn.Linear(dims, 1)
         nn.init.constant_(self.heat.bias, COLD)
         self.time = nn.Sequential(
-            nn.Conv1d(parts * dims, WIDTH, REACH, padding=REACH // 2, padding_mode="replicate"),
+            nn.Conv1d(2 * parts * dims, WIDTH, REACH, padding=REACH // 2, padding_mode="replicate"),
             nn.GELU(),
             nn.Conv1d(WIDTH, 1, REACH, padding=REACH // 2, padding_mode="replicate"),
         )
@@ -69,6 +69,7 @@ class Auxiliary(nn.Module):
         side = round(tokens.shape[2] ** 0.5)
         heat = torch.sigmoid(self.heat(tokens[:, :faces])).squeeze(3).unflatten(2, (side, side))  # (B, n, g, g)
         means = tokens.mean(2).unflatten(1, (-1, faces))  # (B, parts, n, D)
+        means = torch.cat([means, means - means.mean(2, keepdim=True)], dim=3)  # and how far from the clip's own
         return heat, self.time(means.transpose(2, 3).flatten(1, 2)).squeeze(1)  # (B, n)
 
 
