@@ -63,6 +63,17 @@ def test_a_threshold_needs_pairs_of_both_kinds():
         calibrated({}, {}, 0.01)
 
 
+def test_two_people_with_one_sound_do_not_match_at_a_share_of_none():
+    vectors = {
+        "a": np.zeros(2),
+        "b": np.zeros(2),
+        "c": np.ones(2),
+        "d": np.ones(2),
+    }  # a and b, named apart, are one recording
+    found = calibrated(vectors, {"a": "x", "b": "y", "c": "z", "d": "z"}, 0.0)
+    assert found.joined == 0 and found.threshold < 0 and (found.missed, found.same) == (1, 1)
+
+
 def test_groups_are_the_people_and_chains_stay_together():
     vectors, who = people()
     found = grouped(vectors, calibrated(vectors, who, 0.0).threshold)
@@ -210,3 +221,22 @@ def test_the_voice_is_that_of_the_published_code(monkeypatch):
     for samples in (8000, 26000, 100000):
         sound = (0.1 * rng.standard_normal(samples)).astype(np.float32)
         assert np.abs(theirs.embed_utterance(sound) - ours.embed(sound)).max() < 1e-6
+
+
+@pytest.mark.data
+def test_real_people_are_told_apart(clips: Path):
+    """Two copies of one video, one of them with its sound late, and two other people; at the published threshold of faces."""
+    if importlib.util.find_spec("dlib") is None or importlib.util.find_spec("resemblyzer") is None:
+        pytest.skip("pip install 'visavox[identity]'; pip install --no-deps resemblyzer")
+    from visavox import config as configuration
+    from visavox.identity.faces import THRESHOLD, Faces
+    from visavox.preprocessing import tools
+
+    words = ["sync=off", "face_detector=haar", "max_clip_len=3", "device=cpu"]
+    preprocess = tools.build(configuration.load(None, words), 1)
+    names = ("syncnet_example.avi", "syncnet_test_offset_5.avi", "may.mp4", "vrt_1.mp4")
+    bundles = [preprocess(clips / "real" / name) for name in names]
+    for judge, most in ((Faces.load(), THRESHOLD), (voices.Voices.load(), 0.65)):
+        one, again, *others = [judge(bundle) for bundle in bundles]
+        assert np.linalg.norm(one - again) < most < min(np.linalg.norm(one - other) for other in others)
+        assert np.linalg.norm(others[0] - others[1]) > most

@@ -73,7 +73,7 @@ def calibrated(vectors: Mapping[str, np.ndarray], people: Mapping[str, str], mos
             "name more clips, several of one person"
         )
     allowed = int(most * len(far))
-    threshold = far[allowed] * BELOW if allowed < len(far) else max(far[-1], near.max())
+    threshold = np.nextafter(far[allowed] * BELOW, -np.inf) if allowed < len(far) else max(far[-1], near.max())
     return at(float(threshold), near, far)
 
 
