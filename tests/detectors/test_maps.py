@@ -70,3 +70,26 @@ def test_pages_show_maps_with_their_figures(picture: np.ndarray, tmp_path, monke
 def test_a_judge_without_pictures_has_no_map(tmp_path):
     with pytest.raises(ModelError, match="no part of it looks at single pictures"):
         list(maps(FusedJudge("x", {}, {}), tmp_path / "a.png", None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_xception_trained_here_has_maps_of_the_frames_it_scores(fused: bool, fresh_pair, make_bundle, tmp_path):
+    from visavox.detectors import build
+    from visavox.detectors.single import HouseJudge
+
+    pair = build.load(fresh_pair, ["device=cpu"])
+    scorer = pair if fused else pair.video.eval()
+    bundle = make_bundle(4, config=scorer.config)
+    bundle.save(tmp_path / "a.npz")
+    judge = HouseJudge(scorer, None)
+    analysis = judge(tmp_path / "a.npz")
+    [found] = maps(judge, tmp_path / "a.npz", analysis)
+    seconds, faces = pair.video.shown(bundle)
+    with torch.inference_mode():
+        p = torch.sigmoid(pair.video.frame_logits(torch.from_numpy(faces)).double()).numpy()
+    loudest = int(p.argmax() if analysis.probability >= analysis.threshold else p.argmin())
+    assert found.branch == "video" and found.second == seconds[loudest]
+    assert found.probability == pytest.approx(p[loudest], abs=1e-5), "of this frame, before any calibration"
+    assert found.cells.min() >= 0 and found.cells.max() == pytest.approx(1) and "random order" in found.caption
+    image = cv2.imdecode(np.frombuffer(found.png, np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape[:2] == (pair.video.settings.size,) * 2

@@ -25,6 +25,10 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from visavox.detectors.judging import ModelError
 from visavox.detectors.published.pictures import PictureJudge
+from visavox.detectors.single import HouseJudge
+from visavox.detectors.xception.scorer import FusedScorer
+from visavox.detectors.xception.video import XceptionVideo
+from visavox.preprocessing.picture_input import HALVES, PictureInput
 
 if TYPE_CHECKING:
     from visavox.detectors.analysis import Analysis
@@ -90,7 +94,7 @@ def maps(judge: Judge, path: str | Path, analysis: Analysis) -> Iterator[Map]:
     """Yield a map for every part of a judge that looks at pictures: of the picture that speaks loudest for the verdict.
 
     Raises:
-        ModelError: no part looks at pictures, or captum is not installed.
+        ModelError: no part looks at single pictures, or captum is not installed.
         MediaError, CropError: as the judge.
     """
     try:
@@ -106,8 +110,8 @@ def maps(judge: Judge, path: str | Path, analysis: Analysis) -> Iterator[Map]:
             yield _of(branch, each, path, analysis.probability >= analysis.threshold)
 
 
-def _of(branch: str, judge: PictureJudge, path: str | Path, fake: bool) -> Map:
-    seconds, inputs, _ = judge.pictures(path)
+def _of(branch: str, judge: PictureJudge | FramesOf, path: str | Path, fake: bool) -> Map:
+    seconds, inputs = judge.pictures(path)[:2]
     p = judge.probabilities(inputs)  # (n,)
     loudest = int(p.argmax() if fake else p.argmin())
     shown = inputs[loudest].to(judge.device)  # (3, S, S)
@@ -122,6 +126,34 @@ def _of(branch: str, judge: PictureJudge, path: str | Path, fake: bool) -> Map:
         tried(network, shown, cells, fake),
         _overlaid(picture, cells),
     )
+
+
+class FramesOf:
+    """The frames that an Xception trained here scores, as `_of` wants pictures."""
+
+    def __init__(self, judge: HouseJudge, detector: XceptionVideo) -> None:
+        self.judge, self.detector, self.device = judge, detector, detector.device
+        self.wanted = PictureInput(detector.settings.size, "bilinear", *HALVES)
+        self.network = detector.image_logits
+
+    def pictures(self, path: str | Path) -> tuple[list[float], list[Tensor]]:
+        """Return second and input (3, S, S) of every frame that is scored.
+
+        Raises:
+            MediaError, CropError, BundleError: as the judge.
+            ModelError: the video shows no face.
+        """
+        bundle = self.judge.see(path)
+        if isinstance(bundle, np.ndarray):
+            raise ModelError("the video shows no face, so there is no map of one")
+        seconds, faces = self.detector.shown(bundle)
+        return seconds.tolist(), [self.wanted(face) for face in faces]
+
+    @torch.inference_mode()
+    def probabilities(self, inputs: list[Tensor]) -> np.ndarray:
+        """(3, S, S) each -> (n,) float64 P(fake)."""
+        logits = [self.network(each[None].to(self.device)) for each in inputs]
+        return torch.sigmoid(torch.cat(logits).double()).cpu().numpy()
 
 
 def attributed(network: Callable[[Tensor], Tensor], picture: Tensor, fake: bool) -> np.ndarray:
@@ -177,8 +209,14 @@ def _overlaid(picture: np.ndarray, cells: np.ndarray) -> bytes:
     return bytes(cv2.imencode(".png", mixed.round().astype(np.uint8)[..., ::-1])[1])
 
 
-def _picture_judges(judge: Any, branch: str = "") -> Iterator[tuple[str, PictureJudge]]:
+def _picture_judges(judge: Any, branch: str = "") -> Iterator[tuple[str, PictureJudge | FramesOf]]:
     """Branch -> judge of pictures, of a judge and of those inside it."""
+    if isinstance(judge, HouseJudge):  # others trained here see a clip's frames together
+        scorer = judge.scorer
+        detector = scorer.video if isinstance(scorer, FusedScorer) else scorer
+        if isinstance(detector, XceptionVideo):
+            yield branch or "video", FramesOf(judge, detector)
+        return
     inside = getattr(judge, "judge", None)
     if inside is not None:
         yield from _picture_judges(inside, branch)

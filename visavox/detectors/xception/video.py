@@ -70,7 +70,10 @@ class XceptionVideo(Detector):
 
     def frame_logits(self, faces: Tensor) -> Tensor:
         """faces (n, S, S, 3) uint8 RGB -> (n,) logits, each of its frame alone."""
-        images = faces.permute(0, 3, 1, 2).to(self.net_dtype).sub(127.5).div(127.5)  # (n, 3, S, S) in [-1, 1]
+        return self.image_logits(faces.permute(0, 3, 1, 2).to(self.net_dtype).sub(127.5).div(127.5))
+
+    def image_logits(self, images: Tensor) -> Tensor:
+        """images (n, 3, S, S) float in [-1, 1] -> (n,) logits, each of its image alone; gradients flow."""
         features = self.net.forward_head(self.net.forward_features(images), pre_logits=True)  # (n, 2048)
         with torch.autocast(features.device.type, enabled=False):  # bf16 would give many frames equal logits
             return fake_logit(self.net.get_classifier()(features.float()))
@@ -89,6 +92,11 @@ class XceptionVideo(Detector):
                 faces = fit_size(_faces(bundle, chosen[start : start + step]), self.settings.size)
                 logits.append(self.frame_logits(torch.from_numpy(faces).to(self.device)).double().cpu())
         return torch.cat(logits).numpy() if logits else np.zeros(0)
+
+    def shown(self, bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
+        """Return seconds (n,) and faces (n, S, S, 3) uint8 RGB of the frames that are scored, as the network sees them."""
+        chosen = self._scored(bundle)
+        return frame_times(bundle)[chosen], fit_size(_faces(bundle, chosen), self.settings.size)
 
     def score(self, bundles: Sequence[Bundle]) -> np.ndarray:
         """Return P(fake) of bundles, (N,) float64, pooled from every `frame_skip`-th frame of each."""
