@@ -33,6 +33,7 @@ COMMANDS = {
         "visavox.commands.detect", "judge videos, pictures or folders with a published detector or a checkpoint"
     ),
     "crop": Command("visavox.commands.crop", "videos -> bundles: face crops, mel spectrograms, audio-visual distances"),
+    "shards": Command("visavox.commands.shards", "the bundles of a split in a few large files, to train from"),
     "train": Command("visavox.commands.train", "train a detector on bundles"),
     "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV"),
     "score": Command("visavox.commands.score", "print P(fake) of single videos or bundles, with its reasons"),

@@ -70,6 +70,10 @@ CODES: dict[str, Fault] = {
         "The disk is full.", "Free some space and run the same command again; it goes on where it stopped."
     ),
     "NOT_WRITABLE": Fault("A file cannot be written.", "Check the permissions of its folder, or choose another one."),
+    "STORAGE_FAILED": Fault(
+        "The storage of an s3:// or gs:// address did not give or take a file.",
+        "Check address, credentials and connection, and run the same command again.",
+    ),
     "LOCKED": Fault("Another run is writing there.", "Wait until it ends, or choose another output."),
     "POISONED": Fault("It ended the process that worked on it, each time.", "Convert it: ffmpeg -i FILE NEW.mp4"),
     "INTERNAL": Fault("Something failed that nobody foresaw.", "Report it with the message."),

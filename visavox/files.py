@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -10,7 +12,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 """Where config.json, model.ckpt and the doors lie when the package runs from a checkout."""
@@ -39,11 +41,18 @@ def find_inputs(source: Path, suffixes: Iterable[str] = VIDEO_SUFFIXES) -> dict[
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             path = Path(folder, name)
-            if path.suffix.lower() in wanted and not name.startswith(".") and not path.stem.endswith(PREVIEW):
+            if is_input(name, wanted):
                 found[utf8_name(path.relative_to(source).as_posix())] = path
     if not found:
         raise FileNotFoundError(f"{source}: holds no video; known endings are {' '.join(sorted(wanted))}")
     return dict(sorted(found.items()))
+
+
+def is_input(name: str, wanted: frozenset[str]) -> bool:
+    """Return whether a file of this name, its path below the input folder, is taken: not where it, or a folder, is hidden."""
+    path = Path(name)
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in wanted and not hidden and not path.stem.endswith(PREVIEW)
 
 
 def utf8_name(name: str) -> str:
@@ -115,10 +124,10 @@ def replacing(path: str | Path, ending: str = "") -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{_host()}.{os.getpid()}.part{ending}")
+    beside = path.with_name(f"{path.name}.{host()}.{os.getpid()}.part{ending}")
     if len(os.fsencode(beside.name)) > LONGEST_NAME:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-        beside = path.with_name(f"{digest}.{_host()}.{os.getpid()}.part{ending}")
+        beside = path.with_name(f"{digest}.{host()}.{os.getpid()}.part{ending}")
     try:
         yield beside
         to_disk(beside)
@@ -148,11 +157,11 @@ def sweep(output: Path) -> None:
     """Remove what killed processes of this machine were writing below a folder: files of `replacing` whose process is gone."""
     for part in output.rglob("*.part*"):
         written_by = re.search(r"\.(?:([0-9a-f]{8})\.)?(\d+)\.part(\.\w+)?$", part.name)
-        if written_by and written_by[1] in (None, _host()) and not is_alive(int(written_by[2])):
+        if written_by and written_by[1] in (None, host()) and not is_alive(int(written_by[2])):
             part.unlink(missing_ok=True)
 
 
-def _host() -> str:
+def host() -> str:
     """Eight hex digits of this machine's name: process numbers mean nothing on another."""
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
@@ -171,6 +180,60 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+class Member(io.RawIOBase):
+    """The bytes of a tar file that are one of its members, read as a file of their own."""
+
+    def __init__(self, tar: str, offset: int, size: int):
+        self.name, self.base, self._size, self._at = tar, offset, size, 0
+        self._tar = os.open(tar, os.O_RDONLY)
+
+    @classmethod
+    def of(cls, path: str | Path) -> Self | None:
+        """Open the member that a path names as SHARD.tar/KEY@OFFSET+SIZE.ENDING; None where it names another kind of file.
+
+        Raises:
+            OSError: there is no such tar file.
+        """
+        found = MEMBER.fullmatch(os.fspath(path))
+        return cls(found[1], int(found[2]), int(found[3])) if found else None
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), max(0, self._size - self._at))
+        count = os.preadv(self._tar, [memoryview(buffer)[:wanted]], self.base + self._at)
+        self._at += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(errno.EINVAL, "a place before the start")
+        self._at = start + offset
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._tar)
+        super().close()
+
+
+MEMBER = re.compile(r"(.+\.tar)/[^/]+@(\d+)\+(\d+)\.\w+")
+"""A member of a tar file: where it begins and how many bytes it has."""
+
+
+def is_there(path: str) -> bool:
+    """Return whether there is a file, or a tar file that holds the member which the path names."""
+    found = MEMBER.fullmatch(path)
+    if not found:
+        return os.path.isfile(path)
+    return os.path.isfile(found[1]) and os.path.getsize(found[1]) >= int(found[2]) + int(found[3])
 
 
 def sha256_of(path: Path) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 
 import pytest
 
-FOLDER = Path(__file__).parent
+FOLDERS = (Path(__file__).parent, Path(__file__).parents[1] / "durability")
 GROUPS = {
     "M": "Media",
     "F": "Faces",
@@ -83,11 +83,12 @@ def held_by(*cases: Case) -> Callable[[Callable], Callable]:
 
 
 def all_cases() -> Iterator[tuple[Case, str]]:
-    """Each case of each test file in this folder with the test that holds it, such as `test_media.py::test_sound`."""
-    if str(FOLDER.parent) not in sys.path:  # where the tests find their conftest
-        sys.path.append(str(FOLDER.parent))
-    for path in sorted(FOLDER.glob("test_*.py")):
-        module = importlib.import_module(f"{__package__}.{path.stem}")
+    """Each case of each test file in the folders with the test that holds it, such as `test_media.py::test_sound`."""
+    tests = FOLDERS[0].parent
+    if str(tests) not in sys.path:  # where the tests find their conftest
+        sys.path.append(str(tests))
+    for path in sorted((path for folder in FOLDERS for path in folder.glob("test_*.py")), key=lambda path: path.name):
+        module = importlib.import_module(f"tests.{path.parent.name}.{path.stem}")
         for name, test in vars(module).items():
             for case in getattr(test, "cases", ()) if name.startswith("test_") else ():
                 yield case, f"{path.name}::{name}"

@@ -159,6 +159,18 @@ def test_what_cannot_be_perturbed_is_refused(finished: Path, videos: Path, tmp_p
         evaluate.main([*given, "--robustness", str(tmp_path / "grid")])
 
 
+def test_videos_of_one_name_and_two_endings_have_one_perturbed_video_each(videos: Path, tmp_path: Path):
+    clips = sorted(videos.rglob("*.mp4"))
+    (tmp_path / "in").mkdir()
+    for name, clip in zip(("a.mp4", "a.mov", "b.mp4"), clips):
+        (tmp_path / "in" / name).symlink_to(clip)
+    words = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--kinds", "gain", "--levels", "3"]
+    assert perturb.main([*words, "--seconds", "0.2"]) == 0
+    made = sorted((tmp_path / "out/gain-3").iterdir())
+    assert [path.name for path in made] == ["a.mov.mp4", "a.mp4.mp4", "b.mp4"]
+    assert len({path.read_bytes() for path in made}) == 3
+
+
 def test_perturbed_videos_are_written_with_their_effects(videos: Path, tmp_path: Path, capsys):
     one = next((videos / "clips/real").rglob("*.mp4"))
     chosen = ["--kinds", "pixelation,gain", "--levels", "1,5"]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +144,41 @@ def test_silence_is_an_error_that_says_what_the_cluster_has(cluster: launching.R
     gpus = launching.Ray(gpus=1.0)
     with pytest.raises(RuntimeError, match=r"no result within 4 s; it has 2 CPU, 0 GPU.*'num_gpus': 1.0.*ray status"):
         list(ray_pool.run(["a"], start_with_seven, work, ray=gpus, workers=1, patience=4.0))
+
+
+def test_a_silent_session_is_left_for_another(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """The first gives two results and hangs; what is open is given again, each task alone in its block."""
+    drawn, sessions = [], []
+
+    def results(tasks: dict[int, str], actor: object, gpus: float, workers: int, alone: bool):
+        drawn.append((list(tasks.values()), alone))
+        for number, task in tasks.items():
+            if len(drawn) == 1 and task == "c":
+                threading.Event().wait()
+            yield number, f"7:{task}"
+
+    class Session:
+        def __init__(self, address: str):
+            sessions.append("begun")
+
+        def renew(self) -> None:
+            sessions.append("renewed")
+
+        def close(self) -> None:
+            sessions.append("closed")
+
+        resources = staticmethod(lambda: "2 CPU")
+
+    monkeypatch.setattr(ray_pool, "_results", results)
+    monkeypatch.setattr(ray_pool, "_Session", Session)
+    ray = launching.Ray()
+    found = dict(ray_pool.run("abcd", start_with_seven, work, ray=ray, workers=2, patience=0.6))
+    assert found == {task: f"7:{task}" for task in "abcd"}
+    assert drawn == [(["a", "b", "c", "d"], False), (["c", "d"], True)]
+    assert sessions == ["begun", "renewed", "closed"]
+    assert "silent for 0.6 s (it has 2 CPU)" in caplog.text
+
+
+def test_a_session_that_was_begun_elsewhere_is_not_left(cluster: launching.Ray):
+    with pytest.raises(RuntimeError, match="silent in a session that was begun elsewhere"):
+        ray_pool._Session("").renew()

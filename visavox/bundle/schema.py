@@ -14,7 +14,7 @@ import struct
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ import numpy as np
 from visavox.config import SYNC_FPS
 from visavox.features import audio
 from visavox.features.audio import mel_floor
-from visavox.files import replacing
+from visavox.files import Member, replacing
 from visavox.status import SCORED, Status
 
 if TYPE_CHECKING:
@@ -318,7 +318,7 @@ def _write_npz(file: io.BufferedIOBase, bundle: Bundle) -> None:
 def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
     """The zip of a bundle; whatever is wrong with it becomes one error that names the file and the cure."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _file(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
     except FileNotFoundError:
         raise FileNotFoundError(
@@ -328,6 +328,12 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
         raise BundleError(f"{path}: not a readable .npz ({error}); crop the video again") from None
     except BundleError as error:
         raise BundleError(f"{path}: {error}; crop the video again") from None
+
+
+def _file(path: str | Path) -> AbstractContextManager[Any]:
+    """What `zipfile` opens: the path, or the part of a shard that it names."""
+    member = Member.of(path)
+    return io.BufferedReader(member) if member else nullcontext(path)
 
 
 def _read_npz(archive: zipfile.ZipFile, full: bool, mapped: bool) -> dict[str, Any]:
@@ -398,10 +404,13 @@ def _map_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return np.zeros(shape, dtype)
     info = archive.getinfo(f"{name}.npy")
     assert archive.filename is not None  # opened by path, in `_opened`
+    base = (
+        archive.fp.raw.base if isinstance(archive.fp, io.BufferedReader) and isinstance(archive.fp.raw, Member) else 0
+    )
     with open(archive.filename, "rb") as file:  # the member's own header may be longer than the directory's
-        file.seek(info.header_offset + 26)
+        file.seek(base + info.header_offset + 26)
         name_length, extra_length = struct.unpack("<HH", file.read(4))
-    end = info.header_offset + 30 + name_length + extra_length + info.file_size
+    end = base + info.header_offset + 30 + name_length + extra_length + info.file_size
     try:
         return np.asarray(np.memmap(archive.filename, dtype, "r", end - math.prod(shape) * dtype.itemsize, shape))
     except (ValueError, OSError) as error:

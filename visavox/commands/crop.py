@@ -2,6 +2,7 @@
 
     python crop.py --workers 4 --input VIDEOS --output BUNDLES
     visavox crop --input /shared/videos --output /shared/bundles --ray head:6379 --workers 64
+    visavox crop --input s3://bucket/videos --output s3://bucket/bundles --workers 8
     python crop.py --input clip.mp4 --output BUNDLES --save-image --save-avi --config configs/tiny.json face_max_size=480
 
 Every input gets its row in OUTPUT/manifest.jsonl (status, reason, seconds per stage). Run it again to resume: bundles that
@@ -17,22 +18,23 @@ import errno
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from visavox import config as configuration
-from visavox import runs
+from visavox import remote, runs
 from visavox.config import Config, ConfigError
 from visavox.errors import code_of
-from visavox.files import PREVIEW, find_inputs, sha256_of, shown, sweep
+from visavox.files import PREVIEW, sha256_of, shown, sweep
 from visavox.logs import complain, say
 from visavox.preprocessing.manifest import MANIFEST, Manifest, ManifestRow, bundle_names
 from visavox.preprocessing.notes import COVERED
 from visavox.preprocessing.pipeline import Preprocessor, explain
 from visavox.preprocessing.tools import build, check_weights, gpu_networks
 from visavox.progress import Stopwatch, progress
+from visavox.remote import Store, url_of
 from visavox.status import SCORED, Status
 from visavox.workers import launching, sharding
 from visavox.workers.sharding import Shard
@@ -47,11 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         ray = launching.asked(arguments)
         config = configuration.load(arguments.config or configuration.reference(), arguments.overrides)
-        inputs = find_inputs(arguments.input)
+        store = remote.asked(arguments)
+        inputs = remote.find_inputs(arguments.input)
         check_weights(config)
-        arguments.output.mkdir(parents=True, exist_ok=True)
+        if not remote.is_remote(arguments.output):
+            arguments.output.mkdir(parents=True, exist_ok=True)
         held = arguments.shard.of(arguments.output / MANIFEST) if arguments.shard else arguments.output
-        with runs.stoppable(), runs.holding(held):
+        with runs.stoppable(), runs.holding(store.lock_of(held)):
             rows = crop_folder(
                 inputs,
                 arguments.output,
@@ -62,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 save_avi=arguments.save_avi,
                 shard=arguments.shard,
                 ray=ray,
+                store=store,
             )
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to resume", error=True)
@@ -74,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) as error:  # what the user can mend; anything else is ours
         complain("visavox crop", error)
         return runs.exit_code(error)
-    return _report(rows, held if arguments.shard else arguments.output / MANIFEST)
+    return _report(rows, url_of(held if arguments.shard else arguments.output / MANIFEST))
 
 
 def crop_folder(
@@ -88,48 +93,58 @@ def crop_folder(
     save_avi: bool = False,
     shard: Shard | None = None,
     ray: launching.Ray | None = None,
+    store: Store = remote.LOCAL,
 ) -> list[ManifestRow]:
     """Crop every input into `output`, keeping sub-folders; return the rows of the manifest, sorted by input.
 
     Args:
         shard: take its share of the inputs alone, into a manifest of its own; `visavox merge` puts them together.
         ray: the cluster whose actors do it; inputs and output lie on storage that its machines share.
+        store: how inputs and output are held here where they are addresses of a storage.
     """
     from visavox.preprocessing import provenance
 
     if ray:
-        inputs, output = {name: path.absolute() for name, path in inputs.items()}, output.absolute()
-    output.mkdir(parents=True, exist_ok=True)
-    sweep(output)
+        inputs, output = {name: remote.absolute(path) for name, path in inputs.items()}, remote.absolute(output)
+    here_alone = not remote.is_remote(output)
+    if here_alone:
+        output.mkdir(parents=True, exist_ok=True)
+        sweep(output)
     stamp = provenance.prep_hash(config)
     tasks = [
-        Task(name, path, output, place, stamp, save_image, save_avi)
+        Task(name, path, output, place, stamp, save_image, save_avi, store)
         for (name, path), place in zip(inputs.items(), bundle_names(inputs))
         if shard is None or shard.takes(name)
     ]
-    manifest = Manifest(shard.of(output / MANIFEST) if shard else output / MANIFEST)
-    rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
-    open_tasks = [task for task in tasks if task.name not in {row.input for row in rows}]
-    workers = max(1, min(workers, len(open_tasks)))
-    with gpu_networks(config, bool(open_tasks) and not ray) as server, progress("cropping", len(open_tasks)) as advance:
-        start = partial(build, config, threads=launching.threads(workers, ray), server=server)
-        run = partial(launching.run, open_tasks, start, crop_task)
-        try:
-            with closing(run(workers=workers, timeout=timeout, ray=ray)) as results:
-                for task, done in results:
-                    if isinstance(done, Died):
-                        row = task.row("failed", done.reason, {}, code=done.code)
-                    else:
-                        row = manifest.with_frames(done) if done.kept else done
-                    if row.code == "NO_SPACE":  # every other video would fare the same
-                        raise OSError(errno.ENOSPC, row.reason)
-                    rows.append(row)
-                    manifest.append(row)
-                    advance()
-        finally:
-            sweep(output)  # what workers that had to be stopped were writing
-    rows.sort(key=lambda row: row.input)
-    manifest.rewrite(rows)
+    listed = shard.of(Path(MANIFEST)) if shard else Path(MANIFEST)
+    with store.standing_in(output, [listed.name]) as folder:
+        manifest = Manifest(folder / listed)
+        rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
+        open_tasks = [task for task in tasks if task.name not in {row.input for row in rows}]
+        workers = max(1, min(workers, len(open_tasks)))
+        with (
+            gpu_networks(config, bool(open_tasks) and not ray) as server,
+            progress("cropping", len(open_tasks)) as advance,
+        ):
+            start = partial(build, config, threads=launching.threads(workers, ray), server=server)
+            run = partial(launching.run, open_tasks, start, crop_task)
+            try:
+                with closing(run(workers=workers, timeout=timeout, ray=ray)) as results:
+                    for task, done in results:
+                        if isinstance(done, Died):
+                            row = task.row("failed", done.reason, {}, code=done.code)
+                        else:
+                            row = manifest.with_frames(done) if done.kept else done
+                        if row.code == "NO_SPACE":  # every other video would fare the same
+                            raise OSError(errno.ENOSPC, row.reason)
+                        rows.append(row)
+                        manifest.append(row)
+                        advance()
+            finally:
+                if here_alone:
+                    sweep(output)  # what workers that had to be stopped were writing
+        rows.sort(key=lambda row: row.input)
+        manifest.rewrite(rows)
     return rows
 
 
@@ -144,6 +159,7 @@ class Task:
     prep_hash: str
     save_image: bool = False
     save_avi: bool = False
+    store: Store = remote.LOCAL
 
     @property
     def bundle(self) -> Path:
@@ -169,9 +185,21 @@ class Task:
 
 def crop_task(preprocess: Preprocessor, task: Task) -> ManifestRow:
     """Return one row of the manifest: kept, made, or why not. Every fault of a video ends here, with its message."""
+    watch = Stopwatch()
+    try:
+        with (
+            task.store.publishing(task.output, [task.place.as_posix()]) as output,
+            task.store.fetched(task.path) as path,
+        ):
+            row = _crop(preprocess, replace(task, path=path, output=output), watch)
+            return replace(row, reason=row.reason.replace(str(path), url_of(task.path)))
+    except OSError as error:  # of the storage alone
+        return task.row("failed", str(error), {"total": watch.total()}, code=code_of(error))
+
+
+def _crop(preprocess: Preprocessor, task: Task, watch: Stopwatch) -> ManifestRow:
     from visavox.bundle import preview
 
-    watch = Stopwatch()
     source = None
     try:
         if task.path.is_file():
@@ -214,7 +242,7 @@ def _stamp_if_fits(bundle: Path, prep_hash: str, source_sha256: str) -> Stamp | 
     return stamp if (stamp.prep_hash, stamp.source_sha256) == (prep_hash, source_sha256) else None
 
 
-def _report(rows: Sequence[ManifestRow], manifest: Path) -> int:
+def _report(rows: Sequence[ManifestRow], manifest: str) -> int:
     counts = Counter(row.status for row in rows)
     lost = [row for row in rows if row.bundle is None]
     for row in lost:
@@ -237,10 +265,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--input", "-input", type=Path, required=True, help="folder of videos (searched below), or one video"
+        "--input",
+        "-input",
+        type=remote.place,
+        required=True,
+        help="folder of videos (searched below), or one video; a path, s3:// or gs://",
     )
     parser.add_argument(
-        "--output", "-output", type=Path, required=True, help="folder for the bundles and manifest.jsonl"
+        "--output",
+        "-output",
+        type=remote.place,
+        required=True,
+        help="folder for the bundles and manifest.jsonl; the same",
     )
     parser.add_argument(
         "--workers", type=launching.positive, default=4, help="processes, or actors of --ray (default 4)"
@@ -250,6 +286,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     sharding.add_argument(parser)
     launching.add_arguments(parser)
+    remote.add_arguments(parser)
     parser.add_argument(
         "--save-image", action="store_true", help="also write NAME.preview.png: faces, mel images, sync curve"
     )

@@ -3,6 +3,7 @@
     python eval.py -input VIDEOS -output submission.csv
     python eval.py --input VIDEOS --output submission.csv --checkpoint runs/v1/best.ckpt --labels labels.csv
     python eval.py --input VIDEOS --output submission.csv --detector zeroshot --robustness grid/ --labels labels.csv
+    python eval.py --input s3://bucket/videos --output s3://bucket/submission.csv
 
 Writes `filename,probability` with P(fake), one row for every input, sorted; inputs are videos and `.npz` bundles, searched
 below the folder; for 2D3MF also the files that `visavox features` wrote. A video that cannot be scored (no face, too short,
@@ -20,22 +21,23 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visavox import runs
+from visavox import remote, runs
 from visavox.commands.scoring import identity_of, score_inputs
 from visavox.config import Config
-from visavox.evaluation.rows import ScoredRow
+from visavox.evaluation.rows import ScoredRow, details_path
 from visavox.evaluation.submission import (
     describe_auc,
     describe_classes,
     write_classes,
     write_submission,
 )
-from visavox.files import CHECKOUT, VIDEO_SUFFIXES, find_inputs, shown
+from visavox.files import CHECKOUT, VIDEO_SUFFIXES, shown
 from visavox.logs import complain, say
 from visavox.workers import launching, sharding
 
@@ -59,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_logging()
         from visavox.detectors.build import is_configuration
 
-        inputs = find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
+        inputs = remote.find_inputs(arguments.input, VIDEO_SUFFIXES | {".npz"})
         if arguments.shard:
             inputs = {name: path for name, path in inputs.items() if arguments.shard.takes(name)}
         foreign = arguments.detector and not is_configuration(arguments.detector)
+        given = arguments.output
         rows, said = (_score_foreign if foreign else _score_own)(arguments, inputs)
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, ImportError, RuntimeError, OSError) as error:
         complain("visavox eval", error)
         return runs.exit_code(error)
-    _report(rows, arguments.output)
+    _report(rows, remote.url_of(given))
     for words in said:
         say(words)
     return 0
@@ -98,7 +101,7 @@ def _score_own(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tuple[
     checkpoint = detector.card.checkpoint
     if calibration:
         calibration.require(checkpoint)
-    with runs.stoppable(), runs.holding(arguments.output), inference(detector) as detector:
+    with _held(arguments), inference(detector) as detector:
         rows = _scored_before(arguments, inputs, detector)
         rows = rows or _score(arguments, inputs, detector, checkpoint, calibration)
         if classes:
@@ -124,11 +127,7 @@ def _score_foreign(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tu
     labels = read_labels(arguments.labels, label_map(arguments.label_map)) if arguments.labels else None
     config = configuration.load(configuration.reference(), arguments.overrides)
     limits = {"timeout": arguments.timeout, "memory": arguments.memory}
-    with (
-        runs.stoppable(),
-        runs.holding(arguments.output),
-        foreign.opened(arguments.detector, **limits, config=config) as detector,
-    ):
+    with _held(arguments), foreign.opened(arguments.detector, **limits, config=config) as detector:
         if calibration:
             calibration.require(detector.identity)
         if detector.scorer is None:
@@ -141,6 +140,20 @@ def _score_foreign(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tu
         if arguments.robustness and labels is not None:
             said.append(_robustness_of_foreign(arguments, inputs, detector, config, rows, labels))
     return rows, said
+
+
+@contextmanager
+def _held(arguments: argparse.Namespace) -> Iterator[None]:
+    """Keep other runs from the output; one on a storage is written here meanwhile."""
+    store, given = remote.asked(arguments), arguments.output
+    details = details_path(given).name
+    with (
+        runs.stoppable(),
+        runs.holding(store.lock_of(given)),
+        store.standing_in(given.parent, [given.name, details, f"{details}.part"]) as folder,
+    ):
+        arguments.output = folder / given.name
+        yield
 
 
 def _calibration(arguments: argparse.Namespace) -> Calibration | None:
@@ -178,6 +191,8 @@ def _score(
         time_budget=arguments.time_budget,
         calibration=calibration,
         ray=launching.asked(arguments),
+        spool=arguments.spool,
+        store=remote.asked(arguments),
     )
 
 
@@ -274,7 +289,7 @@ def _refuse_for_classes(arguments: argparse.Namespace, classes: Sequence[str]) -
         )
 
 
-def _report(rows: Sequence[ScoredRow], output: Path) -> None:
+def _report(rows: Sequence[ScoredRow], output: str) -> None:
     lost = [row for row in rows if not row.scored]
     for row in lost:
         say(f"  {row.status:9} {shown(row.filename)}: {shown(row.reason)} [{row.code}]", error=True)
@@ -295,6 +310,10 @@ def _default_checkpoint() -> Path:
     return beside if beside.is_file() or (CHECKOUT / "eval.py").is_file() else Path("model.ckpt")
 
 
+def _is_file(detector: str | None) -> bool:
+    return bool(detector) and Path(str(detector)).suffix == ".py"
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="visavox eval",
@@ -304,9 +323,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "-input", "--input", type=Path, required=True, help="folder of videos, bundles or features, or one of them"
+        "-input",
+        "--input",
+        type=remote.place,
+        required=True,
+        help="folder of videos, bundles or features, or one of them; a path, s3:// or gs://",
     )
-    parser.add_argument("-output", "--output", type=Path, required=True, help="the CSV to write")
+    parser.add_argument("-output", "--output", type=remote.place, required=True, help="the CSV to write; the same")
     parser.add_argument("--checkpoint", type=Path, default=_default_checkpoint(), help="default model.ckpt")
     parser.add_argument(
         "--detector",
@@ -337,6 +360,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     sharding.add_argument(parser)
     launching.add_arguments(parser)
+    remote.add_arguments(parser)
     parser.add_argument("--calibration", type=Path, help="JSON of `visavox calibrate`, applied to the scores")
     parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
     parser.add_argument(
@@ -363,6 +387,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.shard:
         arguments.output = arguments.shard.of(arguments.output)
+    arguments.spool = arguments.output.with_name(f".{arguments.output.name}.bundles")
+    if remote.is_remote(arguments.input) and (arguments.report or arguments.robustness or _is_file(arguments.detector)):
+        parser.error(
+            "--report, --robustness and --detector FILE.py open the videos themselves: copy them to this machine; "
+            "`visavox report make` writes the report of a submission"
+        )
     if arguments.label_map and not arguments.labels:
         parser.error("--label-map says what the labels mean; give --labels CSV")
     if arguments.time_budget is not None and not arguments.time_budget > 0:

@@ -4,6 +4,7 @@
     visavox features --video_backbone marlin_vit_small_ytf --audio_backbone eat --data_dir DIR [--Forensics]
     visavox features --shard 0/8 ... ; visavox merge FEATURES          # share 0 of eight machines; then all in one table
     visavox features --ray head:6379 --ray-gpus 1 --workers 8 ...
+    visavox features --input s3://bucket/bundles --output s3://bucket/features --workers 8 ...
 
 Writes an .npz per bundle, under the bundle's name, and OUTPUT/features.csv with one row for every input: kept (made by an earlier
 run), done, or failed with the reason. Files are written as a whole, so a run that was killed is continued by the same command.
@@ -23,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visavox import config as configuration
-from visavox import runs
-from visavox.files import find_inputs, replacing, shown, sweep
+from visavox import remote, runs
+from visavox.files import replacing, shown, sweep
 from visavox.logs import complain, say
+from visavox.remote import Store, url_of
 from visavox.workers import launching, sharding
 from visavox.workers.worker import Died
 
@@ -45,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         set_up_logging()
         ray = launching.asked(words)
         config = configuration.load(words.config or configuration.reference(), words.overrides)
-        inputs = find_inputs(words.input, {".npz"})
+        store = remote.asked(words)
+        inputs = remote.find_inputs(words.input, {".npz"})
         if words.shard:
             inputs = {name: path for name, path in inputs.items() if words.shard.takes(name)}
         build = partial(
@@ -60,9 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         extractor = build()
         others = words.workers is not None or ray is not None
         elsewhere = partial(launching.run, workers=words.workers or 1, ray=ray) if others else None
-        words.output.mkdir(parents=True, exist_ok=True)
+        if not remote.is_remote(words.output):
+            words.output.mkdir(parents=True, exist_ok=True)
         held = words.shard.of(words.output / TABLE) if words.shard else words.output
-        with runs.stoppable(), runs.holding(held):
+        with runs.stoppable(), runs.holding(store.lock_of(held)):
             rows = extract(
                 inputs,
                 words.output,
@@ -70,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 config,
                 table=held if words.shard else words.output / TABLE,
                 launch=(lambda jobs, work: elsewhere(jobs, build, work)) if elsewhere else None,
+                store=store,
             )
     except KeyboardInterrupt as stop:
         say("interrupted; run the same command again to continue", error=True)
@@ -102,6 +107,7 @@ def extract(
     *,
     table: Path | None = None,
     launch: Callable[[Sequence[Job], Callable[[Extractor, Job], Row]], Iterable[tuple[Job, Row | Died]]] | None = None,
+    store: Store = remote.LOCAL,
 ) -> list[Row]:
     """Make the features that `output` lacks; return a row for every input, in the order of `inputs`.
 
@@ -109,6 +115,7 @@ def extract(
         inputs: name -> bundle, made with the settings of `config`.
         table: where the rows go; None: `TABLE` in `output`.
         launch: has other processes do it, as `launching.run` does; None: here, one clip in memory at a time.
+        store: how bundles and features are held here where they lie on a storage.
 
     Raises:
         FeatureError: `output` holds features with another stamp.
@@ -118,18 +125,27 @@ def extract(
     from visavox.progress import progress
     from visavox.splits.text_table import for_people
 
-    sweep(output)
-    _same_settings(inputs, config)
-    FeatureFolder(output).require(extractor.stamp)
-    jobs = [(name, path.absolute() if launch else path) for name, path in inputs.items()]
-    work = partial(_extract, output.absolute() if launch else output, config)
+    _same_settings(inputs, config, store)
+    if not remote.is_remote(output):
+        sweep(output)
+        FeatureFolder(output).require(extractor.stamp)
+    elif one := remote.some_file(output, ".npz"):  # each of the others is compared when its turn comes
+        with store.fetched(one) as here:
+            FeatureFolder(here.parent).require(extractor.stamp)
+    jobs = [(name, remote.absolute(path) if launch else path) for name, path in inputs.items()]
+    work = partial(_extract, store, remote.absolute(output) if launch else output, config)
     found: dict[str, Row] = {}
     with progress("features", len(inputs)) as advance:
         for (name, _), row in launch(jobs, work) if launch else ((job, work(extractor, job)) for job in jobs):
             found[name] = Row(name, "failed", 0.0, row.reason, 0, 0) if isinstance(row, Died) else row
             advance()
     rows = [found[name] for name in inputs]
-    with replacing(table or output / TABLE) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    table = table or output / TABLE
+    with (
+        store.publishing(table.parent, []) as folder,
+        replacing(folder / table.name) as beside,
+        beside.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows([for_people(cell) for cell in row] for row in rows)
@@ -144,8 +160,18 @@ def _extractor(video: str, audio: str, config: Config, **how: Any) -> Extractor:
     return Extractor.build(video, audio, config, device=str(resolve_device(config.device)), **how)
 
 
-def _extract(folder: Path, config: Config, extractor: Extractor, job: Job) -> Row:
+def _extract(store: Store, folder: Path, config: Config, extractor: Extractor, job: Job) -> Row:
     """Have the features of one bundle in the folder, or the reason why there are none."""
+    name, path = job
+    try:
+        with store.publishing(folder, [name]) as output, store.fetched(path) as here:
+            row = _extract_here(output, config, extractor, (name, here))
+    except remote.RemoteError as error:
+        return Row(name, "failed", 0.0, str(error), 0, 0)
+    return row._replace(reason=row.reason.replace(str(here), url_of(path)).replace(str(output), url_of(folder)))
+
+
+def _extract_here(folder: Path, config: Config, extractor: Extractor, job: Job) -> Row:
     from visavox.bundle import BundleError
     from visavox.bundle.schema import read_stamp
     from visavox.bundle.trim import load_trimmed
@@ -166,7 +192,7 @@ def _extract(folder: Path, config: Config, extractor: Extractor, job: Job) -> Ro
     return Row(name, "done", round(time.perf_counter() - began, 3), "", len(features.video), len(features.audio))
 
 
-def _same_settings(inputs: dict[str, Path], config: Config) -> None:
+def _same_settings(inputs: dict[str, Path], config: Config, store: Store) -> None:
     """Refuse bundles that were made with other settings than the configuration's; damaged ones get their row later."""
     from visavox.bundle import BundleError
     from visavox.bundle.schema import read_stamp
@@ -175,8 +201,9 @@ def _same_settings(inputs: dict[str, Path], config: Config) -> None:
     expected, other = prep_hash(config), []
     for name, path in inputs.items():
         try:
-            stamp = read_stamp(path)
-        except BundleError:
+            with store.fetched(path) as here:
+                stamp = read_stamp(here)
+        except (BundleError, remote.RemoteError):
             continue
         if stamp.prep_hash != expected:
             other.append((name, differing_settings(stamp, config)))
@@ -201,7 +228,7 @@ def _report(rows: Sequence[Row], words: argparse.Namespace) -> int:
         say(f"{silent} of {len(rows)} clips have no sound{hint}", error=True)
     mean = f", {sum(row.seconds for row in done) / len(done):.2f} s each" if done else ""
     kept = len(rows) - len(done) - len(failed)
-    say(f"{len(rows)} bundles: {len(done)} done{mean}, {kept} kept, {len(failed)} failed; {words.output}")
+    say(f"{len(rows)} bundles: {len(done)} done{mean}, {kept} kept, {len(failed)} failed; {url_of(words.output)}")
     return 1 if failed else 0
 
 
@@ -211,8 +238,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--video-backbone", "--video_backbone", default="marlin_vit_small_ytf", help="what sees")
     parser.add_argument("--audio-backbone", "--audio_backbone", default="eat", help="what hears")
-    parser.add_argument("--input", type=Path, help="folder of bundles, or one bundle")
-    parser.add_argument("--output", type=Path, help="folder for the features")
+    parser.add_argument("--input", type=remote.place, help="folder of bundles, or one bundle; a path, s3:// or gs://")
+    parser.add_argument("--output", type=remote.place, help="folder for the features; the same")
     parser.add_argument(
         "--data_dir",
         "--data-dir",
@@ -238,6 +265,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     sharding.add_argument(parser)
     launching.add_arguments(parser)
+    remote.add_arguments(parser)
     parser.add_argument("--config", help="the configuration that the bundles were made with (default: config.json)")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that replace those of the configuration"

@@ -5,6 +5,7 @@
     visavox merge PERTURBED                     # effects.I-of-N.csv of `visavox perturb --shard I/N` -> effects.csv
     visavox merge submission.csv --labels CSV   # submission.I-of-N.csv of `visavox eval --shard I/N` -> submission.csv
 
+What is given may be an s3:// or gs:// address.
 Says which shards are missing and writes nothing then. What the shards wrote stays; run again, it gives the same.
 Exit codes: 0 merged; 1 merged, and some inputs gave no bundle, features or video; 2 shards are missing or do not belong together;
 4 another run writes there.
@@ -19,20 +20,27 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from visavox import runs
+from visavox import remote, runs
 from visavox.logs import complain, say
+from visavox.preprocessing.manifest import MANIFEST
 from visavox.workers.sharding import ShardError, shards_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
-        with runs.stoppable(), runs.holding(arguments.output):
-            if arguments.output.suffix.lower() == ".csv":
-                return merge_scores(arguments.output, arguments.labels)
-            if table := _table_of_shards(arguments.output):
-                return merge_tables(table)
-            return merge_manifests(arguments.output)
+        store, output = remote.LOCAL, arguments.output
+        scores = output.suffix.lower() == ".csv"
+        with (
+            runs.stoppable(),
+            runs.holding(store.lock_of(output)),
+            store.standing_in(output.parent if scores else output, ["*-of-*"]) as folder,
+        ):
+            if scores:
+                return merge_scores(folder / output.name, arguments.labels, told=remote.url_of(output))
+            if table := _table_of_shards(folder):
+                return merge_tables(table, told=remote.url_of(output / table.name))
+            return merge_manifests(folder, told=remote.url_of(output / MANIFEST))
     except KeyboardInterrupt as stop:
         return runs.exit_code(stop)
     except (ValueError, RuntimeError, OSError) as error:
@@ -40,13 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return runs.exit_code(error)
 
 
-def merge_manifests(output: Path) -> int:
+def merge_manifests(output: Path, told: str = "") -> int:
     """Write OUTPUT/manifest.jsonl from those of the shards; return 1 where some inputs have no bundle, else 0.
+
+    Args:
+        told: how the output is named to people.
 
     Raises:
         ShardError: shards are missing, were made with other settings, or name an input twice.
     """
-    from visavox.preprocessing.manifest import MANIFEST, Manifest
+    from visavox.preprocessing.manifest import Manifest
 
     shards = shards_of(output / MANIFEST)
     rows = [row for shard in shards for row in Manifest(shard).rows.values()]
@@ -58,7 +69,7 @@ def merge_manifests(output: Path) -> int:
     Manifest(output / MANIFEST).rewrite(sorted(rows, key=lambda row: row.input))
     counts = Counter(row.status for row in rows)
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    say(f"{len(shards)} shards, {len(rows)} inputs: {summary}; {output / MANIFEST}")
+    say(f"{len(shards)} shards, {len(rows)} inputs: {summary}; {told or output / MANIFEST}")
     return 1 if any(row.bundle is None for row in rows) else 0
 
 
@@ -70,7 +81,7 @@ def _table_of_shards(output: Path) -> Path | None:
     return next((table for table in tables if any(output.glob(f"{table.stem}.*-of-*.csv"))), None)
 
 
-def merge_tables(output: Path) -> int:
+def merge_tables(output: Path, told: str = "") -> int:
     """Write the table OUTPUT from those of the shards; return 1 where some row has a reason why there is nothing, else 0.
 
     Rows are ordered by what stands before the file name (the perturbation, in the order of the shards) and by the name.
@@ -98,11 +109,11 @@ def merge_tables(output: Path) -> int:
     with replacing(output) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
     lost = sum(bool(row[why]) for row in rows)
-    say(f"{len(shards)} shards, {len(rows)} rows, {lost} of them without a file; {output}")
+    say(f"{len(shards)} shards, {len(rows)} rows, {lost} of them without a file; {told or output}")
     return 1 if lost else 0
 
 
-def merge_scores(output: Path, labels: Path | None = None) -> int:
+def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> int:
     """Write the submission OUTPUT and its details from those of the shards.
 
     Raises:
@@ -129,7 +140,9 @@ def merge_scores(output: Path, labels: Path | None = None) -> int:
     )
     with replacing(details_path(output)) as beside:
         beside.write_text("".join(f"{json.dumps(row.to_json())}\n" for row in rows), encoding="utf-8")
-    say(f"{len(shards)} shards, {len(rows)} files, {sum(not row.scored for row in rows)} at the prior; {output}")
+    say(
+        f"{len(shards)} shards, {len(rows)} files, {sum(not row.scored for row in rows)} at the prior; {told or output}"
+    )
     say(describe_auc(rows, known, labels))
     return 0
 
@@ -146,6 +159,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="visavox merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("output", type=Path, help="folder, or submission CSV, as it was given to each shard")
+    parser.add_argument("output", type=remote.place, help="folder, or submission CSV, as it was given to each shard")
     parser.add_argument("--labels", type=Path, help="CSV with filename,label: prints the AUC of a submission")
     return parser.parse_args(argv)

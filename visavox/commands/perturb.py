@@ -3,12 +3,13 @@
     visavox perturb --input VIDEOS --output PERTURBED --kinds blur,aac --levels 1,3,5
     visavox perturb --shard 0/8 ... ; visavox merge PERTURBED       # share 0 of eight machines; then all in one table
     visavox perturb --ray head:6379 --workers 64 ...
+    visavox perturb --input s3://bucket/videos --output s3://bucket/perturbed --workers 8
     visavox perturb --effects ...                                   # how much each changes, without the videos
     visavox perturb --list
 
-Writes OUTPUT/KIND-LEVEL/NAME.mp4 at 25 frames a second, encoded once more (H.264 at CRF 10, AAC) unless --lossless asks for
-Matroska with neither; and OUTPUT/effects.csv: PSNR of the picture, distance of log-mel spectra and SNR of the sound, lag, or
-the reason why there is no video.
+Writes OUTPUT/KIND-LEVEL/NAME.mp4 at 25 frames a second (NAME with its ending, a.mov.mp4, where two inputs differ in it alone),
+encoded once more (H.264 at CRF 10, AAC) unless --lossless asks for Matroska with neither; and OUTPUT/effects.csv: PSNR of the
+picture, distance of log-mel spectra and SNR of the sound, lag, or the reason why there is no video.
 `visavox eval --robustness` needs none of this: it perturbs on the way and keeps bundles.
 Exit codes: 0 done; 1 some videos could not be read; 2 wrong arguments or files; 4 another run writes to OUTPUT; 5 the disk is
 full; 130 interrupted; 143 terminated.
@@ -26,10 +27,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from visavox import runs
+from visavox import remote, runs
 from visavox.errors import code_of
-from visavox.files import VIDEO_SUFFIXES, find_inputs, replacing, shown, sweep
+from visavox.files import VIDEO_SUFFIXES, replacing, shown, sweep
 from visavox.logs import complain, say
+from visavox.remote import Store, url_of
 from visavox.workers import launching, sharding
 from visavox.workers.worker import Died
 
@@ -48,6 +50,7 @@ COLUMNS = ("kind", "level", "constant", "filename", "psnr_db", "mel_distance_db"
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
+        from visavox.preprocessing.manifest import bundle_names
         from visavox.robustness.kinds import KINDS, chosen, levels_of
         from visavox.robustness.perturbing import Recipe
 
@@ -55,30 +58,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             say("\n".join(_listed(kind.name, kind.group, kind.unit, kind.levels) for kind in KINDS.values()))
             return 0
         ray = launching.asked(arguments)
-        inputs = find_inputs(arguments.input, VIDEO_SUFFIXES)
-        shard, output = arguments.shard, arguments.output.absolute()
+        store = remote.asked(arguments)
+        inputs = remote.find_inputs(arguments.input, VIDEO_SUFFIXES)
+        shard, output = arguments.shard, remote.absolute(arguments.output)
+        places, ending = bundle_names(inputs), ".mkv" if arguments.lossless else ".mp4"
         tasks = [
             Task(
                 Recipe(kind.name, level, arguments.seed),
                 name,
-                path.absolute(),
+                remote.absolute(path),
                 output,
-                arguments.lossless,
+                place.with_suffix(ending),
                 not arguments.effects,
             )
             for kind in chosen(arguments.kinds)
             for level in levels_of(arguments.levels)
-            for name, path in inputs.items()
+            for (name, path), place in zip(inputs.items(), places, strict=True)
             if shard is None or shard.takes(name)
         ]
         by_video = sorted(tasks, key=lambda task: task.path)  # a worker reads each video once
         table = shard.of(output / TABLE) if shard else output / TABLE
-        output.mkdir(parents=True, exist_ok=True)
-        with runs.stoppable(), runs.holding(table if shard else output):
-            sweep(output)
-            run = partial(launching.run, by_video, Reader, partial(_perturb, arguments.seconds))
+        if not remote.is_remote(output):
+            output.mkdir(parents=True, exist_ok=True)
+        with runs.stoppable(), runs.holding(store.lock_of(table if shard else output)):
+            if not remote.is_remote(output):
+                sweep(output)
+            run = partial(launching.run, by_video, partial(Reader, store), partial(_perturb, store, arguments.seconds))
             rows = _in_order(tasks, run, arguments.workers, arguments.timeout, ray)
-            _write(rows, table)
+            with store.publishing(output, []) as folder:
+                _write(rows, folder / table.name)
     except KeyboardInterrupt as stop:
         say("interrupted", error=True)
         return runs.exit_code(stop)
@@ -86,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("visavox perturb", error)
         return runs.exit_code(error)
     lost = sum(bool(row[-1]) for row in rows)
-    say(f"{len(rows) - lost} videos, {lost} could not be read; {table}")
+    say(f"{len(rows) - lost} videos, {lost} could not be read; {url_of(table)}")
     return 1 if lost else 0
 
 
@@ -98,15 +106,15 @@ class Task:
     name: str
     path: Path
     output: Path
-    lossless: bool
+    place: Path
+    """Below the folder of its perturbation; .mkv asks for no further loss."""
     written: bool = True
     """Whether the video is kept, and not its effect alone."""
 
     @property
     def target(self) -> Path:
         """Where the perturbed video goes."""
-        folder = self.output / f"{self.recipe.kind}-{self.recipe.level}"
-        return folder / Path(self.name).with_suffix(".mkv" if self.lossless else ".mp4")
+        return self.output / f"{self.recipe.kind}-{self.recipe.level}" / self.place
 
 
 class Outcome(NamedTuple):
@@ -122,7 +130,10 @@ class Outcome(NamedTuple):
 class Reader:
     """Reads videos, and holds the last one: its next perturbation needs no decoder."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self.names = "", ""
+        """What stands for the last path here, and how it is named to people."""
+        self._store = store
         self._last: tuple[tuple[Path, float], Replayed] | None = None
 
     def __call__(self, path: Path, seconds: float) -> Replayed:
@@ -136,20 +147,23 @@ class Reader:
 
         if self._last is None or self._last[0] != (path, seconds):
             self._last = None  # two at once may be too many
-            with confined.open_video(path, sample_rate=RATE, max_seconds=seconds) as video:
-                frames = list(video.frames())
-                self._last = (path, seconds), Replayed(frames, video.audio(), list(video.notes), video.info)
+            with self._store.fetched(path) as here:
+                self.names = str(here), url_of(path)
+                with confined.open_video(here, sample_rate=RATE, max_seconds=seconds) as video:
+                    frames = list(video.frames())
+                    self._last = (path, seconds), Replayed(frames, video.audio(), list(video.notes), video.info)
         return self._last[1]
 
 
-def _perturb(seconds: float, read: Reader, task: Task) -> Outcome:
+def _perturb(store: Store, seconds: float, read: Reader, task: Task) -> Outcome:
     """In a worker: write one perturbed video. Every fault of a video ends here, with its message."""
     try:
-        target = task.target if task.written else None
         video = read(task.path, seconds)
-        return Outcome(perturb(video, task.name, target, task.recipe, lossless=task.lossless))
+        with store.publishing(task.target.parent, []) as folder:
+            target = folder / task.target.name if task.written else None
+            return Outcome(perturb(video, task.name, target, task.recipe, lossless=task.place.suffix == ".mkv"))
     except Exception as error:  # the row is the answer: nothing a video does may stop the others
-        return Outcome(None, str(error) or type(error).__name__, code_of(error))
+        return Outcome(None, (str(error) or type(error).__name__).replace(*read.names), code_of(error))
 
 
 def _in_order(
@@ -221,8 +235,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="visavox perturb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", type=Path, help="folder of videos, or one of them")
-    parser.add_argument("--output", type=Path, help="folder for the perturbed videos")
+    parser.add_argument("--input", type=remote.place, help="folder of videos, or one of them; a path, s3:// or gs://")
+    parser.add_argument("--output", type=remote.place, help="folder for the perturbed videos; the same")
     parser.add_argument(
         "--kinds", help="such as blur,aac; or picture, sound, joint, all (default: those of --robustness)"
     )
@@ -239,6 +253,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     sharding.add_argument(parser)
     launching.add_arguments(parser)
+    remote.add_arguments(parser)
     parser.add_argument("--lossless", action="store_true", help="write Matroska without any further loss; large")
     parser.add_argument("--effects", action="store_true", help="measure and write effects.csv alone, no videos")
     parser.add_argument("--list", action="store_true", help="say which kinds and levels there are")

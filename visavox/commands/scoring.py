@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visavox import remote
 from visavox.commands.streaming import Prepared, bundles_of
 from visavox.config import Config
 from visavox.errors import code_of
@@ -26,6 +27,7 @@ from visavox.workers.memory import fits_the_cpu, in_parts, on_cpu
 if TYPE_CHECKING:
     from visavox.detectors.scorer import Scored, Scorer
     from visavox.evaluation.calibration import Calibration
+    from visavox.remote import Store
     from visavox.workers.launching import Ray
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ def score_inputs(
     time_budget: float | None = None,
     calibration: Calibration | None = None,
     ray: Ray | None = None,
+    spool: Path | None = None,
+    store: Store = remote.LOCAL,
 ) -> list[ScoredRow]:
     """Crop and score in one streaming pass; rows sorted by file name, written to OUTPUT's details file.
 
@@ -55,7 +59,9 @@ def score_inputs(
         any_bundles: also score bundles made with other settings.
         time_budget: seconds that a video may take; see `visavox.preprocessing.budget`.
         calibration: maps the scores of the network to those of the rows, which keep both.
-        ray: the cluster whose actors make the bundles, which come here through a folder beside OUTPUT.
+        ray: the cluster whose actors make the bundles, which come here through a folder.
+        spool: that folder; None: one beside OUTPUT.
+        store: how inputs are held here where they lie on a storage.
     """
     from visavox.bundle.trim import needs_sound
     from visavox.detectors.scorer import Hearing
@@ -76,7 +82,8 @@ def score_inputs(
         "workers": workers,
         "timeout": timeout,
         "ray": ray,
-        "spool": output.with_name(f".{output.name}.bundles"),
+        "spool": spool or output.with_name(f".{output.name}.bundles"),
+        "store": store,
     }
     with progress("scoring", len(tasks)) as advance, closing(bundles_of(tasks, lean, **how)) as found:
         for row in score_prepared(scorer, found):

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from visavox import remote
 from visavox.errors import code_of
 from visavox.files import replacing
+from visavox.remote import Store
 
 if TYPE_CHECKING:
     from visavox.commands.streaming import Prepared
@@ -27,17 +29,29 @@ Work = Callable[[Any, tuple[str, Path]], "Prepared"]
 
 
 @contextmanager
-def spooled(folder: Path | None) -> Iterator[Spooling | None]:
-    """Make the folder, empty, and remove it at the end; None gives None."""
+def spooled(folder: Path | None, store: Store = remote.LOCAL) -> Iterator[Spooling | None]:
+    """Make the folder, empty, and remove it at the end; None gives None.
+
+    Args:
+        store: how its files are held here where it is one of a storage.
+    """
     if folder is None:
         yield None
         return
-    folder = folder.absolute()
-    shutil.rmtree(folder, ignore_errors=True)  # what a run that was killed left
-    folder.mkdir(parents=True)
+    folder = remote.absolute(folder)
+    _remove(folder)  # what a run that was killed left
+    if not remote.is_remote(folder):
+        folder.mkdir(parents=True)
     try:
-        yield Spooling(folder)
+        yield Spooling(folder, store)
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    if remote.is_remote(folder):
+        remote.remove(folder)
+    else:
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -46,6 +60,7 @@ class Spooling:
     """A folder of bundles that nobody has read yet."""
 
     folder: Path
+    store: Store = remote.LOCAL
 
     def into(self, work: Work) -> Into:
         """Return the work of an actor, whose result carries neither bundle nor sound."""
@@ -55,22 +70,24 @@ class Spooling:
         """Return a result with its bundle or sound, whose files are removed."""
         from visavox.bundle import Bundle, BundleError
 
-        sound, bundle = self.of(prepared.name, ".npy"), self.of(prepared.name, ".npz")
-        try:
-            if bundle.is_file():
-                return prepared._replace(bundle=Bundle.load(bundle))
-            if sound.is_file():
-                return prepared._replace(sound=np.load(sound, allow_pickle=False))
-        except (BundleError, OSError, ValueError) as error:
-            return prepared._replace(status="failed", reason=str(error), code=code_of(error))
-        finally:
-            for path in (sound, bundle):
-                path.unlink(missing_ok=True)
+        for path in (self.of(prepared.name, ".npz"), self.of(prepared.name, ".npy")):
+            if not remote.is_file(path):
+                continue
+            try:
+                with self.store.fetched(path) as here:
+                    if path.suffix == ".npz":
+                        return prepared._replace(bundle=Bundle.load(here))
+                    return prepared._replace(sound=np.load(here, allow_pickle=False))
+            except (BundleError, OSError, ValueError) as error:
+                return prepared._replace(status="failed", reason=str(error), code=code_of(error))
+            finally:
+                remote.remove(path) if remote.is_remote(path) else path.unlink(missing_ok=True)
         if prepared.reason:
             return prepared
         return prepared._replace(
             status="failed",
-            reason=f"{bundle} is not there, and an actor wrote it; give an output on storage that all machines share",
+            reason=f"{remote.url_of(self.of(prepared.name, '.npz'))} is not there, and an actor wrote it; give an output on "
+            "storage that all machines share",
             code="NOT_FOUND",
         )
 
@@ -89,11 +106,13 @@ class Into:
     def __call__(self, state: Any, task: tuple[str, Path]) -> Prepared:
         prepared = self.work(state, task)
         try:
-            if prepared.bundle is not None:
-                prepared.bundle.save(self.spooling.of(prepared.name, ".npz"))
-            elif prepared.sound is not None:
-                with replacing(self.spooling.of(prepared.name, ".npy")) as beside, beside.open("wb") as file:
-                    np.save(file, prepared.sound)
+            with self.spooling.store.publishing(self.spooling.folder, []) as here:
+                to = Spooling(here)
+                if prepared.bundle is not None:
+                    prepared.bundle.save(to.of(prepared.name, ".npz"))
+                elif prepared.sound is not None:
+                    with replacing(to.of(prepared.name, ".npy")) as beside, beside.open("wb") as file:
+                        np.save(file, prepared.sound)
         except Exception as error:  # the row is the answer
             return prepared._replace(bundle=None, sound=None, status="failed", reason=str(error), code=code_of(error))
         return prepared._replace(bundle=None, sound=None)

@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from visavox import remote
 from visavox.config import Config
 from visavox.errors import code_of
 from visavox.progress import Stopwatch
+from visavox.remote import Store
 from visavox.status import Status
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ def bundles_of(
     timeout: float | None = None,
     ray: Ray | None = None,
     spool: Path | None = None,
+    store: Store = remote.LOCAL,
 ) -> Generator[Prepared, None, None]:
     """Yield what becomes of each input, trimmed as `config` says, in the order in which they are done.
 
@@ -69,6 +72,7 @@ def bundles_of(
         timeout: seconds after which a video is given up.
         ray: the cluster whose actors do it; inputs and `spool` lie on storage that its machines share.
         spool: with `ray`, the folder through which bundles come; it is gone at the end.
+        store: how files of a storage are held here.
     """
     from visavox.commands.spooling import spooled
     from visavox.preprocessing.tools import gpu_networks
@@ -76,15 +80,21 @@ def bundles_of(
 
     if ray:  # what is a bundle already is read here
         ready = [task for task in tasks if task[1].suffix.lower() == ".npz"]
-        tasks = [(name, path.absolute()) for name, path in tasks if path.suffix.lower() != ".npz"]
+        tasks = [(name, remote.absolute(path)) for name, path in tasks if path.suffix.lower() != ".npz"]
         if ready:
-            how: dict[str, Any] = {"prep_hash": prep_hash, "hears": hears, "planner": planner, "timeout": timeout}
+            how: dict[str, Any] = {
+                "prep_hash": prep_hash,
+                "hears": hears,
+                "planner": planner,
+                "timeout": timeout,
+                "store": store,
+            }
             yield from bundles_of(ready, config, **how)
         if not tasks:
             return
     workers = max(1, min(workers, len(tasks)))
-    work: Any = partial(bundle_of, config, prep_hash, hears)
-    with gpu_networks(config, bool(tasks) and not ray) as server, spooled(spool if ray else None) as spooling:
+    work: Any = partial(bundle_at, store, config, prep_hash, hears)
+    with gpu_networks(config, bool(tasks) and not ray) as server, spooled(spool if ray else None, store) as spooling:
         start = partial(_start, config, planner, threads=launching.threads(workers, ray), server=server)
         if spooling:
             work = spooling.into(work)
@@ -104,6 +114,19 @@ def _start(config: Config, planner: Planner | None, threads: int, server: Addres
     if planner:
         planner.warm_up(preprocess)
     return preprocess, planner
+
+
+def bundle_at(
+    store: Store, config: Config, prep_hash: str | None, hears: bool, state: Any, task: tuple[str, Path]
+) -> Prepared:
+    """In a worker: as `bundle_of`, of an input that may lie on a storage."""
+    name, path = task
+    try:
+        with store.fetched(path) as here:
+            prepared = bundle_of(config, prep_hash, hears, state, (name, here))
+    except OSError as error:  # of the storage alone
+        return Prepared(name, path, None, "failed", str(error), [], {}, code=code_of(error))
+    return prepared._replace(path=path, reason=prepared.reason.replace(str(here), remote.url_of(path)))
 
 
 def bundle_of(config: Config, prep_hash: str | None, hears: bool, state: Any, task: tuple[str, Path]) -> Prepared:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from visavox.evaluation.metrics import auc
 from visavox.evaluation.rows import Identity, ScoredRow, details_path
 from visavox.files import parse_json, replacing
+from visavox.remote import fingerprint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,12 +146,3 @@ class Details:
 
 def _line(row: ScoredRow) -> str:
     return json.dumps(row.to_json()) + "\n"
-
-
-def fingerprint(path: Path) -> tuple[int, ...]:
-    """Return size in bytes and time of change in ns: enough to see that a file is not the one scored before."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return stat.st_size, stat.st_mtime_ns

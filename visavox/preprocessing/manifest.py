@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from visavox.files import parse_json, replacing, sha256_of
+from visavox.files import parse_json, replacing
+from visavox.remote import is_file, sha256_of
 from visavox.status import Status
 
 MANIFEST = "manifest.jsonl"
@@ -114,7 +115,7 @@ class Manifest:
         row = self.rows.get(name)
         if row is None or row.status not in ("no_face", "too_short") or row.prep_hash != prep_hash:
             return None
-        return row if path.is_file() and sha256_of(path) == row.source_sha256 else None
+        return row if is_file(path) and sha256_of(path) == row.source_sha256 else None
 
     def with_frames(self, kept: ManifestRow) -> ManifestRow:
         """Return the row of a kept bundle with what its earlier row says of frames, if that is of this video and settings."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from visavox.files import excerpt, replacing
+from visavox.files import excerpt, is_there, replacing
 from visavox.splits.text_table import count_and_first, on_lines, read_text_table
 
 COLUMNS = ("filename", "filepath", "split", "label")
@@ -185,7 +185,7 @@ def _missing_files(rows: pd.DataFrame, root: Path) -> Iterator[str]:
             f"{len(other)} of {len(rows)} file paths are no bundles (.npz): {count_and_first(list(other['filepath']))}; "
             "run `python crop.py --input VIDEOS --output BUNDLES` and list its bundles"
         )
-    absent = rows[[not os.path.isfile(path) for path in rows["path"]]].drop(other.index, errors="ignore")
+    absent = rows[[not is_there(path) for path in rows["path"]]].drop(other.index, errors="ignore")
     if len(absent):
         yield (
             f"{len(absent)} of {len(rows)} files are missing: {count_and_first(list(absent['filepath']))} "

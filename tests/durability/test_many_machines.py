@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,14 @@ import psutil
 import pytest
 from conftest import TINY
 
+from tests.cases import small_tasks
 from tests.cases.cases import Case, held_by
 from tests.cases.media_files import mutate
 from tests.cases.programs import half_written, started, wait_for
 from visavox.commands import crop, merge
 from visavox.files import sha256_of
 from visavox.media import MediaError, confined
-from visavox.workers import launching, pool
+from visavox.workers import launching, pool, ray_pool
 
 __all__ = ["started"]  # a fixture
 
@@ -103,8 +105,6 @@ def test_an_actor_is_killed(case: Case, some: Path, undisturbed: Path, tmp_path:
     Case("R12", "a machine of Ray is killed (its raylet)", "the run itself ends as an undisturbed one", None, LONG)
 )
 def test_a_raylet_is_killed(case: Case, some: Path, undisturbed: Path, tmp_path: Path, started: Callable):
-    from visavox.workers import ray_pool
-
     ray_pool.require()
     from ray.cluster_utils import Cluster
 
@@ -119,6 +119,32 @@ def test_a_raylet_is_killed(case: Case, some: Path, undisturbed: Path, tmp_path:
     finally:
         cluster.shutdown()
     assert_same(tmp_path, undisturbed, "kept", "frames_read")
+
+
+@held_by(
+    Case("R12", "actors of Ray that hang", "the session is left for another one, which does the rest", 6, LONG[:1])
+)
+def test_actors_hang(case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """They are stopped as by Ctrl-Z: neither do they answer, nor does Ray take them for lost."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the actors find `wait` below it
+    ray, stopped, done = launching.Ray("local"), [], []
+    for task, result in ray_pool.run(
+        [1.0 + n / 8 for n in range(case.given)],
+        small_tasks.nothing,
+        small_tasks.wait,
+        ray=ray,
+        workers=2,
+        patience=60.0,
+    ):
+        assert task == result
+        done.append(task)
+        if not stopped:
+            stopped = below(psutil.Process(), "ray::MapWorker")
+            for actor in stopped:
+                for each in (actor, *actor.children(recursive=True)):
+                    each.suspend()
+    assert stopped and sorted(done) == [1.0 + n / 8 for n in range(case.given)]
+    assert "silent for 60 s" in caplog.text and not any(each.is_running() for each in stopped)
 
 
 @held_by(Case("R12", "the driver of Ray is killed", SAME, None, LONG))
