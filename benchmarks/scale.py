@@ -7,7 +7,8 @@
 The machines are `ray.cluster_utils.Cluster`'s: raylets of their own, with --per-node actors each, on this one's processors. A
 task that sleeps leaves them free, so that what is measured is the launcher's own work: rows come later than the sleep alone would
 have them. Efficiency is the rate of n machines over n times that of the first number given: `steady` from the first tenth of
-the rows to the last tenth, `whole` from the start to the end, with the start of Ray's actors in between.
+the rows to the last tenth, `whole` from the start to the end, with the start of Ray's actors in between. `sleep/whole` needs no
+other run: what n machines bring over one is at least that, for one takes at least its sleep.
 """
 
 from __future__ import annotations
@@ -41,16 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.crop:
         return crop(arguments.crop, arguments.workers)
     first = None
-    print("machines  actors  ideal s  whole s  steady tasks/s  CPU ms a task  load  efficiency: steady  whole")
+    print(
+        "machines  actors  ideal s  whole s  steady tasks/s  CPU ms a task  load  efficiency: steady  whole  sleep/whole"
+    )
     for count in arguments.nodes:
         actors = count * arguments.per_node
         found = sleeping(count, arguments.per_node, arguments.tasks, arguments.seconds)
         first = first or found
-        share = arguments.nodes[0] / count
+        share, ideal = arguments.nodes[0] / count, arguments.tasks * arguments.seconds / actors
         print(
-            f"{count:8}  {actors:6}  {arguments.tasks * arguments.seconds / actors:7.1f}  {found.whole:7.1f}  {found.rate:14.1f}"
+            f"{count:8}  {actors:6}  {ideal:7.1f}  {found.whole:7.1f}  {found.rate:14.1f}"
             f"  {found.processor:13.2f}  {os.getloadavg()[0]:4.1f}  {share * found.rate / first.rate:18.3f}"
-            f"  {share * first.whole / found.whole:5.3f}",
+            f"  {share * first.whole / found.whole:5.3f}  {ideal / found.whole:11.3f}",
             flush=True,
         )
     return 0

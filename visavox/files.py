@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import tarfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,6 +183,10 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+class MemberError(ValueError):
+    """A tar file holds something else at the place that is named."""
+
+
 class Member(io.RawIOBase):
     """The bytes of a tar file that are one of its members, read as a file of their own."""
 
@@ -195,9 +200,24 @@ class Member(io.RawIOBase):
 
         Raises:
             OSError: there is no such tar file.
+            MemberError: what it holds there is not that member, by the header in front of it.
         """
         found = MEMBER.fullmatch(os.fspath(path))
-        return cls(found[1], int(found[2]), int(found[3])) if found else None
+        if not found:
+            return None
+        tar, name, offset, size, ending = found[1], found[2], int(found[3]), int(found[4]), found[5]
+        with open(tar, "rb") as file:
+            file.seek(max(0, offset - tarfile.BLOCKSIZE))
+            try:
+                header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+            except tarfile.HeaderError:
+                header = tarfile.TarInfo()
+        if (header.name, header.size) != (name + ending, size):
+            raise MemberError(
+                f"the shard holds no {name}{ending} of {size} bytes there; the split is of other shards: `visavox shards` "
+                "makes both"
+            )
+        return cls(tar, offset, size)
 
     def readinto(self, buffer: Any) -> int:
         wanted = min(len(buffer), max(0, self._size - self._at))
@@ -224,8 +244,8 @@ class Member(io.RawIOBase):
         super().close()
 
 
-MEMBER = re.compile(r"(.+\.tar)/[^/]+@(\d+)\+(\d+)\.\w+")
-"""A member of a tar file: where it begins and how many bytes it has."""
+MEMBER = re.compile(r"(.+\.tar)/([^/@]+)@(\d+)\+(\d+)(\.\w+)")
+"""A member of a tar file: its name, where it begins, how many bytes it has, and the ending of its name."""
 
 
 def is_there(path: str) -> bool:
@@ -233,7 +253,7 @@ def is_there(path: str) -> bool:
     found = MEMBER.fullmatch(path)
     if not found:
         return os.path.isfile(path)
-    return os.path.isfile(found[1]) and os.path.getsize(found[1]) >= int(found[2]) + int(found[3])
+    return os.path.isfile(found[1]) and os.path.getsize(found[1]) >= int(found[3]) + int(found[4])
 
 
 def sha256_of(path: Path) -> str:

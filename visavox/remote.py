@@ -228,6 +228,9 @@ class Store:
         if not is_remote(folder):
             yield folder
             return
+        _asked(
+            Path(*folder.parts[:2]), lambda fs, url: fs.info(url)
+        )  # a bucket that is not there looks like an empty folder
         with self._folder() as here:
             for path in _below(folder, deep=False):
                 if any(fnmatch(path.name, pattern) for pattern in patterns):

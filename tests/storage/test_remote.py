@@ -189,7 +189,7 @@ def test_a_missing_bucket_ends_the_run_and_a_missing_output_each_row(storage, vi
     assert crop.main(["--input", "s3://nowhere/videos", "--output", "s3://bucket/x", *words]) == 2
     assert "s3://nowhere/videos: no such bucket" in capfd.readouterr().err
     assert crop.main(["--input", "s3://bucket/videos", "--output", "s3://nowhere/x", *words]) == 2
-    assert "s3://nowhere/x: no such bucket" in capfd.readouterr().err
+    assert "s3://nowhere: no such bucket" in capfd.readouterr().err
 
 
 def test_scores_are_those_of_a_folder(storage, videos: Path, talking: Path, run: Path, tmp_path: Path):

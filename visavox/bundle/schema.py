@@ -25,7 +25,7 @@ import numpy as np
 from visavox.config import SYNC_FPS
 from visavox.features import audio
 from visavox.features.audio import mel_floor
-from visavox.files import Member, replacing
+from visavox.files import Member, MemberError, replacing
 from visavox.status import SCORED, Status
 
 if TYPE_CHECKING:
@@ -324,6 +324,8 @@ def _opened(path: str | Path) -> Iterator[zipfile.ZipFile]:
         raise FileNotFoundError(
             f"{path}: no such bundle; make it with `python crop.py --input VIDEO --output DIR`"
         ) from None
+    except MemberError as error:
+        raise BundleError(f"{path}: {error}") from None
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise BundleError(f"{path}: not a readable .npz ({error}); crop the video again") from None
     except BundleError as error:

@@ -11,7 +11,8 @@ unreadable) gets the stated prior, or, where there is no face, the score of its 
 why, what judged it, and the seconds of each stage stand in submission.details.jsonl. With `--detector my.py` the scores are
 those of a file with `predict(path) -> float` (or `predict_bundle(bundle)`), run in a child with a deadline and a limit of
 memory; with `--detector NAME` those of a published model (`visavox detect --models`).
-A run that was killed continues when it is started again.
+A run that was killed continues when it is started again. Scores of two runs may differ in their ninth digit, which depends on the
+clips that share a batch; with submit_batch_size=1 they are equal, by each launcher.
 Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint or weights; 4 another run writes to OUTPUT;
 5 the disk is full; 130 interrupted; 143 terminated.
 """
