@@ -43,6 +43,14 @@ def undisturbed(some: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.fixture(scope="module")
+def alone(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bundles and manifest of all of them, by the local pool."""
+    output = tmp_path_factory.mktemp("alone")
+    assert crop.main(words(clips, output)) in (0, 1)
+    return output
+
+
 def words(clips: Path, output: Path, *more: str) -> list[str]:
     return ["--input", str(clips), "--output", str(output), "--workers", "2", *TINY, *more]
 
@@ -74,10 +82,9 @@ def by_ray(clips: Path, output: Path) -> None:
     Case("R11", "real clips in three shards, merged", "bundles and rows of the local pool", by_shards, LONG),
     Case("R11", "real clips through Ray", "bundles and rows of the local pool", by_ray, LONG),
 )
-def test_launchers_make_the_same(case: Case, clips: Path, tmp_path: Path):
+def test_launchers_make_the_same(case: Case, clips: Path, alone: Path, tmp_path: Path):
     case.given(clips, tmp_path / "out")
-    assert crop.main(words(clips, tmp_path / "alone")) in (0, 1)
-    assert_same(tmp_path / "out", tmp_path / "alone")
+    assert_same(tmp_path / "out", alone)
 
 
 def busy(running: psutil.Popen, output: Path, manifest: str = "manifest.jsonl", least: int = 3) -> None:
