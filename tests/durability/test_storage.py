@@ -15,7 +15,7 @@ from conftest import TINY
 from tests.cases.cases import Case, held_by
 from tests.cases.programs import started, wait_for
 from tests.storage.s3_server import storage
-from visavox.commands import crop, merge
+from visavox.commands import crop, evaluate, merge
 
 __all__ = ["started", "storage"]  # fixtures
 
@@ -98,3 +98,18 @@ def test_a_run_is_killed(case: Case, storage: Any, alone: Path, tmp_path: Path, 
     assert 4 < len([path for path in storage.find("bucket/killed") if path.endswith(".npz")]) < 36
     by_pool("killed", scratch)
     assert_same(storage, "killed", alone, scratch, "kept", "frames_read")
+
+
+@held_by(Case("R11", "scores from and to S3 through Ray", "those of the local pool", None, LONG[:1]))
+def test_scores_are_the_same(case: Case, storage: Any, talking: Path, run: Path, tmp_path: Path):
+    """Bundles go from the actors to this process through a folder of the storage, which is gone afterwards."""
+    for path in sorted(talking.rglob("*.mp4"))[::4]:
+        storage.put_file(str(path), f"bucket/talking/{path.relative_to(talking).as_posix()}")
+    given = ["--checkpoint", str(run / "best.ckpt"), "--workers", "2", "submit_batch_size=1"]
+    assert evaluate.main(["--input", str(talking), "--output", str(tmp_path / "s.csv"), *given]) == 0
+    addresses = ["--input", "s3://bucket/talking", "--output", "s3://bucket/scores/s.csv", "--ray", "local"]
+    assert evaluate.main([*addresses, *given]) == 0
+    expected = (tmp_path / "s.csv").read_text().splitlines()
+    found = storage.cat("bucket/scores/s.csv").decode().splitlines()
+    assert len(found) == 4 and set(found) <= set(expected)
+    assert storage.find("bucket/scores") == ["bucket/scores/s.csv", "bucket/scores/s.details.jsonl"]
