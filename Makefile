@@ -18,7 +18,7 @@ help:
 	@echo "make test-page  types, linter and unit tests of frontend/"
 	@echo "make test-browser  the pages in headless Chromium (which has to be there: apt-get install chromium)"
 	@echo "make test-slow  the long tests: full-size model, shuffled labels, kill and resume"
-	@echo "make test-durability  what takes long of tests/durability, tests/cases and tests/workers: killed runs, huge inputs, hundreds of files"
+	@echo "make test-durability  what takes long of tests/durability and others: killed runs, huge inputs, hundreds of files"
 	@echo "make check      linter, import contracts, type checker"
 	@echo "make bench      time per video beside the straightforward pipeline, into benchmarks/results.md (minutes)"
 	@echo "make doctor     what is right and wrong with this installation"
@@ -60,7 +60,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 test-durability: $(READY)
-	$(BIN)/python -m pytest -m durability tests/durability tests/cases tests/workers
+	$(BIN)/python -m pytest -m durability tests/durability tests/cases tests/workers tests/storage
 
 check: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports && $(BIN)/mypy

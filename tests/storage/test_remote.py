@@ -151,7 +151,7 @@ def rows(text: str) -> dict[str, dict]:
 def test_bundles_are_those_of_a_folder(
     storage, videos: Path, talking: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture
 ):
-    words = ["--input", "s3://bucket/videos", "--output", "s3://bucket/bundles", "--workers", "2"]
+    words = ["--input", "s3://bucket/videos", "--output", "s3://bucket/bundles", "--workers", "1"]
     words += [*TINY, "--scratch", str(tmp_path / "scratch")]
     assert crop.main(words) == 1
     said = "".join(capfd.readouterr())
@@ -192,6 +192,7 @@ def test_a_missing_bucket_ends_the_run_and_a_missing_output_each_row(storage, vi
     assert "s3://nowhere: no such bucket" in capfd.readouterr().err
 
 
+@pytest.mark.durability
 def test_scores_are_those_of_a_folder(storage, videos: Path, talking: Path, run: Path, tmp_path: Path):
     """A run that was interrupted goes on from the rows that the storage holds."""
     words = [
@@ -219,6 +220,7 @@ def test_scores_are_those_of_a_folder(storage, videos: Path, talking: Path, run:
     assert 0 < resumed.count(b"of an earlier run") < 6 and not storage.exists("bucket/scores/b.details.jsonl.part")
 
 
+@pytest.mark.durability
 def test_features_and_perturbed_videos_are_those_of_a_folder(
     storage, videos: Path, talking: Path, data: Path, tmp_path: Path
 ):

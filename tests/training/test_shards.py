@@ -134,6 +134,7 @@ def test_each_clip_once_per_epoch_and_as_many_for_each_process(root: Path, world
         assert Counter(path for paths in drawn for path in paths) == Counter(train_rows["path"])
 
 
+@pytest.mark.slow
 def test_a_killed_training_from_shards_ends_as_one_from_files(root: Path, data: Path, run: Path, started: Callable):
     """`run` is an undisturbed training from single files."""
     words = [
