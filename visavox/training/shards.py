@@ -44,7 +44,7 @@ def write_shards(rows: pd.DataFrame, output: Path, name: str, *, megabytes: floa
     """
     table = output / "data" / f"{name}.csv"
     table.unlink(missing_ok=True)
-    groups = np.array(group_of(rows))
+    groups = group_of(rows)
     sizes = np.array([os.path.getsize(path) for path in rows["path"]])
     places, shards = [""] * len(rows), []
     for split in SPLITS:
@@ -62,23 +62,26 @@ def write_shards(rows: pd.DataFrame, output: Path, name: str, *, megabytes: floa
 
 
 def _packed(
-    clips: np.ndarray, groups: np.ndarray, sizes: np.ndarray, most: float, rng: np.random.Generator
+    clips: np.ndarray, groups: list[str], sizes: np.ndarray, most: float, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yield the clips of each shard: whole groups in a drawn order, as many as it holds; a larger group has some to itself."""
+    members: dict[str, list[int]] = {}
+    for clip in clips:
+        members.setdefault(groups[clip], []).append(int(clip))
     shard: list[int] = []
-    for group in rng.permutation(np.unique(groups[clips])):
-        members = clips[groups[clips] == group]
-        if shard and sizes[shard].sum() + sizes[members].sum() > most:
-            yield rng.permutation(shard)
-            shard = []
-        for clip in members:
-            if shard and sizes[shard].sum() + sizes[clip] > most:
+    held = 0.0
+    for group in rng.permutation(sorted(members)):
+        whole = float(sizes[members[group]].sum())
+        for clip in members[group]:
+            first = clip == members[group][0]
+            if shard and held + (whole if first else sizes[clip]) > most:
                 yield rng.permutation(shard)
-                shard = []
-            shard.append(int(clip))
-        if sizes[members].sum() > most:
+                shard, held = [], 0.0
+            shard.append(clip)
+            held += sizes[clip]
+        if whole > most:
             yield rng.permutation(shard)
-            shard = []
+            shard, held = [], 0.0
     if shard:
         yield rng.permutation(shard)
 
