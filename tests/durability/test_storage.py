@@ -16,6 +16,7 @@ from tests.cases.cases import Case, held_by
 from tests.cases.programs import started, wait_for
 from tests.storage.s3_server import storage
 from visavox.commands import crop, evaluate, merge
+from visavox.files import find_inputs
 
 __all__ = ["started", "storage"]  # fixtures
 
@@ -25,8 +26,8 @@ LONG = (pytest.mark.durability, pytest.mark.data)
 @pytest.fixture(scope="module")
 def alone(storage: Any, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Bundles and manifest of the real clips by the local pool, from folder to folder; the clips are in s3://bucket/clips."""
-    for path in clips.rglob("*.mp4"):
-        storage.put_file(str(path), f"bucket/clips/{path.relative_to(clips).as_posix()}")
+    for name, path in find_inputs(clips).items():
+        storage.put_file(str(path), f"bucket/clips/{name}")
     output = tmp_path_factory.mktemp("alone")
     assert crop.main(["--input", str(clips), "--output", str(output), "--workers", "2", *TINY]) in (0, 1)
     return output
@@ -92,10 +93,14 @@ def test_launchers_make_the_same(case: Case, storage: Any, alone: Path, tmp_path
 def test_a_run_is_killed(case: Case, storage: Any, alone: Path, tmp_path: Path, started: Callable):
     scratch = tmp_path / "scratch"
     running = started("-m", "visavox", "crop", *words("killed", scratch))
-    wait_for(lambda: len(storage.find("bucket/killed")) > 4, 240)
+
+    def made() -> int:
+        return sum(path.endswith(".npz") for path in storage.find("bucket/killed"))
+
+    wait_for(lambda: made() > 3, 240)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    assert 4 < len([path for path in storage.find("bucket/killed") if path.endswith(".npz")]) < 36
+    assert 3 < made() < 36
     by_pool("killed", scratch)
     assert_same(storage, "killed", alone, scratch, "kept", "frames_read")
 
