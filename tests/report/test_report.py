@@ -18,6 +18,7 @@ from visavox.evaluation.rows import ScoredRow, read_details
 from visavox.evaluation.scores import ScoresError, join, of_split
 from visavox.report.__main__ import main
 from visavox.report.again import differences, measured_again
+from visavox.report.analysis import gate_of
 from visavox.report.compare import compare, matrix
 from visavox.report.origin import commit_of
 from visavox.report.page import render
@@ -163,6 +164,17 @@ def test_run_times_are_made_again_from_the_rows(report: Path, tmp_path: Path):
     (tmp_path / "s.csv").write_text("filename,probability,label,seconds\na,0.5,1,soon\nb,0.1,0,\n")
     with pytest.raises(ScoresError, match="expected a number or stages"):
         join(tmp_path / "s.csv", None)
+
+
+def test_what_exited_is_read_from_a_report_as_it_was_written(tmp_path: Path):
+    cells = [("a", 0.1, 0, True), ("b", 0.9, 1, False), ("c", 0.2, 0, False), ("d", 0.5, 1, "")]
+    pd.DataFrame(cells, columns=["filename", "probability", "label", "exited"]).to_csv(
+        tmp_path / "scores.csv", index=False
+    )
+    rows = join(tmp_path / "scores.csv", None)
+    found = {"clips": 3, "exited": 1 / 3, "exited_real": 0.5, "exited_fake": 0.0}
+    assert gate_of(rows) == pytest.approx(found)
+    assert gate_of(rows[3:]) == {"clips": 0, "exited": None, "exited_real": None, "exited_fake": None}
 
 
 def test_worst_errors_are_the_worst_with_their_faces(report: Path, tmp_path: Path, make_bundle):

@@ -194,6 +194,7 @@ def _row_without_face(scorer: Scorer, prepared: Prepared, prior: float) -> Score
         else:
             if math.isfinite(one.probability):
                 return _scored_row(prepared, one, watch.total())
+            prepared.notes.append(f"its sound could not be judged: the network gave {one.probability}")
     return _row(prepared, prior, 0.0)
 
 

@@ -102,6 +102,8 @@ def read_scores(path: Path, column: str | None = None) -> pd.DataFrame:
         table["head"] = [row.head if row else "" for row in rows]
     if any(row and row.exited is not None for row in rows):
         table["exited"] = [row.exited if row else None for row in rows]
+    elif "exited" in table:  # of a report's scores.csv
+        table["exited"] = table["exited"].str.strip().map({"True": True, "False": False}).astype(object)
     if "raw" in table:
         given = table["raw"] != ""
         table["raw"] = _as_scores(table["raw"][given], path, "raw").reindex(table.index)

@@ -152,7 +152,7 @@ def describe(numbers: dict[str, Any], folder: Path) -> str:
         if metric["value"] is not None:
             span = "" if metric["low"] is None else f"  [{metric['low']:.4f}, {metric['high']:.4f}]"
             lines.append(f"{name:18} {metric['value']:.4f}{span}")
-    if numbers.get("gate"):
+    if numbers.get("gate") and numbers["gate"]["clips"]:
         lines.append(f"{'exited early':18} {numbers['gate']['exited']:.4f}")
     return "\n".join([*lines, shown(folder / "report.html")])
 
