@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -68,10 +69,10 @@ def taught_clip(
     return TaughtClip(*_clip(faces, bundle, config), *targets(fake, shown, masks, side))
 
 
-def clips_of_all_frames(bundle: Bundle, config: Config) -> list[tuple[np.ndarray, Clip]]:
-    """Return clips that together show every frame of the track, each one frame of each of `frame_num` equal stretches.
+def clips_of_all_frames(bundle: Bundle, config: Config) -> Iterator[tuple[np.ndarray, Clip]]:
+    """Make, one at a time, the clips that show every frame of the track: each one frame of each of `frame_num` equal stretches.
 
-    Returns:
+    Yields:
         Which frames (n,) a clip shows, and the clip.
     """
     _check(bundle, config)
@@ -81,7 +82,8 @@ def clips_of_all_frames(bundle: Bundle, config: Config) -> list[tuple[np.ndarray
         np.minimum(np.minimum(bounds[:-1] + step, np.maximum(bounds[1:] - 1, bounds[:-1])), T - 1)
         for step in range(max(1, int(np.diff(bounds).max())))
     ]
-    return [(at, _clip(np.stack([bundle.frame(int(t)) for t in at]), bundle, config)) for at in shown]
+    for at in shown:
+        yield at, _clip(np.stack([bundle.frame(int(t)) for t in at]), bundle, config)
 
 
 def _check(bundle: Bundle, config: Config) -> None:
