@@ -438,6 +438,14 @@ def test_uploads_of_one_client_are_counted_while_they_come(tmp_path: Path):
         assert upload(client, VIDEO + b"y", wait=0).status_code == 202
 
 
+def test_a_stream_that_is_taken_up_after_the_end_ends(tmp_path: Path):
+    settings = settings_of(tmp_path / "service")
+    with serving(settings) as client, working(settings):
+        id = upload(client, VIDEO).json()["analysisId"]
+        last = client.get(f"/events/{id}").text.count("event: status")
+        assert client.get(f"/events/{id}", headers={"Last-Event-ID": str(last)}, timeout=5).text == ""
+
+
 def test_the_seeds_way_waits_and_the_same_content_is_answered_from_the_store(tmp_path: Path):
     settings = settings_of(tmp_path)
     with serving(settings) as client, working(settings) as worker:

@@ -19,7 +19,7 @@ import pytest
 from tests.cases.cases import Case, held_by
 from tests.serving import RESULT, VIDEO, Process, Server, ended, serving, settings_of, upload, working
 from visavox.service import sqlite_store
-from visavox.service.folder import Folder, sweep
+from visavox.service.folder import Folder, recover, sweep
 from visavox.service.opening import open_whole
 from visavox.service.sqlite_store import SQLiteStore
 from visavox.service.store import JobStore, Lease, Progress, QueueFull, Submission
@@ -376,6 +376,30 @@ def test_uploads_are_deleted_by_their_rule(tmp_path: Path):
     sweep(folder, store, 0, 0)
     assert store.progress(second) is None and not list((settings.folder / "results").iterdir())
     store.close()
+
+
+def test_what_is_deleted_while_the_folder_is_read_does_not_come_back(tmp_path: Path):
+    class Deleting(Folder):
+        def submissions(self) -> Iterator[Submission]:
+            for each in list(super().submissions()):
+                self.forget(each.id)
+                yield each
+
+    folder, store, job = Deleting(tmp_path), SQLiteStore(tmp_path / "queue.sqlite"), submission()
+    folder.incoming(job.id).write_bytes(VIDEO)
+    folder.take_in(job)
+    folder.keep_result(job.key, RESULT)
+    assert recover(folder, store, 10) == 0 and store.submission(job.id) is None
+    store.close()
+
+
+def test_an_upload_without_its_record_is_deleted_at_the_start(tmp_path: Path):
+    settings, id = settings_of(tmp_path / "service"), str(uuid.uuid4())
+    folder = Folder(settings.folder)
+    folder.video(id).parent.mkdir()
+    folder.video(id).write_bytes(VIDEO)
+    open_whole(settings, folder).close()
+    assert not folder.video(id).parent.exists()
 
 
 def children_of(pid: int) -> list[int]:

@@ -194,3 +194,14 @@ def test_all_go_back_when_the_worker_is_asked_to_stop(settings: Settings):
     assert store.waiting() == (3, 0)
     assert [store.claim("other", 60).tries for _ in range(3)] == [1, 1, 1]
     store.close()
+
+
+def test_a_stop_while_the_networks_are_loaded_anew_puts_all_back(settings: Settings):
+    settings.lease_seconds, settings.grace_seconds = 0.6, 30  # the child would be ready within the grace
+    queued(settings, "kill.mp4", "a.mp4")
+    with work(settings) as (worker, store):
+        (settings.folder / "slow").touch()
+        until(lambda: len(worker.turns) == 2)
+    store = open_store(settings, Folder(settings.folder))
+    assert store.waiting() == (2, 0)
+    store.close()

@@ -55,9 +55,11 @@ def settings_of(arguments: argparse.Namespace, program: str) -> Settings | None:
     """Return the settings from environment and options; None, with the reason said, where they are wrong."""
     try:
         from pydantic import ValidationError
+        from pydantic_settings import SettingsError
 
         import visavox.service.api  # noqa: F401  # says which part of the extra is missing
         from visavox.service.settings import Settings
+        from visavox.weights import WeightsError
 
         if arguments.store or os.environ.get("VISAVOX_SERVICE_STORE"):
             import rq  # noqa: F401
@@ -71,7 +73,7 @@ def settings_of(arguments: argparse.Namespace, program: str) -> Settings | None:
         settings = Settings(**given)
         settings.fingerprint()
         return settings
-    except OSError as error:
+    except (OSError, SettingsError, WeightsError) as error:
         complain(program, error)
         return None
     except ValidationError as error:

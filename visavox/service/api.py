@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import anyio
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
@@ -42,8 +41,6 @@ NOT_BUILT = (
 )
 SWEEP_SECONDS = 60.0
 """Between two looks for uploads that have had their time."""
-UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
-Id = Annotated[str, PathParameter(description="What POST /analyze answered.", json_schema_extra={"format": "uuid"})]
 
 
 def create_app(settings: Settings | None = None) -> Any:
@@ -111,12 +108,15 @@ async def _sweeping(desk: Desk) -> None:
     settings = desk.settings
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        with suppress(StoreError, OSError):
-            words = (desk.folder, desk.store, settings.retention_minutes, settings.result_hours)
+        words = (desk.folder, desk.store, settings.retention_minutes, settings.result_hours)
+        try:
             count = await anyio.to_thread.run_sync(folders.sweep, *words)
             await anyio.to_thread.run_sync(folders.recover, desk.folder, desk.store, settings.queue_length)
-            if count:
-                log.info("uploads deleted, their time was over", uploads=count)
+        except (StoreError, OSError) as error:
+            log.warning("uploads could not be looked through; tried again in a minute", exception=type(error).__name__)
+            continue
+        if count:
+            log.info("uploads deleted, their time was over", uploads=count)
 
 
 def _errors(app: FastAPI) -> None:
@@ -141,7 +141,10 @@ def _errors(app: FastAPI) -> None:
 
     def handler(of: Callable[[Any], Problem]) -> Callable[[Request, Any], Awaitable[JSONResponse]]:
         async def answer(request: Request, error: Exception) -> JSONResponse:
-            return await refuse(request, of(error))
+            problem = of(error)
+            if problem.code == "INTERNAL" and isinstance(error, OSError):  # the server logs the others
+                log.error("a request failed", exc_info=(type(error), error, error.__traceback__))
+            return await refuse(request, problem)
 
         return answer
 

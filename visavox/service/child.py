@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visavox.service import log
 from visavox.service.perform import perform
 from visavox.workers.pool import end_with_parent
 
@@ -27,6 +28,7 @@ GPU_BATCH = 8
 def serve(connection: Connection, settings: Settings, threads: int) -> None:
     """Load the networks, then judge one video after the other until the worker is gone."""
     end_with_parent()
+    log.set_up("worker")
     for each in (signal.SIGINT, signal.SIGTERM):  # the worker decides
         signal.signal(each, signal.SIG_IGN)
     try:

@@ -40,11 +40,16 @@ class Crew:
         falls = 0
         while not self.stopping.is_set():
             began = time.monotonic()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "visavox", "worker", "--with-parent"],
-                stdin=subprocess.PIPE,
-                env=self.environment,
-            )
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "visavox", "worker", "--with-parent"],
+                    stdin=subprocess.PIPE,
+                    env=self.environment,
+                )
+            except OSError as error:  # such as no memory for a further process
+                log.error("a worker cannot be started", reason=error.strerror, pause=PAUSE_SECONDS[-1])
+                self.stopping.wait(PAUSE_SECONDS[-1])
+                continue
             self.processes[place] = process
             code = process.wait()
             if self.stopping.is_set():

@@ -74,17 +74,18 @@ async def stream(store: JobStore, changes: Changes, id: str, after: int) -> Asyn
     while True:
         event_before = changes.changed
         try:
+            last = await anyio.to_thread.run_sync(store.progress, id)  # before its events: these then hold its end
             found = await anyio.to_thread.run_sync(store.events, id, after)
-            gone = not found and await anyio.to_thread.run_sync(store.submission, id) is None
+            over = not found and (last is None or last.ended)
         except StoreError:
-            found, gone = [], False  # the queue is away for a moment: the client keeps its place
+            found, over = [], False  # the queue is away for a moment: the client keeps its place
         for after, progress in found:
             data = json.dumps(Status.of(id, progress).model_dump())
             yield f"event: status\nid: {after}\ndata: {data}\n\n"
             beat = time.monotonic()
             if progress.ended:
                 return
-        if gone:
+        if over:
             return
         if time.monotonic() - beat >= BEAT_SECONDS:
             yield ": still here\n\n"

@@ -98,6 +98,10 @@ class Folder:
                 log.warning("a job's record is damaged and left out: %s", type(error).__name__)
         yield from sorted(found, key=lambda each: each.created)
 
+    def holds(self, id: str) -> bool:
+        """Return whether an upload's record is there."""
+        return (self._job(id) / "job.json").is_file()
+
     def _job(self, id: str) -> Path:
         if not UUID4.fullmatch(id):  # ids are made here; nothing else ever becomes a path
             raise ValueError("no id of an analysis")
@@ -108,7 +112,7 @@ def recover(folder: Folder, store: JobStore, most: int) -> int:
     """Queue again what lies in the folder and is missing in the store, such as after its loss; return how many."""
     count = 0
     for submission in folder.submissions():
-        if store.submission(submission.id) is not None:
+        if store.submission(submission.id) is not None or not folder.holds(submission.id):  # or deleted meanwhile
             continue
         result = folder.result(submission.key)
         if result is not None:
@@ -138,8 +142,8 @@ def sweep(folder: Folder, store: JobStore, retention_minutes: float, result_hour
     known = {each.id: each for each in store.ended()}
     for id, each in known.items():
         if each.seconds_ago >= 3600 * result_hours:
+            folder.forget(id)  # first: what lies there without its job would be queued again
             store.delete(id)
-            folder.forget(id)
         else:
             needed.add(each.key)
             video = folder.video(id)
@@ -154,9 +158,12 @@ def sweep(folder: Folder, store: JobStore, retention_minutes: float, result_hour
 
 
 def empty_incoming(folder: Folder) -> None:
-    """Delete what was being received when an earlier API ended."""
+    """Delete what was being received, or taken in or deleted, when an earlier API ended."""
     for path in (folder.root / "incoming").iterdir():
         path.unlink(missing_ok=True)
+    for path in (folder.root / "jobs").iterdir():
+        if not (path / "job.json").is_file():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def display_name(name: str) -> str:

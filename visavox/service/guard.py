@@ -214,9 +214,7 @@ class _Body:
             raise self.problem from None
         if message["type"] == "http.disconnect":
             self.gone = True
-            if not self.over:
-                raise Disconnected
-            return message
+            raise Disconnected
         self.came += len(message.get("body", b""))
         self.over = not message.get("more_body", False)
         if self.came > self.most:

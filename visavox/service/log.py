@@ -16,7 +16,7 @@ def set_up(component: str) -> None:
     """Have structlog, and the standard library's loggers beside it, write JSON lines to stderr.
 
     Args:
-        component: `api` or `worker`, a field of every line.
+        component: `api` or `worker`, a field of every line; a worker's child is a part of it.
     """
 
     def fit(_: Any, __: str, fields: MutableMapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from visavox.progress import Stopwatch
 from visavox.service.store import STAGES, Progress
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from visavox.detectors.single import HouseJudge
     from visavox.media.video import MediaInfo
     from visavox.service.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 STAGE_OF = {
     "decode": "faces",
@@ -114,7 +118,8 @@ def _judge_together(judge: HouseJudge, alike: Sequence[Seen]) -> None:
     began = time.perf_counter()
     try:
         analyses = judge.explain_all([each.clip for each in alike], [each.watch.branch_ended for each in alike])
-    except Exception:  # they are judged one by one, and the one that is at fault says so
+    except Exception as error:  # they are judged one by one, and the one that is at fault says so
+        log.warning("videos together failed, now one by one", videos=len(alike), exc_info=_trace(error))
         return
     share = (time.perf_counter() - began) / len(alike)
     for each, analysis in zip(alike, analyses, strict=True):
@@ -136,9 +141,15 @@ def _answered(order: Order, send: Send) -> Iterator[None]:
         code = code_of(error)
         _, reason = explain(error)
         if code == "INTERNAL" or not isinstance(error, MediaError | ValueError):
+            log.error("a video could not be judged", code=code, exc_info=_trace(error))
             send("failed", (code, ""))  # words that nobody has seen before may hold anything: they stay here
         else:
             send("failed", (code, shown(reason.replace(str(order.path), order.name))))
+
+
+def _trace(error: Exception) -> Any:
+    """What the log tells of an exception by: its kind and its place."""
+    return type(error), error, error.__traceback__
 
 
 def see(judge: Judge, order: Order, settings: Settings, send: Send) -> Seen:
@@ -153,6 +164,7 @@ def see(judge: Judge, order: Order, settings: Settings, send: Send) -> Seen:
     from visavox.report.observations import observe
 
     watch = Announcing(send)
+    _bound_cpu(cpu_allowed(settings, None))  # or what the last video left of its time would have to do
     with watch("ingest"):
         if sha256_of(order.path) != order.sha256:
             raise OSError(errno.EIO, "the upload is not what was taken in: the disk, or somebody, changed it")

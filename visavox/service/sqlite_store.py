@@ -220,7 +220,7 @@ class SQLiteStore:
             return {(name, labels): value for name, labels, value in db.execute("SELECT * FROM measures")}
 
     def changes(self) -> int:
-        """Return the newest event's place: cheap, and moved by any process."""
+        """Return a number that every write moves, by whichever process; cheap."""
         with self._reading() as db:
             [own], [theirs] = (
                 db.execute("SELECT total_changes()").fetchone(),

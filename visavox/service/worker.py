@@ -83,6 +83,10 @@ class Worker:
                     self.work(leases)
                 else:
                     self.stop.wait(IDLE_SECONDS)
+        except StartError:
+            for lease in self.held.values():  # no fault of theirs: the turn is not counted
+                self._release(lease)
+            raise
         finally:
             if self.child:
                 self.child.kill()
@@ -165,6 +169,9 @@ class Worker:
     def _turn(self, leases: Sequence[Lease]) -> Iterator[Answer]:
         """Have the child judge jobs together; where it ends, what remains unanswered is no fault of it that is known."""
         settings, child = self.settings, self._child()
+        if self.stop.is_set():  # maybe before the child was ready
+            yield from ((lease, "stopped", None) for lease in leases)
+            return
         orders = [(self.folder.video(lease.submission.id).absolute(), lease.submission) for lease in leases]
         child.connection.send([Order(path, job.file_name, job.sha256) for path, job in orders])
         unanswered = dict(enumerate(leases))
