@@ -9,6 +9,8 @@ import pytest
 from conftest import TINY
 
 from visavox.commands import crop, evaluate, features, merge, perturb
+from visavox.evaluation.rows import ScoredRow, details_path
+from visavox.evaluation.submission import write_classes
 from visavox.files import sha256_of
 from visavox.workers.sharding import Shard, ShardError, shards_of
 
@@ -92,6 +94,21 @@ def test_scores_of_shards_merge_into_one_submission(data: Path, run: Path, tmp_p
     with merged.open() as file:
         assert len(list(csv.DictReader(file))) == len(list((data / "data/bundles").rglob("*.npz")))
     assert merged.with_name("merged.details.jsonl").is_file()
+
+
+def test_classes_of_shards_merge_into_one_table(tmp_path: Path, capsys):
+    found = [{"angry": 0.75, "happy": 0.25}, {"angry": 0.125, "happy": 0.875}]
+    rows = [ScoredRow(f"{n}.mp4", max(each.values()), "ok", classes=each) for n, each in enumerate(found)]
+    alone, merged = tmp_path / "alone.csv", tmp_path / "merged.csv"
+    write_classes(rows, alone, "emotion", ("angry", "happy"))
+    for index, row in enumerate(rows):
+        shard = Shard(index, 2).of(merged)
+        write_classes([row], shard, "emotion", ("angry", "happy"))
+        details_path(shard).write_text(json.dumps(row.to_json()) + "\n")
+    (tmp_path / "labels.csv").write_text("filename,emotion\n0.mp4,angry\n1.mp4,angry\n")
+    assert merge.main([str(merged), "--labels", str(tmp_path / "labels.csv")]) == 0
+    assert merged.read_bytes() == alone.read_bytes()
+    assert "accuracy 0.5000" in capsys.readouterr().out
 
 
 def test_features_of_shards_merge_into_one_table(data: Path, tmp_path: Path, capsys):

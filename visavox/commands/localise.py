@@ -144,8 +144,7 @@ def locate(
         if row.identity == same and (path := inputs.get(clip_of(row.filename))) and row.file == fingerprint(path)
     }
     lean = config.model_copy(update={"store_track": bool(plant) or scorer.needs_track or needs_sound(config)})
-    whole = {clip_of(name) for name in rows if not plant or {name + f"#{kind}" for kind in KINDS} <= set(rows)}
-    tasks = [(name, path) for name, path in inputs.items() if plant or name not in whole]
+    tasks = [(name, path) for name, path in inputs.items() if plant or name not in rows]  # each may lend to another
     asked = None if any_bundles else prep_hash(config)
     with (
         (folder / CURVES).open("a", encoding="utf-8") as file,

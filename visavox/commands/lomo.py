@@ -6,7 +6,8 @@
 For each value of the column among the test's fakes a training of its own without it, RUNS_PATH/CODE_VERSION/VALUE, on the split
 ROOT_PATH/data/DATA_VERSION-without-VALUE.csv, whose people stay where they were. Those that are finished are not trained again.
 RUNS_PATH/CODE_VERSION/lomo.csv has the AUC on the manipulation left out beside that on those it knew, the worst first.
-Exit codes: 0 the table is whole; 2 wrong arguments, settings, data or weights; 130 interrupted.
+Exit codes: 0 the table is whole; 2 wrong arguments, settings, data or weights; 4 another run writes to the same folder; 5 the
+disk is full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -48,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 column=words.column,
                 allow_leaks=words.allow_leaks,
             )
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemExit) as error:
+        stop = runs.stopped_by(error)  # Lightning makes a SystemExit of it
+        if stop is None:
+            raise
         say("interrupted; run the same command again to continue", error=True)
         return runs.exit_code(stop)
     except (ConfigError, ValueError, RuntimeError, OSError) as error:

@@ -121,29 +121,31 @@ def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> in
     """
     from visavox.evaluation.rows import details_path, read_details
     from visavox.evaluation.scores import read_labels
-    from visavox.evaluation.submission import describe_auc, write_submission
+    from visavox.evaluation.submission import describe_auc, describe_classes, write_classes, write_submission
     from visavox.files import replacing
 
     shards = shards_of(output)
     for shard in shards:
         if not details_path(shard).is_file():
             raise ShardError(f"{details_path(shard)} is missing; score that shard with save_details=true")
-    known = read_labels(labels) if labels else None
+    _, column, *classes = next(csv.reader([shards[0].open(encoding="utf-8").readline()]))
+    known = read_labels(labels) if labels and not classes else None
     rows = sorted((row for shard in shards for row in read_details(shard)), key=lambda row: row.filename)
     _once([row.filename for row in rows])
     if len(scorers := {json.dumps(row.to_json().get("identity"), sort_keys=True) for row in rows}) > 1:
         raise ShardError(
             f"{output}: its shards were scored in {len(scorers)} different ways; score them with the same checkpoint"
         )
-    write_submission(
-        rows, output, shards[0].open(encoding="utf-8").readline().strip().partition(",")[2] or "probability"
-    )
+    if classes:
+        write_classes(rows, output, column, classes)
+    else:
+        write_submission(rows, output, column)
     with replacing(details_path(output)) as beside:
         beside.write_text("".join(f"{json.dumps(row.to_json())}\n" for row in rows), encoding="utf-8")
     say(
         f"{len(shards)} shards, {len(rows)} files, {sum(not row.scored for row in rows)} at the prior; {told or output}"
     )
-    say(describe_auc(rows, known, labels))
+    say(describe_classes(rows, labels, column) if classes else describe_auc(rows, known, labels))
     return 0
 
 

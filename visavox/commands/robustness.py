@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
@@ -71,6 +72,7 @@ def measure(
 
     Raises:
         ValueError: an input is a bundle, which cannot be perturbed.
+        OSError: the disk is full; finished cells are kept.
     """
     bundles = [name for name, path in inputs.items() if path.suffix.lower() == ".npz"]
     if bundles:
@@ -207,6 +209,8 @@ def _prepared(
                     if isinstance(result, pool.Died):
                         result = [_lost(task, result)]
                     for recipe, prepared in zip(task.recipes, result, strict=True):
+                        if prepared.code == "NO_SPACE":  # every other video would fare the same
+                            raise OSError(errno.ENOSPC, prepared.reason)
                         done[recipe][task.name] = prepared
                         advance()
                         if len(done[recipe]) == len(inputs):

@@ -5,6 +5,7 @@ A fault stays with its clip: a batch that does not score is halved down to the c
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,6 +63,9 @@ def score_inputs(
         ray: the cluster whose actors make the bundles, which come here through a folder.
         spool: that folder; None: one beside OUTPUT.
         store: how inputs are held here where they lie on a storage.
+
+    Raises:
+        OSError: the disk is full; what has its row is kept.
     """
     from visavox.bundle.trim import needs_sound
     from visavox.detectors.scorer import Hearing
@@ -87,6 +91,8 @@ def score_inputs(
     }
     with progress("scoring", len(tasks)) as advance, closing(bundles_of(tasks, lean, **how)) as found:
         for row in score_prepared(scorer, found):
+            if row.code == "NO_SPACE":  # every other input would fare the same
+                raise OSError(errno.ENOSPC, row.reason)
             rows[row.filename] = details.append(row)
             advance()
     ordered = [rows[name] for name in sorted(rows)]
