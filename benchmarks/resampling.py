@@ -3,11 +3,11 @@
     python -m benchmarks.resampling
     python -m benchmarks.resampling --layers 24 --clips 4
 
-Here libav resamples while it decodes; code around published audio models resamples with librosa (soxr_hq). Both sounds of
-each real clip of another rate go through the voice network with the same seeded random weights, whose last layer is scaled
-until the logits of the clips deviate by 1: so the difference is that of P(fake) of a network which tells these clips apart.
-It says nothing about the trained one's taste for high frequencies. Clips come from the folder that VISAVOX_TEST_DATA names;
-needs the extra `foundation`.
+libav can resample while it decodes; the voice model's published code resamples with librosa (soxr_hq), and so does visavox.
+Both sounds of each real clip of another rate go through the voice network with the same seeded random weights, whose last
+layer is scaled until the logits of the clips deviate by 1: so the difference is that of P(fake) of a network which tells
+these clips apart. It says nothing about the trained one's taste for high frequencies. Clips come from the folder that
+VISAVOX_TEST_DATA names; needs the extra `foundation`.
 """
 
 import argparse
@@ -16,13 +16,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import librosa
 import numpy as np
 import torch
 
 from benchmarks.clips import data_folder
 from visavox.detectors.published.voice.judge import INPUT
 from visavox.detectors.published.voice.network import LARGE, VoiceNetwork
+from visavox.media import open_video
 from visavox.preprocessing.voice_input import heard
 
 SECONDS = 4.0
@@ -36,12 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = data_folder()
     if folder is None:
         parser.error("VISAVOX_TEST_DATA names no folder with clips/")
-    pairs = [sounds(path, rate) for path, rate in of_other_rates(folder / "clips")[: arguments.clips]]
+    pairs = [sounds(path) for path in of_other_rates(folder / "clips")[: arguments.clips]]
     torch.manual_seed(0)
     network = VoiceNetwork(0, LARGE._replace(layers=arguments.layers)).eval()
-    ours, theirs = (logits(network, [pair[which] for pair in pairs]) for which in (0, 1))
+    libav, ours = (logits(network, [pair[which] for pair in pairs]) for which in (0, 1))
     scale = ours.std()
-    apart = np.abs(_p((ours - ours.mean()) / scale) - _p((theirs - ours.mean()) / scale))
+    apart = np.abs(_p((libav - ours.mean()) / scale) - _p((ours - ours.mean()) / scale))
     rms = [float(np.sqrt(np.mean((a - b) ** 2) / np.mean(b**2))) for a, b in pairs]
     print(
         f"{len(pairs)} clips, {arguments.layers} layers: sounds apart by {np.mean(rms):.2%} of their level "
@@ -51,20 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def of_other_rates(clips: Path) -> list[tuple[Path, int]]:
-    """Clips whose sound is not at 16 kHz already, with its rate."""
+def of_other_rates(clips: Path) -> list[Path]:
+    """Clips whose sound is not at 16 kHz already."""
     with (clips / "clips.csv").open(newline="", encoding="utf-8") as file:
         rows = [(clips / row["file"], int(row["audio_hz"])) for row in csv.DictReader(file)]
-    return [(path, rate) for path, rate in rows if rate != INPUT.rate]
+    return [path for path, rate in rows if rate != INPUT.rate]
 
 
-def sounds(path: Path, rate: int) -> tuple[np.ndarray, np.ndarray]:
+def sounds(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """What the network hears of a clip, resampled by libav and by librosa: (samples,) float32 each."""
+    with open_video(path, fps=1, sample_rate=INPUT.rate, max_seconds=SECONDS) as video:
+        for _ in video.frames():
+            pass
+        by_libav = video.audio()
     ours, _ = heard(path, INPUT.rate, SECONDS)
-    native, _ = heard(path, rate, SECONDS)
-    assert ours is not None and native is not None  # the clips have sound
-    theirs = librosa.resample(native.astype(np.float32) / 32768, orig_sr=rate, target_sr=INPUT.rate)
-    return INPUT(ours), np.resize(theirs[: INPUT.samples], INPUT.samples)
+    assert ours is not None and by_libav is not None  # the clips have sound
+    return INPUT(by_libav[: len(ours)]), INPUT(ours)
 
 
 @torch.inference_mode()

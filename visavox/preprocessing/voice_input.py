@@ -15,6 +15,8 @@ import numpy as np
 
 from visavox.media import confined
 
+RATES = range(8000, 96001)
+"""Sampling rates whose sound is read as it is and resampled as published; libav brings others to the network's."""
 PASSING_RATE = 1.0
 """Frames a second of the picture that are passed over on the way to the sound, so that few are converted."""
 
@@ -51,6 +53,9 @@ class VoiceInput:
 def heard(path: str | Path, rate: int, seconds: float, threads: int = 0) -> tuple[np.ndarray | None, list[str]]:
     """Return the sound of a video, (N,) int16 mono at `rate`, None without one, and what reading noticed.
 
+    Sound at another rate is resampled as the published code does (deepfense 0.2.2: librosa.load, that is soxr's high quality):
+    libav's filter gives a network with random weights other probabilities by some hundredths (benchmarks/resampling.py).
+
     Args:
         seconds: of the video that are listened to.
         threads: of the decoder; 0 leaves their number to libav.
@@ -58,11 +63,32 @@ def heard(path: str | Path, rate: int, seconds: float, threads: int = 0) -> tupl
     Raises:
         MediaError: no video, unreadable, too large; the message holds the cure.
     """
-    opened = confined.open_video(path, fps=PASSING_RATE, sample_rate=rate, max_seconds=seconds, threads=threads)
+    with confined.open_video(path, fps=PASSING_RATE, max_seconds=1 / PASSING_RATE, threads=threads) as video:
+        native = video.info.sample_rate
+    return _read(path, native if native is not None and native in RATES else rate, rate, seconds, threads)
+
+
+def _read(
+    path: str | Path, read_at: int, rate: int, seconds: float, threads: int = 0
+) -> tuple[np.ndarray | None, list[str]]:
+    """Return sound as `heard` does: as libav gives it at `read_at`, from there on resampled as published."""
+    opened = confined.open_video(path, fps=PASSING_RATE, sample_rate=read_at, max_seconds=seconds, threads=threads)
     with opened as video:
         for _ in video.frames():
             pass
         sound, length = video.audio(), video.info.duration
-    if sound is not None and length:  # it is filled up to a whole frame of the passing rate
-        sound = sound[: max(1, round(min(length, seconds) * rate))]
-    return sound, list(video.notes)
+    if sound is None:
+        return None, list(video.notes)
+    if length:  # it is filled up to a whole frame of the passing rate
+        sound = sound[: max(1, round(min(length, seconds) * read_at))]
+    return _resampled(sound, read_at, rate), list(video.notes)
+
+
+def _resampled(sound: np.ndarray, read_at: int, rate: int) -> np.ndarray:
+    """(N,) int16 at `read_at` -> int16 at `rate`."""
+    if read_at == rate or not len(sound):
+        return sound
+    import librosa
+
+    resampled = librosa.resample(sound.astype(np.float32) / 32768, orig_sr=read_at, target_sr=rate)
+    return np.clip(np.round(resampled * 32768), -32768, 32767).astype(np.int16)

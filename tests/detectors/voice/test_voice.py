@@ -15,9 +15,9 @@ from visavox.detectors.published import MODELS, ModelError
 from visavox.detectors.published import judge as judges
 from visavox.detectors.published.fused import FusedJudge
 from visavox.detectors.published.voice import judge as voice
-from visavox.media import write_video
+from visavox.media import open_video, write_video
 from visavox.preprocessing.pipeline import CropError
-from visavox.preprocessing.voice_input import NoVoiceError, VoiceInput
+from visavox.preprocessing.voice_input import NoVoiceError, VoiceInput, heard
 from visavox.weights import REGISTRY, WeightsError, loading, store
 
 pytest.importorskip("transformers", reason="the extra `foundation`")
@@ -112,6 +112,24 @@ def test_a_video_is_the_mean_of_its_windows(published: Path, tmp_path: Path, cap
     assert analysis.timeline[0].probability == pytest.approx(first, abs=1e-5)
     assert analysis.card.checkpoint == hashlib.sha256(published.read_bytes()).hexdigest()
     assert "unverified" in caplog.text and (published.parent / f".{published.name}.first-use").exists()
+
+
+def test_sound_of_another_rate_is_resampled_as_published(tmp_path: Path):
+    """As librosa.load does, which the published code calls; the decoder's own filter gives other samples."""
+    import librosa
+
+    rng = np.random.default_rng(2)
+    for rate in (48000, 44100):
+        sound = np.clip(3000 * rng.standard_normal(3 * rate), -32768, 32767).astype(np.int16)
+        path = tmp_path / f"{rate}.mkv"
+        frames = [np.zeros((64, 64, 3), np.uint8)] * 30
+        write_video(path, frames, sound, fps=10, sample_rate=rate, audio_codec="flac")
+        found, _ = heard(path, 16000, 60.0)
+        theirs = librosa.resample(sound.astype(np.float32) / 32768, orig_sr=rate, target_sr=16000)
+        assert len(found) == len(theirs) == 48000 and np.abs(found / 32768 - theirs).max() <= 0.51 / 32768
+        with open_video(path, fps=1, sample_rate=16000) as video:
+            list(video.frames())
+            assert np.abs(video.audio()[:48000] / 32768 - theirs).max() > 20 / 32768
 
 
 def test_what_has_no_voice_says_so(published: Path, uploads: Path, tmp_path: Path):
