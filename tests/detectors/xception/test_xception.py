@@ -433,20 +433,26 @@ def _tiny_branch(source: str, fake_index: int | None):
     return detector
 
 
-def test_imagenet_weights_leave_the_head_fresh_and_strangers_are_refused():
-    theirs = image_network("test_resnet", classes=1000)
-    for detector in (build.build(tiny("video")), build.build(tiny("audio"))):
+@pytest.mark.parametrize(
+    ("backbone", "stranger"), [("test_resnet", "test_efficientnet"), ("test_efficientnet", "test_resnet")]
+)
+def test_imagenet_weights_leave_the_head_fresh_and_strangers_are_refused(backbone: str, stranger: str):
+    """timm's ResNets call their last layer `fc`, its EfficientNets `classifier`."""
+    theirs = image_network(backbone, classes=1000)
+    for detector in (build.build(tiny(branch, f"detector.backbone={backbone}")) for branch in ("video", "audio")):
         head = {
-            name: value.clone() for name, value in detector.state_dict().items() if "fc." in name or "class" in name
+            name: value.clone()
+            for name, value in detector.state_dict().items()
+            if "fc." in name or "classifier" in name
         }
         assert detector.start_from(theirs.state_dict()) == "ImageNet"
         loaded = detector.state_dict()
         assert all(torch.equal(loaded[name], value) for name, value in head.items())
-        name = next(name for name in theirs.state_dict() if name.endswith("conv1.0.weight") or name == "conv1.weight")
-        backbone = "net." if isinstance(detector, XceptionVideo) else "base."
-        assert torch.equal(loaded[backbone + name], theirs.state_dict()[name])
+        name = next(iter(theirs.state_dict()))
+        prefix = "net." if isinstance(detector, XceptionVideo) else "base."
+        assert torch.equal(loaded[prefix + name], theirs.state_dict()[name])
         with pytest.raises(WeightsError):
-            detector.start_from(image_network("test_efficientnet", classes=2).state_dict())
+            detector.start_from(image_network(stranger, classes=2).state_dict())
 
 
 def test_the_networks_of_the_seed_have_its_sizes():

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
+IMAGENET_HEAD = ("classifier.weight", "classifier.bias")
+"""What timm's EfficientNets call their last layer, which its Xception calls `fc`; theirs of two classes begins `classifier.0`."""
 
 
 def image_network(name: str, classes: int) -> ImageNetwork:
@@ -66,7 +68,8 @@ def published(checkpoint: Any, *, backbone: str, head: str) -> tuple[State, str]
 
     Three kinds of file are known by their names:
 
-    * ImageNet weights of timm (`conv1.weight`, ..., `fc.weight` of 1000 classes): the classes are left out.
+    * ImageNet weights of timm (`conv1.weight`, ..., `fc.weight` or `classifier.weight` of 1000 classes): the classes are
+      left out.
     * Mbulss/Deepfake-Detecetor, `epoch_007.pt` (timm's own names, `fc` of 2 classes) and `best_audio_xception.pth`
       (`backbone.` or `base.`, and `classifier.0` to `.8`), both within `model_state_dict`, or another file of two classes.
       Which of them means fake differs from file to file and comes as `fake_index` (`training.checkpoint.starting`): where it
@@ -75,7 +78,7 @@ def published(checkpoint: Any, *, backbone: str, head: str) -> tuple[State, str]
 
     Args:
         backbone: prefix of the image network in our detector, "net." or "base.".
-        head: our name of the last layer, "net.fc" or "classifier.8".
+        head: our name of the last layer, such as "net.fc" or "classifier.8".
 
     Raises:
         WeightsError: the file is none of these, or nobody says which of its two classes means fake.
@@ -90,10 +93,10 @@ def published(checkpoint: Any, *, backbone: str, head: str) -> tuple[State, str]
         name = name.removeprefix("model.")
         if name.startswith(("backbone.", "base.")):
             name = backbone + name.split(".", 1)[1]
-        elif not name.startswith("classifier."):
+        elif not name.startswith("classifier.") or name in IMAGENET_HEAD:
             name = backbone + name
         named[name] = value
-    last = [name for name in named if name.startswith((f"{head}.", f"{backbone}fc."))]
+    last = [name for name in named if name.startswith((f"{head}.", f"{backbone}fc.", f"{backbone}classifier."))]
     if not any(name.endswith("weight") for name in last) and len(named) < 10:
         raise WeightsError(f"no Xception weights: the file names {', '.join(list(state)[:3])}")
     if all(len(named[name]) == 2 for name in last) and last:

@@ -53,7 +53,9 @@ class XceptionVideo(Detector):
 
     def start_from(self, checkpoint: Any) -> str:
         """ImageNet weights, `epoch_007.pt` of Mbulss/Deepfake-Detecetor, or an earlier run's; see `network.published`."""
-        return load_published(self, checkpoint, backbone="net.", head="net.fc")
+        last = self.net.get_classifier()
+        head = next(name for name, layer in self.net.named_modules() if layer is last)
+        return load_published(self, checkpoint, backbone="net.", head=f"net.{head}")
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Faces:
         """`frame_num` frames, one from each of as many equal stretches of the track: its middle, or drawn and augmented."""
