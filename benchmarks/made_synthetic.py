@@ -42,14 +42,14 @@ class Recipe(NamedTuple):
 
 SYNC = ("audio_shifted", "audio_swapped")
 RECIPES = {
-    "xception_video": Recipe("xception_video_tiny", ("picture",), ("face_blended",), ["epoch=16", "frame_num=2"]),
-    "xception_audio": Recipe("xception_audio_tiny", ("sound",), ("voice_vocoded",), ["epoch=10", "detector.windows=2"]),
-    "timesformer": Recipe("tiny", ("both",), SYNC, ["epoch=20", "lr=2e-3", "frame_num=2"]),
+    "xception_video": Recipe("xception_video_tiny", ("picture",), ("face_blended",), ["epoch=5", "frame_num=2"]),
+    "xception_audio": Recipe("xception_audio_tiny", ("sound",), ("voice_vocoded",), ["epoch=4", "detector.windows=2"]),
+    "timesformer": Recipe("tiny", ("both",), SYNC, ["epoch=6", "lr=2e-3", "frame_num=2"]),
     "patches": Recipe(
         "fiveway_tiny",
         ("picture",),
         ("face_blended",),
-        [f"detector.{stage}_epochs=0" for stage in ("visual", "temporal", "audio", "sync")] + ["epoch=16"],
+        [f"detector.{stage}_epochs=0" for stage in ("visual", "temporal", "audio", "sync")] + ["epoch=5"],
     ),
     "anomaly": Recipe("anomaly_tiny", (), SYNC, []),
     "zeroshot": Recipe("zeroshot", (), SYNC, []),

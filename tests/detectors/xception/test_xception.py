@@ -447,7 +447,11 @@ def test_imagenet_weights_leave_the_head_fresh_and_strangers_are_refused(backbon
         }
         assert detector.start_from(theirs.state_dict()) == "ImageNet"
         loaded = detector.state_dict()
-        assert all(torch.equal(loaded[name], value) for name, value in head.items())
+        if isinstance(detector, XceptionVideo):  # drawn anew, within what a linear layer's inputs allow
+            features = detector.net.num_features
+            assert all(loaded[name].abs().max() <= features**-0.5 for name in head)
+        else:
+            assert all(torch.equal(loaded[name], value) for name, value in head.items())
         name = next(iter(theirs.state_dict()))
         prefix = "net." if isinstance(detector, XceptionVideo) else "base."
         assert torch.equal(loaded[prefix + name], theirs.state_dict()[name])

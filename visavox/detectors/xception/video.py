@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from visavox.bundle import Bundle
 from visavox.config import Config, XceptionVideoConfig
@@ -55,7 +55,10 @@ class XceptionVideo(Detector):
         """ImageNet weights, `epoch_007.pt` of Mbulss/Deepfake-Detecetor, or an earlier run's; see `network.published`."""
         last = self.net.get_classifier()
         head = next(name for name, layer in self.net.named_modules() if layer is last)
-        return load_published(self, checkpoint, backbone="net.", head=f"net.{head}")
+        source = load_published(self, checkpoint, backbone="net.", head=f"net.{head}")
+        if source == "ImageNet" and isinstance(last, nn.Linear):
+            last.reset_parameters()  # timm draws an EfficientNet's by its outputs: of two, logits begin at about ten
+        return source
 
     def prepare(self, bundle: Bundle, rng: np.random.Generator | None = None) -> Faces:
         """`frame_num` frames, one from each of as many equal stretches of the track: its middle, or drawn and augmented."""
