@@ -52,9 +52,8 @@ def written(out: Path, sets: Sets, name: str) -> tuple[Path, Path]:
     root = out / "real"
     if name in ("clips", "spoken"):
         table = sets.clips if name == "clips" else sets.spoken
-        table = table.assign(filename=table["filepath"], split="train")[
-            ["filename", "filepath", "split", "label", "identity"]
-        ]
+        names = table["file"] if name == "clips" else table["filepath"]
+        table = table.assign(filename=names, split="train")[["filename", "filepath", "split", "label", "identity"]]
         table.to_csv(out / "audit" / f"{name}.csv", index=False)
         return out / "audit" / f"{name}.csv", root
     everyone = sets.clips.assign(filename=sets.clips["filepath"], label=0, split="train", source=sets.clips["identity"])

@@ -1,7 +1,8 @@
-"""Scores, and AUC over folds with intervals over people, as the benchmark of made fakes prints it."""
+"""Shared by the parts of the benchmark of made fakes: training that goes on, scores, AUC over folds, intervals over people."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,13 @@ def scores_of(detector: Any, name: str, paths: Sequence[str | Path]) -> list[flo
         with torch.inference_mode():
             found.append(float(detector.tiny(detector._tiny_input(faces)).mean()))
     return found
+
+
+def train_on(config: Any, run: Path, name: str, pret_version: str = "none") -> None:
+    """Train `name` into `run`; one that was stopped goes on from its last finished epoch."""
+    from visavox.commands.train import train
+
+    begun = any(run.rglob("last.ckpt"))
+    if not begun:
+        shutil.rmtree(run, ignore_errors=True)
+    train(config, data_version=name, code_version=name, pret_version=pret_version, resume=begun)

@@ -10,7 +10,6 @@ that needs none, and the audit's measures: an AUC here is skill only as far as i
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import zlib
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from benchmarks.made_figures import cell, interval, mean_auc, scores_of
+from benchmarks.made_figures import cell, interval, mean_auc, scores_of, train_on
 from benchmarks.made_speech import speak
 
 SETS = {
@@ -183,7 +182,6 @@ def score_fold(out: Path, sets: Sets, faces: str, name: str, fold: int) -> dict[
 
     from visavox import config as configuration
     from visavox.bundle import Bundle
-    from visavox.commands.train import train
     from visavox.detectors import build
     from visavox.detectors.fiveway.weights import start
 
@@ -198,8 +196,7 @@ def score_fold(out: Path, sets: Sets, faces: str, name: str, fold: int) -> dict[
     config = configuration.load(None, [*PREP, f"face_detector={faces}", *TRAIN, *trial.settings, *where])
     run, weights = out / "runs" / version, str(lite0(out / "lite0.pth")) if trial.start else "none"
     if not (run / "test.json").is_file():
-        shutil.rmtree(run, ignore_errors=True)
-        train(config, data_version=version, code_version=version, pret_version=weights)
+        train_on(config, run, version, weights)
     paths = scored_paths(sets, fold)
     found = {"trained": _scored(build.load(run / "best.ckpt"), name, out, paths)}
     torch.manual_seed(0)
