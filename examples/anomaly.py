@@ -137,6 +137,7 @@ def locate_splices(root: Path, detector: Any, *, workers: int) -> dict[str, Any]
     from visavox import config
     from visavox.bundle.trim import load_trimmed
     from visavox.commands import crop
+    from visavox.files import find_inputs
     from visavox.workers import pool
 
     folder = root / "splices"
@@ -150,7 +151,7 @@ def locate_splices(root: Path, detector: Any, *, workers: int) -> dict[str, Any]
         if isinstance(done, pool.Died):
             raise RuntimeError(f"{task[0]}: {done.reason}")
     settings = config.load(CONFIG, [f"max_clip_len={CLIP_SECONDS + 1}"])
-    rows = crop.crop_folder(crop.find_inputs(folder), folder / "bundles", settings, workers=workers)
+    rows = crop.crop_folder(find_inputs(folder), folder / "bundles", settings, workers=workers)
     away = []
     for row, (_, _, start) in zip(rows, tasks, strict=True):
         steps = detector.step_scores(load_trimmed(folder / "bundles" / row.bundle, detector.config))

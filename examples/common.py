@@ -95,8 +95,9 @@ def crop_clips(root: Path, *, workers: int) -> "list[ManifestRow]":
     """Crop the clips below `root` to bundles."""
     from visavox import config
     from visavox.commands import crop
+    from visavox.files import find_inputs
 
-    inputs = crop.find_inputs(root / VIDEOS)
+    inputs = find_inputs(root / VIDEOS)
     return crop.crop_folder(inputs, root / BUNDLES, config.load(CONFIG), workers=workers)
 
 

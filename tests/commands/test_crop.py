@@ -16,6 +16,7 @@ from conftest import TINY
 from visavox import config as configuration
 from visavox.bundle import Bundle, BundleError
 from visavox.commands import crop
+from visavox.files import find_inputs
 from visavox.media import write_video
 from visavox.synthetic.clips import render
 
@@ -126,7 +127,7 @@ def test_previews_are_pictures_and_films(talking: Path, tmp_path: Path):
         frames = list(video.frames())
         sound = video.audio()
     assert abs(len(frames) - bundle.track_frames) <= 1
-    assert list(crop.find_inputs(tmp_path, {".npz", ".avi"})) == [f"{one.stem}.npz"]  # a preview is no input
+    assert list(find_inputs(tmp_path, {".npz", ".avi"})) == [f"{one.stem}.npz"]  # a preview is no input
     heard = np.corrcoef(sound[: len(bundle.audio)], bundle.audio[: len(sound)])[0, 1]
     assert heard > 0.99
 
