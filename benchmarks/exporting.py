@@ -68,8 +68,8 @@ def line(name: str, folder: Path, clips: Sequence[Path] | None, overrides: Seque
     detector = build.load(saved)
     assert isinstance(detector, Detector)
     saved.unlink()
-    scores = " ".join(f"{score:.3f}" for score in detector.score(bundles))
     found = export(detector, bundles, folder / "full.onnx")
+    scores = " ".join(f"{score:.3f}" for score in found.scores)
     inputs = ", ".join(f"{field} {'×'.join(map(str, shape[1:]))}" for field, shape in found.inputs.items())
     times = " | ".join(f"{took.seconds:.3f} s, CPU {took.cpu:.3f} s" for took in (found.torch, found.onnx))
     return (
@@ -96,11 +96,15 @@ def write(config: Config, bundles: Sequence[Bundle], path: Path) -> int:
     detector.fit_inputs(bundles)
     batch = default_collate([detector.prepare(bundle, None) for bundle in bundles])
     last = [each for each in detector.modules() if isinstance(each, nn.Linear) and each.out_features <= 2][-1]
-    factor = 1 / detector(batch).std().clamp(min=1e-6)
+    logits = detector(batch)
+    factor = 1 / logits.std().clamp(min=1e-6)
     last.weight.mul_(factor)
-    mean = detector(batch).mean()
-    last.bias[0] += 1  # of one output, or of the first of two classes: which way it moves the logits is tried
-    last.bias[0] -= 1 + mean / (detector(batch).mean() - mean)
+    if last.out_features == 1:  # its output is the logit
+        last.bias.copy_((last.bias - logits.mean()) * factor)
+    else:  # of two classes, pooled: which way the first one's bias moves the logit is tried
+        mean = detector(batch).mean()
+        last.bias[0] += 1
+        last.bias[0] -= 1 + mean / (detector(batch).mean() - mean)
     checkpoint.write(path, config, detector.state_dict(), {"trained_on": "nothing, drawn by seed"})
     return sum(value.numel() for value in detector.parameters())
 
