@@ -97,7 +97,7 @@ DETECTORS: dict[str, Trial] = {
             'detector={"name":"timesformer_syncnet","embed_dims":64,"num_layers":2,"num_heads":4,"patch_size":32,'
             '"drop_path_rate":0.0}',
             "lr=2e-3",
-            "epoch=20",
+            "epoch=8",
         ],
     ),
 }
