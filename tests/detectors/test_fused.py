@@ -113,12 +113,16 @@ def clips(tmp_path: Path, monkeypatch) -> Path:
         for i in range(40):
             p = 1 / (1 + np.exp(-6 * rng.normal(label - 0.5, 1)))
             cv2.imwrite(
-                str(tmp_path / "our clips" / kind / f"{i:02d}.png"), np.full((32, 32, 3), round(255 * p), np.uint8)
+                str(tmp_path / "our clips" / kind / f"{i:02d}.png"),
+                np.full((32, 32, 3), max(1, round(255 * p)), np.uint8),
             )
     (tmp_path / "our clips" / "fake" / "torn.png").write_bytes(b"no picture")
+    cv2.imwrite(str(tmp_path / "our clips" / "real" / "dark.png"), np.zeros((32, 32, 3), np.uint8))
 
-    def brightness(path: Path) -> float:
+    def brightness(path: Path) -> float | Exception | None:
         picture = cv2.imread(str(path))
+        if picture is not None and not picture.any():
+            return None
         return float(np.clip(picture.mean() / 255, 0.01, 0.99)) if picture is not None else ValueError("torn")
 
     monkeypatch.setattr(
@@ -131,7 +135,12 @@ def test_a_model_is_calibrated_on_a_folder_and_says_on_which(clips: Path, capsys
     raw = open_judge("bright")
     assert main(["calibrate", "--on", str(clips), "--model", "bright"]) == 0
     said = capsys.readouterr()
-    assert "torn.png" in said.err and "40 real, 40 fake" in said.out and str(place("bright")) in said.out
+    assert (
+        "torn.png" in said.err
+        and f"real/dark.png: {NOTHING}" in said.err
+        and "40 real, 40 fake" in said.out
+        and str(place("bright")) in said.out
+    )
     assert main(["detect", str(clips / "real"), "--model", "bright", "--json"]) in (0, 1)
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     fitted = stored("bright")
@@ -159,6 +168,12 @@ def test_a_calibration_of_other_weights_is_not_applied(clips: Path, monkeypatch)
     calibrated.place("bright").write_text("{}")
     with pytest.raises(CalibrationError, match="no calibration of a model"):
         open_judge("bright")
+
+
+def test_a_checkpoint_is_known_by_its_place_however_that_is_written(clips: Path, monkeypatch):
+    (clips / "a.ckpt").write_bytes(b"weights")
+    monkeypatch.chdir(clips)
+    assert place("a.ckpt") == place("./a.ckpt") == place(str(clips / "a.ckpt")) != place("b.ckpt")
 
 
 def test_both_classes_are_needed(clips: Path, capsys):

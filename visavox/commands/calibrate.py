@@ -34,6 +34,7 @@ def _of_model(arguments: argparse.Namespace) -> int:
 
     import numpy as np
 
+    from visavox.detectors.analysis import NO_FACE, NOTHING
     from visavox.detectors.novelty import Features, Known
     from visavox.detectors.published import open_judge
     from visavox.detectors.published.calibrated import Fitted, features_of
@@ -58,6 +59,10 @@ def _of_model(arguments: argparse.Namespace) -> int:
                 except Exception as error:  # a clip that gives no score is left out, and said
                     say(f"left out: {shown(name)}: {shown(explain(error)[1])}", error=True)
                 else:
+                    if analysis.undecided in (NOTHING, NO_FACE):
+                        say(f"left out: {shown(name)}: {analysis.undecided}", error=True)
+                        advance()
+                        continue
                     found[name], checkpoints[name] = analysis.probability, analysis.card.checkpoint
                     features[name] = seen.vector
                 advance()

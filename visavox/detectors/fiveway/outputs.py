@@ -127,9 +127,14 @@ def gate_report(detector: FiveWayDetector, table: pd.DataFrame) -> dict[str, Any
         gated = whole.where(~exits, part["seconds_tiny"])
         report[str(split)] = {
             "exits": float(exits.mean()),
-            "exits_real": float(exits[part["label"] == 0].mean()),
-            "exits_fake": float(exits[part["label"] == 1].mean()),
+            "exits_real": _share(exits[part["label"] == 0]),
+            "exits_fake": _share(exits[part["label"] == 1]),
             "seconds_per_clip": float(whole.mean()),
             "seconds_per_clip_with_gate": float(gated.mean()),
         }
     return report
+
+
+def _share(which: pd.Series) -> float | None:
+    """Of those that are; None where there are none, which JSON can hold."""
+    return float(which.mean()) if len(which) else None

@@ -47,7 +47,9 @@ class Fitted:
 
 
 def place(model: str) -> Path:
-    """Return where the calibration of a model lies: below the weights folder."""
+    """Return where the calibration of a model lies: below the weights folder; a checkpoint's goes by its whole path."""
+    if Path(model).is_file():
+        model = str(Path(model).resolve())
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model)
     return folder() / "calibrations" / f"{safe}.json"
 
