@@ -146,6 +146,9 @@ def test_a_model_is_calibrated_on_a_folder_and_says_on_which(clips: Path, capsys
     fitted = stored("bright")
     known = fitted.calibration
     for answer in answers:
+        if answer["file"] == "dark.png":
+            assert answer["verdict"] == "undetermined"
+            continue
         before = raw(clips / "real" / answer["file"]).probability
         assert odds(answer["probability"]) == pytest.approx(
             known.parameters["a"] * odds(before) + known.parameters["b"], abs=1e-6
