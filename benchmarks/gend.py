@@ -88,7 +88,7 @@ def published(name: str, folder: Path, layers: int, head: str) -> Any:
     }
     for each, make in built.items():
         stands_in = classmethod(lambda cls, *_, make=make, **__: make())
-        setattr(transformers, each, type(each, (getattr(transformers, each),), {"from_pretrained": stands_in}))
+        getattr(transformers, each).from_pretrained = stands_in
     create, depth = timm.create_model, {} if layers == 24 else {"depth": layers}
     timm.create_model = lambda model, pretrained=False, **more: create(model, pretrained=False, **depth, **more)
     sys.path.insert(0, str(folder))
