@@ -13,8 +13,9 @@ from visavox.__main__ import main
 from visavox.detectors.analysis import NO_FACE, NOTHING, Analysis, Branch, ModelCard
 from visavox.detectors.fiveway.tiny import TinyLaDeDa
 from visavox.detectors.novelty import Known
-from visavox.detectors.published import calibrated, judge, open_judge, tiny_ladeda
-from visavox.detectors.published.calibrated import CalibratedJudge, Fitted, place, stored
+from visavox.detectors.published import judge, open_judge, tiny_ladeda
+from visavox.detectors.published.calibrated import CalibratedJudge, Fitted, stored
+from visavox.detectors.published.catalogue import calibration_of
 from visavox.detectors.published.fused import FusedJudge
 from visavox.detectors.published.pictures import PictureJudge
 from visavox.detectors.single import branches_of
@@ -139,7 +140,7 @@ def test_a_model_is_calibrated_on_a_folder_and_says_on_which(clips: Path, capsys
         "torn.png" in said.err
         and f"real/dark.png: {NOTHING}" in said.err
         and "40 real, 40 fake" in said.out
-        and str(place("bright")) in said.out
+        and str(calibration_of("bright")) in said.out
     )
     assert main(["detect", str(clips / "real"), "--model", "bright", "--json"]) in (0, 1)
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -168,7 +169,7 @@ def test_a_calibration_of_other_weights_is_not_applied(clips: Path, monkeypatch)
     Fitted("bright", "other clips", "2026-01-01", made).save()
     analysis = open_judge("bright")(next((clips / "real").iterdir()))
     assert analysis.calibrated is None and "was not applied" in analysis.notes[-1]
-    calibrated.place("bright").write_text("{}")
+    calibration_of("bright").write_text("{}")
     with pytest.raises(CalibrationError, match="no calibration of a model"):
         open_judge("bright")
 
@@ -176,7 +177,8 @@ def test_a_calibration_of_other_weights_is_not_applied(clips: Path, monkeypatch)
 def test_a_checkpoint_is_known_by_its_place_however_that_is_written(clips: Path, monkeypatch):
     (clips / "a.ckpt").write_bytes(b"weights")
     monkeypatch.chdir(clips)
-    assert place("a.ckpt") == place("./a.ckpt") == place(str(clips / "a.ckpt")) != place("b.ckpt")
+    places = {calibration_of(model) for model in ("a.ckpt", "./a.ckpt", str(clips / "a.ckpt"))}
+    assert len(places) == 1 and calibration_of("b.ckpt") not in places
 
 
 def test_both_classes_are_needed(clips: Path, capsys):
@@ -229,3 +231,17 @@ def test_quantiles_of_novelty_are_those_of_the_known_clips_among_themselves():
     )
     assert known.novelty(None) is None and known.novelty(np.zeros(4, np.float32)) is None
     assert Known.of(rng.normal(size=(5, 3)), "x", "c").novelty(np.zeros(3, np.float32)) is None  # too few
+
+
+def test_a_service_judges_anew_what_it_judged_before_a_calibration(tmp_path: Path, monkeypatch):
+    from visavox.service.settings import Settings
+
+    monkeypatch.setenv("VISAVOX_WEIGHTS", str(tmp_path))
+    (tmp_path / "a.ckpt").write_bytes(b"weights")
+    settings = Settings(checkpoint=tmp_path / "a.ckpt", folder=tmp_path / "service")
+    assert settings.calibration() == ""
+    made = fit(np.array([0, 1] * 20), np.tile([0.2, 0.3, 0.6, 0.9], 10), "platt")
+    Fitted(str(tmp_path / "a.ckpt"), "clips", "2026-01-01", made).save()
+    first = settings.calibration()
+    Fitted(str(tmp_path / "a.ckpt"), "more clips", "2026-01-02", made).save()
+    assert len(first) == 64 and settings.calibration() not in ("", first)  # the key of a result holds it

@@ -53,7 +53,9 @@ def open_desk(settings: Settings) -> Desk:
     store = open_whole(settings, folder)
     checkpoint = settings.fingerprint()
     crew = Crew(settings, os.environ | settings.environment())
-    return Desk(settings, folder, store, Changes(store), crew, checkpoint, (__version__, PREP_VERSION))
+    return Desk(
+        settings, folder, store, Changes(store), crew, checkpoint, (__version__, PREP_VERSION, settings.calibration())
+    )
 
 
 async def take_in(request: Request, at: Desk) -> Submission:

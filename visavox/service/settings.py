@@ -134,6 +134,14 @@ class Settings(BaseSettings):
             )
         return weights.fingerprint(MODELS[self.model].weights[0])
 
+    def calibration(self) -> str:
+        """Return the sha256 of the calibration that `visavox calibrate` fitted for the model; empty where there is none."""
+        from visavox.detectors.published.catalogue import calibration_of
+        from visavox.files import sha256_of
+
+        fitted = calibration_of(self.model)
+        return sha256_of(fitted) if fitted.is_file() else ""
+
     def environment(self) -> dict[str, str]:
         """Return these settings as the variables that they are read from, for processes that are to have the same."""
         values = self.model_dump(mode="json", exclude_none=True)

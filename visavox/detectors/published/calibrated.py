@@ -15,10 +15,10 @@ import numpy as np
 
 from visavox.detectors.analysis import UNCALIBRATED, Analysis, Calibrated, ModelCard, Weighed, decide
 from visavox.detectors.novelty import Features, Known
+from visavox.detectors.published.catalogue import calibration_of
 from visavox.detectors.published.fused import log_odds
 from visavox.evaluation.calibration import Calibration, CalibrationError
 from visavox.files import replacing
-from visavox.weights import folder
 
 if TYPE_CHECKING:
     from visavox.detectors.judging import Judge
@@ -39,19 +39,11 @@ class Fitted:
 
     def save(self) -> Path:
         """Write it where `stored` finds it; return the path."""
-        path = place(self.model)
+        path = calibration_of(self.model)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as beside:
             beside.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         return path
-
-
-def place(model: str) -> Path:
-    """Return where the calibration of a model lies: below the weights folder; a checkpoint's goes by its whole path."""
-    if Path(model).is_file():
-        model = str(Path(model).resolve())
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model)
-    return folder() / "calibrations" / f"{safe}.json"
 
 
 def stored(model: str) -> Fitted | None:
@@ -60,7 +52,7 @@ def stored(model: str) -> Fitted | None:
     Raises:
         CalibrationError: the file is damaged.
     """
-    path = place(model)
+    path = calibration_of(model)
     if not path.is_file():
         return None
     try:
@@ -76,7 +68,7 @@ def stored(model: str) -> Fitted | None:
 
 def features_of(model: str) -> Path:
     """Return where the features of the clips that a model was calibrated on lie."""
-    return place(model).with_suffix(".features.npz")
+    return calibration_of(model).with_suffix(".features.npz")
 
 
 class CalibratedJudge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -93,3 +94,13 @@ MODELS: dict[str, Published] = {
         ),
     )
 }
+
+
+def calibration_of(model: str) -> Path:
+    """Return where the calibration of a model lies: below the weights folder; a checkpoint's goes by its whole path."""
+    from visavox.weights import folder
+
+    if Path(model).is_file():
+        model = str(Path(model).resolve())
+    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model)
+    return folder() / "calibrations" / f"{safe}.json"
