@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     verdicts: list[str] = []
     told: set[str] = set()
+    unwritten = False
     try:
         for name, path in inputs.items():
             row, analysis = _judged(judge, name, path)
@@ -62,14 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             verdicts.append(row["verdict"])
             _tell(row, analysis, arguments.json, told)
             if arguments.report and analysis is not None:
-                _write_page(arguments.report, name, path, analysis, judge if arguments.maps else None)
+                try:
+                    _write_page(arguments.report, name, path, analysis, judge if arguments.maps else None)
+                except OSError as error:  # its row stands, and the others have their pages
+                    complain("visavox detect", error)
+                    unwritten = True
     except KeyboardInterrupt:
         return 130
-    if arguments.report:
-        _write_tables(arguments.report, rows)
+    finally:  # also what was judged before it was stopped
+        if arguments.report and rows:
+            _write_tables(arguments.report, rows)
     if not arguments.json and len(rows) > 1:
         counted = ", ".join(f"{verdicts.count(kind)} {kind or 'without an answer'}" for kind in dict.fromkeys(verdicts))
         say(f"{len(rows)} files: {counted}", error=True)
+    if unwritten:
+        return 2
     return 1 if "fake" in verdicts else 0 if set(verdicts) == {"real"} else 2
 
 

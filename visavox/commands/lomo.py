@@ -97,10 +97,13 @@ def lomo(
         raise SplitError(
             f"--column {column}: the test's fakes are of {', '.join(values) or 'none'}; two at least are needed"
         )
+    names = {value: re.sub(r"[^\w-]+", "_", value) for value in values}
+    if len(set(names.values())) < len(names):
+        raise SplitError(f"--column {column}: two of {', '.join(values)} would have one run folder; rename one of them")
     table = []
     for value in values:
         part, said = leave_out(rows, value, column)
-        name = re.sub(r"[^\w.-]+", "_", value)
+        name = names[value]
         say(f"{said}: {code_version}/{name}")
         write_split(part.drop(columns="path"), root / "data" / f"{data_version}-without-{name}.csv", root)
         trained(

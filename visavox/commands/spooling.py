@@ -74,6 +74,8 @@ class Spooling:
             if not remote.is_file(path):
                 continue
             try:
+                if prepared.status == "failed":  # the actor was lost after it had written this
+                    return prepared
                 with self.store.fetched(path) as here:
                     if path.suffix == ".npz":
                         return prepared._replace(bundle=Bundle.load(here))

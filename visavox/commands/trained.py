@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from visavox.training.callbacks import Watch
 
 
+PLACES = ("root_path", "runs_path", "device")
+"""Settings that a finished run keeps its numbers without: where it lies, and what computed it."""
+
+
 def trained(
     config: Config,
     *,
@@ -26,11 +30,16 @@ def trained(
     Args:
         data_version, code_version, pret_version, allow_leaks, watch: as for `train.train`.
         last: the file that training writes last; a run that lacks it is gone on with.
+
+    Raises:
+        ConfigError: the run of that name was begun with other settings.
     """
     from visavox.commands.train import train
+    from visavox.training.folder import same
 
     run = Path(config.runs_path, code_version)
     if (run / last).is_file():
+        same(run, config, {"--data-version": data_version, "--pret-version": pret_version}, but=PLACES)
         return json.loads((run / "test.json").read_text(encoding="utf-8"))
     return train(
         config,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,8 @@ def claim(run: Path, config: Config, words: dict[str, Any], *, resume: bool, las
             raise FileExistsError(
                 f"{run} holds a run already; --resume continues it, another --code-version starts a new one"
             )
+        same(run, config, words)
         now = config.model_dump(mode="json")
-        changed = _differences(configuration.load(path).model_dump(mode="json"), now, "then")
-        if (run / COMMAND).is_file():  # runs of before have none
-            changed += _differences(json.loads((run / COMMAND).read_text(encoding="utf-8")), words, "then")
-        if changed:
-            raise ConfigError(
-                f"{run} was begun with other settings; use them again, or start anew: {'; '.join(changed)}"
-            )
         here = {
             key: value for key, value in now.items() if key != "epoch"
         }  # how long it goes on is config.json's to say
@@ -79,6 +73,23 @@ def claim(run: Path, config: Config, words: dict[str, Any], *, resume: bool, las
     for place, values in ((run / COMMAND, words), (path, config.model_dump(mode="json"))):
         with replacing(place) as beside:
             beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def same(run: Path, config: Config, words: dict[str, Any], *, but: Collection[str] = ()) -> None:
+    """Make sure that a run was begun with these settings and options of the command.
+
+    Args:
+        but: settings that may have changed.
+
+    Raises:
+        ConfigError: it was begun in another way; says what each was then and is now.
+    """
+    now = {key: value for key, value in config.model_dump(mode="json").items() if key not in but}
+    changed = _differences(configuration.load(run / "config.json").model_dump(mode="json"), now, "then")
+    if (run / COMMAND).is_file():  # runs of before have none
+        changed += _differences(json.loads((run / COMMAND).read_text(encoding="utf-8")), words, "then")
+    if changed:
+        raise ConfigError(f"{run} was begun with other settings; use them again, or start anew: {'; '.join(changed)}")
 
 
 def _differences(earlier: dict[str, Any], now: dict[str, Any], then: str) -> list[str]:
