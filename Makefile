@@ -8,13 +8,15 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 # Threads that wait for each other sleep instead of spinning: on a busy machine spinning takes the cores from those who work.
 export OMP_WAIT_POLICY := PASSIVE
 
+PROCESSES ?= 2
+
 .PHONY: help setup demo app serve page test test-page test-browser test-slow test-durability check bench doctor lock clean
 help:
 	@echo "make demo       synthetic clips -> bundles -> tiny detector -> demo/submission.csv (a few minutes)"
 	@echo "make app        the page that judges a video, at http://localhost:8501 (trains a tiny pair where there is no xception.ckpt)"
 	@echo "make page       build frontend/ into visavox/service/page, with Node 20.19 or newer, else with that of PyPI"
 	@echo "make serve      the service with its page, at http://localhost:8000 (CHECKPOINT=FILE; without one trains a tiny pair as make app does)"
-	@echo "make test       the test suite"
+	@echo "make test       the test suite, by two processes (PROCESSES=4 by four)"
 	@echo "make test-page  types, linter and unit tests of frontend/"
 	@echo "make test-browser  the pages in headless Chromium (which has to be there: apt-get install chromium)"
 	@echo "make test-slow  the long tests: full-size model, shuffled labels, kill and resume"
@@ -47,7 +49,7 @@ page: $(READY)
 	$(BIN)/python frontend/build.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
 test-page: $(READY)
 	$(BIN)/python frontend/build.py --check

@@ -20,6 +20,7 @@ from visavox.commands.scoring import score_inputs
 from visavox.faces import Detections, HaarDetector
 from visavox.faces.retinaface.detector import BGR_MEAN, RetinaFaceDetector, fitted
 from visavox.features import syncnet
+from visavox.files import find_inputs
 from visavox.preprocessing import tools
 from visavox.preprocessing.pipeline import Preprocessor
 from visavox.workers import gpu_server
@@ -178,7 +179,7 @@ def videos(tmp_path_factory) -> Path:
 
 
 def test_crop_with_a_server_makes_the_bundles_that_it_makes_without(videos: Path, on_a_gpu, tmp_path: Path):
-    inputs = crop.find_inputs(videos)
+    inputs = find_inputs(videos)
     rows = crop.crop_folder(inputs, tmp_path, on_a_gpu, workers=2, timeout=120)
     assert [row.status for row in rows] == ["ok"] * len(inputs), rows
 
@@ -206,7 +207,7 @@ class Latencies:
 
 
 def test_eval_with_a_server_gives_the_rows_that_it_gives_without(videos: Path, on_a_gpu, tmp_path: Path):
-    inputs = crop.find_inputs(videos)
+    inputs = find_inputs(videos)
     settings = {"identity": "test", "workers": 2, "timeout": 120}
     rows = score_inputs(inputs, Latencies(on_a_gpu), on_a_gpu, tmp_path / "scores.csv", **settings)
     cpu = torch.device("cpu")

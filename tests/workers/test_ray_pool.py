@@ -50,6 +50,9 @@ def test_actors_answer_as_the_pool_does(cluster: launching.Ray, tmp_path: Path):
 def test_a_broken_start_is_an_error_with_its_own_words(cluster: launching.Ray):
     with pytest.raises(pool.PoolError, match="weights are missing; fetch them"):
         list(launching.run(["a", "b"], start_broken, work, workers=2, ray=cluster))
+    from ray._private import auto_init_hook
+
+    assert not auto_init_hook.enable_auto_connect  # a thread that Ray Data leaves behind would begin another session
 
 
 def test_bundles_and_rows_are_those_of_the_pool(cluster: launching.Ray, talking: Path, data: Path, tmp_path: Path):

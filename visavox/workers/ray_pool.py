@@ -60,6 +60,10 @@ def require() -> None:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read by Ray when it is imported
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it complains of its own way to hand over arguments
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = (
+        "0"  # a thread of Ray Data that outlives its session would begin another one,
+    )
+    # whose end ends this process
     try:
         importlib.import_module("ray.data")
     except ImportError as error:
