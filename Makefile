@@ -49,7 +49,7 @@ page: $(READY)
 	$(BIN)/python frontend/build.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --max-worker-restart 0
 
 test-page: $(READY)
 	$(BIN)/python frontend/build.py --check
