@@ -61,7 +61,7 @@ def test_a_worker_that_dies_costs_its_task_alone():
     )
     assert results["exit"] == pool.Died("the worker ended with exit code 3 (3 workers ended over this task)")
     assert all(isinstance(results[task], str) for task in "abc")
-    assert list(results)[:3] == ["a", "b", "c"]  # what kills its worker is tried again after all others
+    assert set(list(results)[:3]) == set("abc")  # what kills its worker is tried again after all others
 
 
 def test_a_task_whose_worker_was_ended_for_another_reason_is_done_at_its_next_try(tmp_path):
