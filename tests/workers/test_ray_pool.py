@@ -25,9 +25,9 @@ if importlib.util.find_spec("ray") is None:
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray_pool.require()
-    import ray
+    import ray  # first, as another library may have done before us
 
+    ray_pool.require()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # the actors find `work` below it
         ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)

@@ -53,21 +53,22 @@ class _Silent(Exception):
 
 
 def require() -> None:
-    """Say what to install where Ray is not.
+    """Say what to install where Ray is not, and keep Ray from beginning sessions that nobody asked for.
+
+    A thread of Ray Data may outlive its session; where it calls Ray again, Ray would begin another, whose end ends this process.
 
     Raises:
         ImportError: it is not; the message names the extra.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read by Ray when it is imported
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it complains of its own way to hand over arguments
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = (
-        "0"  # a thread of Ray Data that outlives its session would begin another one,
-    )
-    # whose end ends this process
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # read by Ray when it is imported, which others here may have done
     try:
         importlib.import_module("ray.data")
+        from ray._private import auto_init_hook
     except ImportError as error:
         raise ImportError(f"--ray needs Ray Data ({error}): pip install 'visavox[ray]'") from None
+    auto_init_hook.enable_auto_connect = False
 
 
 def run(
