@@ -43,7 +43,7 @@ ON_THE_WAY = ["train_on=real", 'fakes=["sbv","region"]', "fake_seconds=0.8"]
 """Fakes made in training, others in each epoch, a real clip and its fake in one batch."""
 SYNC = ("audio_shifted", "audio_swapped")
 RECIPES = {
-    "xception_video": Recipe("xception_video_tiny", (), ("face_blended",), [*ON_THE_WAY, "epoch=6"]),
+    "xception_video": Recipe("xception_video_tiny", (), ("face_blended",), [*ON_THE_WAY, "epoch=40"]),
     "xception_audio": Recipe("xception_audio_tiny", ("sound",), ("voice_vocoded",), ["epoch=4", "detector.windows=2"]),
     "timesformer": Recipe("tiny", ("both",), SYNC, ["epoch=6", "lr=2e-3", "frame_num=2"]),
     "patches": Recipe(
@@ -52,6 +52,8 @@ RECIPES = {
         ("face_blended",),
         [f"detector.{stage}_epochs=0" for stage in ("visual", "temporal", "audio", "sync")] + ["epoch=5"],
     ),
+    "fiveway": Recipe("fiveway_tiny", ("picture", "sound", "both"), ("face_blended", "voice_vocoded", *SYNC), []),
+    "td3mf": Recipe("td3mf_tiny", ("both",), SYNC, []),
     "anomaly": Recipe("anomaly_tiny", (), SYNC, []),
     "zeroshot": Recipe("zeroshot", (), SYNC[1:], []),  # its score is the best of all shifts: blind to an offset
     "zeroshot_centre": Recipe("zeroshot", (), SYNC, ["detector.score=centre"]),

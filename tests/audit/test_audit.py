@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +12,8 @@ import torch
 
 from visavox import config
 from visavox.audit.__main__ import main
-from visavox.audit.measures import Finding, audit_split, judge, of_bundle, told_by_words
-from visavox.audit.words import describe
+from visavox.audit.measures import Finding, audit_split, detail, judge, of_bundle, told_by_words
+from visavox.audit.words import describe, in_words
 from visavox.bundle import Bundle, BundleError
 from visavox.bundle.trim import Silence, silence, trimmed, trimmed_as
 from visavox.commands import streaming
@@ -112,7 +113,7 @@ def test_planted_silence_is_flagged_and_gone_after_trimming(planted, seconds: fl
     found = flags(root)
     expected = {"leading_silence", "leading_zeros"}
     follow = {"audio_probe"} | ({"duration", "loudness"} if longer else set())
-    assert expected <= found.keys() <= expected | follow
+    assert expected <= {name.removesuffix("_within") for name in found} <= expected | follow
     assert found["leading_silence"].auc > 0.9 and found["leading_zeros"].auc == 1
     assert float(found["leading_zeros"].fake) == pytest.approx(0.28 if longer else 0.06, abs=0.045)
     assert flags(root, trim="leading") == {}
@@ -140,6 +141,30 @@ def test_few_clips_are_never_flagged():
     assert five[0].flagged
     less = judge([{"fps": 30.0}, {"fps": 25.0}] * 5, np.tile([0, 1], 5), None)
     assert less[0].flagged and less[0].auc == 0 and "AUC 1.000 (real 30, fake 25)" in describe(less)
+
+
+def test_what_people_differ_in_is_gone_within_one_person():
+    """Twenty people, loud and quiet; the fakes of each are a decibel quieter, which between people is nothing."""
+    rng = np.random.default_rng(3)
+    people = np.repeat(np.arange(20), 4)
+    labels = np.tile([0, 0, 0, 1], 20)  # three real clips for each fake
+    level = rng.normal(0, 20, 20)[people] + rng.normal(0, 0.4, 80) - labels
+    measured = [{"loudness": value, "audio_probe": value} for value in level]
+    found = {finding.name: finding for finding in judge(measured, labels, np.array([f"p{i}" for i in people]))}
+    assert set(found) == {"loudness", "loudness_within", "audio_probe"}
+    assert not found["loudness"].flagged and 0.4 < found["loudness"].auc < 0.6
+    assert found["loudness_within"].flagged and found["loudness_within"].auc < 0.1
+    assert "loudness (dB of full scale), within one person alone tells" in in_words(found["loudness_within"])
+    even = judge([{"loudness": value + label} for value, label in zip(level, labels)], labels, people.astype(str))
+    assert not any(finding.flagged for finding in even)
+    strangers = np.array([f"{i}/{label}" for i, label in zip(people, labels)])  # nobody has clips of both classes
+    assert [finding.name for finding in judge(measured, labels, strangers)] == ["loudness", "audio_probe"]
+
+
+def test_sharpness_falls_with_each_encoding():
+    faces = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    soft = np.stack([cv2.GaussianBlur(face, (0, 0), 1.5) for face in faces])
+    assert detail(faces) > detail(soft) + 10 and detail(np.zeros_like(faces)) == -60
 
 
 def test_a_word_that_only_one_person_has_tells_nothing():

@@ -5,8 +5,9 @@
 Measures silence, loudness, duration, face size, brightness and more of every clip of a split CSV, from its bundle and, with
 --videos, from its file (frame rate, resolution, bit rate, codecs, container tags); says how well each alone separates the
 classes; and puts a linear probe on encoders whose weights are random. What separates without having learnt anything can be
-learnt by a detector in place of forgery, and scores on such data then say little. --trim shows what is left after
-`trim_silence`.
+learnt by a detector in place of forgery, and scores on such data then say little. Where identities have clips of both classes,
+each measure is also compared within one person, which shows an encoder that one class alone went through far more clearly.
+--trim shows what is left after `trim_silence`.
 
 A measure is flagged when its AUC, in either direction, reaches --limit (0.6; a probe 0.75) and its whole 99 % interval
 (clustered by identity) lies beyond 0.5. Exit codes: 0 nothing is flagged; 1 something is; 2 wrong arguments or files.

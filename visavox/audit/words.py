@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from visavox.audit.measures import FROM_FILE, LEAST_CLIPS, LIMIT, Finding
+from visavox.audit.measures import FROM_FILE, LEAST_CLIPS, LIMIT, WITHIN, Finding
 
 WORDS = {
     "leading_silence": "silence before the first sound (s)",
@@ -22,6 +22,7 @@ WORDS = {
     "face_size": "face box (source pixels)",
     "first_frame": "brightness of the first face",
     "brightness": "brightness of the faces",
+    "detail": "sharpness of the faces (dB)",
     "detection": "score of the face detector",
     "fps": "frames per second",
     "pixels": "resolution (pixels)",
@@ -50,6 +51,7 @@ CURES = {
     "loudness": "bring every clip to the same loudness before cropping",
     "peak": "bring every clip to the same loudness before cropping",
     "treble": "encode the sound of both classes alike: codecs and resampling take the treble away",
+    "detail": "encode and resize the picture of both classes alike: both take the sharpness away",
     "audio_probe": "artefacts or a shortcut of the sound; test on another corpus before believing an audio score",
     "video_probe": "artefacts or a shortcut of the picture; test on another corpus before believing a video score",
 }
@@ -63,11 +65,11 @@ LOOKED_AT = "look at clips of both classes side by side; a detector may learn th
 
 def describe(findings: Sequence[Finding], limit: float = LIMIT) -> str:
     """The table, and every red flag in words with its cure."""
-    lines = [f"{'measure':38}{'AUC':>7}   {'99 % interval':16}{'real':>22}{'fake':>22}"]
+    lines = [f"{'measure':52}{'AUC':>7}   {'99 % interval':16}{'real':>22}{'fake':>22}"]
     for finding in findings:
         flag = "  <- flag" if finding.flagged else ""
         lines.append(
-            f"{WORDS.get(finding.name, finding.name):38}{finding.auc:7.3f}   [{finding.low:.3f}, {finding.high:.3f}]"
+            f"{_what(finding):52}{finding.auc:7.3f}   [{finding.low:.3f}, {finding.high:.3f}]"
             f"{finding.real[:20]:>22}{finding.fake[:20]:>22}{flag}"
         )
     flagged = [finding for finding in findings if finding.flagged]
@@ -86,7 +88,13 @@ def describe(findings: Sequence[Finding], limit: float = LIMIT) -> str:
 def in_words(finding: Finding) -> str:
     """`RED FLAG: ...; cure`."""
     strength = max(finding.auc, 1 - finding.auc)
-    cure = CURES.get(finding.name, ENCODED if finding.name in FROM_FILE else LOOKED_AT)
-    what = WORDS.get(finding.name, finding.name)
+    name = finding.name.removesuffix(WITHIN)
+    cure = CURES.get(name, ENCODED if name in FROM_FILE else LOOKED_AT)
     values = "" if finding.name.endswith("_probe") else f" (real {finding.real}, fake {finding.fake})"
-    return f"RED FLAG: {what} alone tells real from fake with AUC {strength:.3f}{values}; {cure}."
+    return f"RED FLAG: {_what(finding)} alone tells real from fake with AUC {strength:.3f}{values}; {cure}."
+
+
+def _what(finding: Finding) -> str:
+    """The measure in words; "within" where each clip is compared with those of the same identity."""
+    name = finding.name.removesuffix(WITHIN)
+    return WORDS.get(name, name) + (", within one person" if finding.name.endswith(WITHIN) else "")
