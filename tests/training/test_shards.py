@@ -158,3 +158,22 @@ def test_equal_shards_hold_no_clock(root: Path):
     for path in (root / "shards").iterdir():
         with tarfile.open(path) as tar:
             assert {(each.mtime, each.uid, each.gname) for each in tar} == {(0, 0, "")}
+
+
+def test_other_splits_and_their_own_one_are_left_alone(data: Path, tmp_path: Path, capsys):
+    """Shards of a split whose name begins as this one's stay; a split CSV is never taken for the shards' own."""
+    split, words = data / "data/split.csv", ["--root", str(data), "--output", str(tmp_path)]
+    for name in ("a", "a-b"):
+        (tmp_path / f"{name}.csv").write_bytes(split.read_bytes())
+        assert shards.main(["--split", str(tmp_path / f"{name}.csv"), *words]) == 0
+    there = {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()}
+    (tmp_path / "shards/a-train-00099.tar").write_bytes(b"of an earlier run")
+    assert shards.main(["--split", str(tmp_path / "a.csv"), *words]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()} == there
+    assert len(read_split(tmp_path / "data/a-b.csv", tmp_path)) == 12
+
+    kept = (tmp_path / "data/a.csv").read_bytes()
+    for output, said in ((tmp_path, "give --output another folder"), (tmp_path / "x", "names bundles in shards; give")):
+        words = ["--split", str(tmp_path / "data/a.csv"), "--root", str(tmp_path), "--output", str(output)]
+        assert shards.main(words) == 2 and said in capsys.readouterr().err
+    assert (tmp_path / "data/a.csv").read_bytes() == kept

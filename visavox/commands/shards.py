@@ -23,10 +23,14 @@ from visavox.logs import complain, say
 def main(argv: Sequence[str] | None = None) -> int:
     words = _parse(argv)
     try:
-        from visavox.splits.table import describe, read_split
-        from visavox.training.shards import write_shards
+        from visavox.splits.table import SplitError, describe, read_split
+        from visavox.training.shards import table_of, write_shards
 
         rows = read_split(words.split, words.root, part=True)
+        if table_of(words.output, words.split.stem).resolve() == words.split.resolve():
+            raise SplitError(
+                f"{words.split}: the split CSV of the shards would take its place; give --output another folder"
+            )
         words.output.mkdir(parents=True, exist_ok=True)
         with runs.stoppable(), runs.holding(words.output):
             sweep(words.output)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from visavox.files import replacing
+from visavox.files import MEMBER, replacing
 from visavox.splits.groups import group_of
-from visavox.splits.table import SPLITS, write_split
+from visavox.splits.table import SPLITS, SplitError, write_split
 
 FOLDER = "shards"
 
@@ -40,12 +41,15 @@ def write_shards(rows: pd.DataFrame, output: Path, name: str, *, megabytes: floa
         seed: of the order of groups and of the clips in a shard.
 
     Raises:
+        SplitError: the split is one of shards already.
         OSError: a bundle cannot be read, or a shard not written.
     """
-    table = output / "data" / f"{name}.csv"
-    table.unlink(missing_ok=True)
+    if any(map(MEMBER.fullmatch, rows["path"])):
+        raise SplitError(f"{name}.csv names bundles in shards; give the split CSV that they were made of")
     groups = group_of(rows)
     sizes = np.array([os.path.getsize(path) for path in rows["path"]])
+    table = table_of(output, name)
+    table.unlink(missing_ok=True)  # what it names is about to change
     places, shards = [""] * len(rows), []
     for split in SPLITS:
         of_split = np.flatnonzero(rows["split"] == split)
@@ -55,10 +59,17 @@ def write_shards(rows: pd.DataFrame, output: Path, name: str, *, megabytes: floa
             for clip, place in zip(clips, _write(shard, rows.iloc[clips], clips), strict=True):
                 places[clip] = f"{FOLDER}/{shard.name}/{place}"
             shards.append(shard)
-    for left in set((output / FOLDER).glob(f"{name}-*-*.tar")) - set(shards):
-        left.unlink()
+    of_this_name = re.compile(rf"{re.escape(name)}-({'|'.join(SPLITS)})-\d+\.tar")
+    for left in set((output / FOLDER).glob("*.tar")) - set(shards):
+        if of_this_name.fullmatch(left.name):  # and not of another split, whose name begins so
+            left.unlink()
     write_split(rows.drop(columns="path").assign(filepath=places), table, output, part=True)
     return shards
+
+
+def table_of(output: Path, name: str) -> Path:
+    """Return where the split CSV of shards stands."""
+    return output / "data" / f"{name}.csv"
 
 
 def _packed(
