@@ -10,8 +10,9 @@ from conftest import TINY
 
 from visavox.commands import crop, evaluate, features, merge, perturb
 from visavox.evaluation.rows import ScoredRow, details_path
-from visavox.evaluation.submission import write_classes
+from visavox.evaluation.submission import write_classes, write_submission
 from visavox.files import sha256_of
+from visavox.preprocessing.manifest import Manifest
 from visavox.workers.sharding import Shard, ShardError, shards_of
 
 
@@ -146,3 +147,35 @@ def test_effects_of_shards_merge_into_one_table(talking: Path, tmp_path: Path):
 def table(path: Path, without: str = "") -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return [{key: cell for key, cell in row.items() if key != without} for row in csv.DictReader(file)]
+
+
+def test_a_share_that_was_stopped_is_not_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        (tmp_path / f"in/{number}.mp4").write_text("no video\n" * 99)
+    words = ["--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--workers", "1", *TINY]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "rewrite", stop)
+        assert crop.main([*words, "--shard", "0/1"]) == 130
+    assert (tmp_path / "out/manifest.0-of-1.jsonl").is_file()
+    assert merge.main([str(tmp_path / "out")]) == 2
+    assert "1 of 1 shards were stopped, or are at work still; wait, or run --shard 0/1" in capsys.readouterr().err
+    assert crop.main([*words, "--shard", "0/1"]) == merge.main([str(tmp_path / "out")]) == 1
+    assert len(rows(tmp_path / "out/manifest.jsonl")) == 4
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.0-of-1.jsonl", "manifest.jsonl"}
+
+
+def test_calibrated_scores_and_others_are_not_merged(tmp_path: Path, capsys):
+    for index, raw in enumerate((None, 0.25)):
+        shard = Shard(index, 2).of(tmp_path / "s.csv")
+        scores = [ScoredRow(f"{index}.mp4", 0.5, "ok", raw=raw), ScoredRow(f"{index}-lost.mp4", 0.5, "no_face")]
+        write_submission(scores, shard)
+        details_path(shard).write_text("".join(f"{json.dumps(row.to_json())}\n" for row in scores))
+    assert merge.main([str(tmp_path / "s.csv")]) == 2 and not (tmp_path / "s.csv").exists()
+    assert "1 of its 2 scores are calibrated, the others are not; score all shards with the same --calibration" in (
+        capsys.readouterr().err
+    )

@@ -17,7 +17,7 @@ import argparse
 import errno
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -117,10 +117,14 @@ def crop_folder(
         if shard is None or shard.takes(name)
     ]
     listed = shard.of(Path(MANIFEST)) if shard else Path(MANIFEST)
-    with store.standing_in(output, [listed.name]) as folder:
+    with (
+        store.standing_in(output, [listed.name, sharding.mark_of(listed).name]) as folder,
+        sharding.growing(folder / listed) if shard else nullcontext(),
+    ):
         manifest = Manifest(folder / listed)
         rows = [row for task in tasks if (row := manifest.settled(task.name, task.path, task.prep_hash))]
-        open_tasks = [task for task in tasks if task.name not in {row.input for row in rows}]
+        settled = {row.input for row in rows}
+        open_tasks = [task for task in tasks if task.name not in settled]
         workers = max(1, min(workers, len(open_tasks)))
         with (
             gpu_networks(config, bool(open_tasks) and not ray) as server,

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if scores:
                 return merge_scores(folder / output.name, arguments.labels, told=remote.url_of(output))
             if table := _table_of_shards(folder):
+                _require_one_kind(output, table, store)
                 return merge_tables(table, told=remote.url_of(output / table.name))
             return merge_manifests(folder, told=remote.url_of(output / MANIFEST))
     except KeyboardInterrupt as stop:
@@ -81,6 +82,20 @@ def _table_of_shards(output: Path) -> Path | None:
     return next((table for table in tables if any(output.glob(f"{table.stem}.*-of-*.csv"))), None)
 
 
+def _require_one_kind(folder: Path, store: remote.Store) -> None:
+    """Raise FeatureError where shards left features of several kinds; those on a storage are fetched, one at a time."""
+    from visavox.detectors.td3mf.features import FeatureFolder, Stamp, read_stamp, require_one_kind
+
+    if not remote.is_remote(folder):
+        FeatureFolder(folder)
+        return
+    stamps: dict[Stamp, str] = {}
+    for path in remote.files_below(folder, ".npz"):
+        with store.fetched(path) as here:
+            stamps.setdefault(read_stamp(here)[0], remote.url_of(path))
+    require_one_kind(remote.url_of(folder), stamps)
+
+
 def merge_tables(output: Path, told: str = "") -> int:
     """Write the table OUTPUT from those of the shards; return 1 where some row has a reason why there is nothing, else 0.
 
@@ -88,18 +103,14 @@ def merge_tables(output: Path, told: str = "") -> int:
 
     Raises:
         ShardError: shards are missing, are of different commands, or name a file twice.
-        FeatureError: the shards left features of several kinds.
     """
-    from visavox.detectors.td3mf.features import FeatureFolder
     from visavox.files import replacing
 
     shards = shards_of(output)
-    tables = [list(csv.reader(shard.open(newline="", encoding="utf-8"))) for shard in shards]
+    tables = [_cells(shard) for shard in shards]
     header = tables[0][0]
     if any(table[0] != header for table in tables):
         raise ShardError(f"{output}: its shards have different columns; make them with the same version")
-    if output.stem == "features":
-        FeatureFolder(output.parent)
     name, why = header.index("filename"), header.index("reason")
     rows = [row for table in tables for row in table[1:]]
     _once(["/".join(row[: name + 1]) for row in rows])
@@ -117,7 +128,7 @@ def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> in
     """Write the submission OUTPUT and its details from those of the shards.
 
     Raises:
-        ShardError: shards are missing, were scored by other scorers, or name a file twice.
+        ShardError: shards are missing, were scored by other scorers, some calibrated and others not, or name a file twice.
     """
     from visavox.evaluation.rows import details_path, read_details
     from visavox.evaluation.scores import read_labels
@@ -128,13 +139,19 @@ def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> in
     for shard in shards:
         if not details_path(shard).is_file():
             raise ShardError(f"{details_path(shard)} is missing; score that shard with save_details=true")
-    _, column, *classes = next(csv.reader([shards[0].open(encoding="utf-8").readline()]))
+    _, column, *classes = _cells(shards[0])[0]
     known = read_labels(labels) if labels and not classes else None
     rows = sorted((row for shard in shards for row in read_details(shard)), key=lambda row: row.filename)
     _once([row.filename for row in rows])
     if len(scorers := {json.dumps(row.to_json().get("identity"), sort_keys=True) for row in rows}) > 1:
         raise ShardError(
             f"{output}: its shards were scored in {len(scorers)} different ways; score them with the same checkpoint"
+        )
+    calibrated = [row.raw is not None for row in rows if row.scored]
+    if any(calibrated) and not all(calibrated):
+        raise ShardError(
+            f"{output}: {sum(calibrated)} of its {len(calibrated)} scores are calibrated, the others are not; score all shards "
+            "with the same --calibration, or all without"
         )
     if classes:
         write_classes(rows, output, column, classes)
@@ -147,6 +164,11 @@ def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> in
     )
     say(describe_classes(rows, labels, column) if classes else describe_auc(rows, known, labels))
     return 0
+
+
+def _cells(table: Path) -> list[list[str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
 
 
 def _once(names: Sequence[str]) -> None:
@@ -162,5 +184,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="visavox merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", type=remote.place, help="folder, or submission CSV, as it was given to each shard")
-    parser.add_argument("--labels", type=Path, help="CSV with filename,label: prints the AUC of a submission")
+    parser.add_argument(
+        "--labels", type=remote.here_alone, help="CSV with filename,label: prints the AUC of a submission"
+    )
     return parser.parse_args(argv)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +62,24 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def mark_of(share: Path) -> Path:
+    """Return what stands beside the file of a share while it grows: manifest.0-of-8.jsonl -> manifest.0-of-8.jsonl.begun."""
+    return share.with_name(f"{share.name}.begun")
+
+
+@contextmanager
+def growing(share: Path) -> Iterator[None]:
+    """Have a mark beside a file that is appended to while the block runs; it stays where the block does not come to its end."""
+    mark_of(share).touch()
+    yield
+    mark_of(share).unlink()
+
+
 def shards_of(path: Path) -> list[Path]:
     """Return the files of all shares of `path`, in order.
 
     Raises:
-        ShardError: there are none, some are missing, or they are of jobs of different N.
+        ShardError: there are none, some are missing or not done, or they are of jobs of different N.
     """
     pattern = re.compile(re.escape(path.stem) + r"\.(\d+)-of-(\d+)" + re.escape(path.suffix))
     found = {
@@ -83,4 +98,9 @@ def shards_of(path: Path) -> list[Path]:
     if missing:
         names = ", ".join(f"--shard {index}/{counts[0]}" for index in missing)
         raise ShardError(f"{path}: {len(missing)} of {counts[0]} shards are missing; run {names}")
+    begun = [f"--shard {index}/{counts[0]}" for index, _ in sorted(found) if mark_of(found[index, counts[0]]).exists()]
+    if begun:
+        raise ShardError(
+            f"{path}: {len(begun)} of {counts[0]} shards were stopped, or are at work still; wait, or run {', '.join(begun)}"
+        )
     return [found[index, counts[0]] for index in range(counts[0])]

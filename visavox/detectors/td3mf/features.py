@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import gcd
@@ -242,12 +242,7 @@ class FeatureFolder:
             stamp, source = read_stamp(path)
             self.stamps.setdefault(stamp, path)
             self.paths[source] = path
-        if len(self.stamps) > 1:
-            (first, one), (second, other), *_ = self.stamps.items()
-            raise FeatureError(
-                f"{self.folder} mixes features of {len(self.stamps)} kinds, e.g. {one} and {other}: "
-                f"{first.differences(second)}; give a folder of its own to each"
-            )
+        require_one_kind(self.folder, self.stamps)
 
     @property
     def stamp(self) -> Stamp | None:
@@ -279,6 +274,16 @@ class FeatureFolder:
         self.paths[features.source_sha256] = path
         self.stamps.setdefault(features.stamp, path)
         return path
+
+
+def require_one_kind(folder: object, stamps: Mapping[Stamp, object]) -> None:
+    """Raise FeatureError where a folder holds features of several stamps, each given with a file that has it."""
+    if len(stamps) > 1:
+        (first, one), (second, other), *_ = stamps.items()
+        raise FeatureError(
+            f"{folder} mixes features of {len(stamps)} kinds, e.g. {one} and {other}: {first.differences(second)}; give a "
+            "folder of its own to each"
+        )
 
 
 def window_starts(seconds: float, steps: int, step: float) -> list[float]:
