@@ -17,14 +17,17 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visavox import config as configuration
 from visavox import remote, runs
+from visavox.errors import code_of
 from visavox.files import replacing, shown, sweep
 from visavox.logs import complain, say
 from visavox.remote import Store, url_of
@@ -99,6 +102,17 @@ class Row(NamedTuple):
     """Steps of sound; 0 for a clip without."""
 
 
+class Done(NamedTuple):
+    """What a worker gives for one input."""
+
+    row: Row
+    code: str = ""
+    """Why there are no features, one of `visavox.errors.CODES`."""
+
+
+Results = Generator[tuple[Job, Done | Died], None, None]
+
+
 def extract(
     inputs: dict[str, Path],
     output: Path,
@@ -106,7 +120,7 @@ def extract(
     config: Config,
     *,
     table: Path | None = None,
-    launch: Callable[[Sequence[Job], Callable[[Extractor, Job], Row]], Iterable[tuple[Job, Row | Died]]] | None = None,
+    launch: Callable[[Sequence[Job], Callable[[Extractor, Job], Done]], Results] | None = None,
     store: Store = remote.LOCAL,
 ) -> list[Row]:
     """Make the features that `output` lacks; return a row for every input, in the order of `inputs`.
@@ -120,6 +134,7 @@ def extract(
     Raises:
         FeatureError: `output` holds features with another stamp.
         BundleError: the bundles were made with several settings, or others than `config`'s.
+        OSError: the disk is full.
     """
     from visavox.detectors.td3mf.features import FeatureFolder
     from visavox.progress import progress
@@ -129,15 +144,18 @@ def extract(
     if not remote.is_remote(output):
         sweep(output)
         FeatureFolder(output).require(extractor.stamp)
-    elif one := remote.some_file(output, ".npz"):  # each of the others is compared when its turn comes
-        with store.fetched(one) as here:
+    elif some := remote.files_below(output, ".npz")[:1]:  # each of the others is compared when its turn comes
+        with store.fetched(some[0]) as here:
             FeatureFolder(here.parent).require(extractor.stamp)
     jobs = [(name, remote.absolute(path) if launch else path) for name, path in inputs.items()]
     work = partial(_extract, store, remote.absolute(output) if launch else output, config)
     found: dict[str, Row] = {}
-    with progress("features", len(inputs)) as advance:
-        for (name, _), row in launch(jobs, work) if launch else ((job, work(extractor, job)) for job in jobs):
-            found[name] = Row(name, "failed", 0.0, row.reason, 0, 0) if isinstance(row, Died) else row
+    results = launch(jobs, work) if launch else ((job, work(extractor, job)) for job in jobs)
+    with progress("features", len(inputs)) as advance, closing(results):
+        for (name, _), done in results:
+            found[name] = Row(name, "failed", 0.0, done.reason, 0, 0) if isinstance(done, Died) else done.row
+            if done.code == "NO_SPACE":  # every other bundle would fare the same
+                raise OSError(errno.ENOSPC, found[name].reason)
             advance()
     rows = [found[name] for name in inputs]
     table = table or output / TABLE
@@ -160,35 +178,34 @@ def _extractor(video: str, audio: str, config: Config, **how: Any) -> Extractor:
     return Extractor.build(video, audio, config, device=str(resolve_device(config.device)), **how)
 
 
-def _extract(store: Store, folder: Path, config: Config, extractor: Extractor, job: Job) -> Row:
-    """Have the features of one bundle in the folder, or the reason why there are none."""
+def _extract(store: Store, folder: Path, config: Config, extractor: Extractor, job: Job) -> Done:
+    """Have the features of one bundle in the folder, or the reason why there are none. Every fault of a bundle ends here."""
+    from visavox.preprocessing.pipeline import explain
+
     name, path = job
+    here, output, began = path, folder, time.perf_counter()
     try:
         with store.publishing(folder, [name]) as output, store.fetched(path) as here:
-            row = _extract_here(output, config, extractor, (name, here))
-    except remote.RemoteError as error:
-        return Row(name, "failed", 0.0, str(error), 0, 0)
-    return row._replace(reason=row.reason.replace(str(here), url_of(path)).replace(str(output), url_of(folder)))
+            return Done(_extract_here(output, config, extractor, (name, here)))
+    except Exception as error:  # the row is the answer: nothing a bundle does may stop the others
+        reason = explain(error)[1].replace(str(here), url_of(path)).replace(str(output), url_of(folder))
+        return Done(Row(name, "failed", round(time.perf_counter() - began, 3), reason, 0, 0), code_of(error))
 
 
 def _extract_here(folder: Path, config: Config, extractor: Extractor, job: Job) -> Row:
-    from visavox.bundle import BundleError
     from visavox.bundle.schema import read_stamp
     from visavox.bundle.trim import load_trimmed
-    from visavox.detectors.td3mf.features import FeatureError, Features
+    from visavox.detectors.td3mf.features import Features
 
     name, path = job
     target = folder / name
     began = time.perf_counter()
-    try:
-        if target.is_file():
-            features = Features.load(target, extractor.stamp)
-            if features.source_sha256 == read_stamp(path).source_sha256:
-                return Row(name, "kept", 0.0, "", len(features.video), len(features.audio))
-        features = extractor(load_trimmed(path, config))
-        features.save(target)
-    except (BundleError, FeatureError) as error:
-        return Row(name, "failed", round(time.perf_counter() - began, 3), str(error), 0, 0)
+    if target.is_file():
+        features = Features.load(target, extractor.stamp)
+        if features.source_sha256 == read_stamp(path).source_sha256:
+            return Row(name, "kept", 0.0, "", len(features.video), len(features.audio))
+    features = extractor(load_trimmed(path, config))
+    features.save(target)
     return Row(name, "done", round(time.perf_counter() - began, 3), "", len(features.video), len(features.audio))
 
 
@@ -243,7 +260,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data_dir",
         "--data-dir",
-        type=Path,
+        type=remote.here_alone,
         help="2D3MF's word: --input DIR/bundles --output DIR/features/VIDEO-AUDIO",
     )
     parser.add_argument(

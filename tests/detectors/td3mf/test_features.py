@@ -1,6 +1,7 @@
 """Feature files: what they hold, what is refused, and the command that fills a folder with them."""
 
 import csv
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -243,3 +244,28 @@ def test_the_command_says_what_is_wrong(
     with pytest.raises(SystemExit):
         command.main(["--config", str(TINY)])
     assert "give --input and --output, or --data_dir" in capsys.readouterr().err
+
+
+def test_what_a_clip_brings_about_is_its_row_and_a_full_disk_the_end(
+    config: Config, extract: Extractor, make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    inputs = {f"{seed}.npz": tmp_path / f"in/{seed}.npz" for seed in range(3)}
+    for seed, path in enumerate(inputs.values()):
+        sounding(make_bundle, seed=seed).save(path)
+    raised: list[Exception] = [RuntimeError("CUDA error"), OSError(errno.EIO, "Input/output error")]
+
+    def fails_at_first(bundle: Bundle) -> Features:
+        if raised:
+            raise raised.pop(0)
+        return extract(bundle)
+
+    fails_at_first.stamp = extract.stamp
+    rows = command.extract(inputs, tmp_path / "out", fails_at_first, config)
+    assert [(row.status, row.reason) for row in rows] == [
+        ("failed", "RuntimeError: CUDA error"),
+        ("failed", "[Errno 5] Input/output error"),
+        ("done", ""),
+    ]
+    raised.append(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(OSError, match="No space left"):
+        command.extract(inputs, tmp_path / "out", fails_at_first, config)
