@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,21 +27,27 @@ class Command(NamedTuple):
     """What it does, in a line."""
     before: tuple[str, ...] = ()
     """Words put before the user's, for a program that has more than one purpose."""
+    storage: bool = False
+    """Whether it takes addresses of a storage, s3:// or gs://."""
 
+
+STORAGE = re.compile(r"(?:-[\w-]+=)?(?:s3|gs)://")
 
 COMMANDS = {
     "detect": Command(
         "visavox.commands.detect", "judge videos, pictures or folders with a published detector or a checkpoint"
     ),
-    "crop": Command("visavox.commands.crop", "videos -> bundles: face crops, mel spectrograms, audio-visual distances"),
+    "crop": Command(
+        "visavox.commands.crop", "videos -> bundles: face crops, mel spectrograms, audio-visual distances", storage=True
+    ),
     "shards": Command("visavox.commands.shards", "the bundles of a split in a few large files, to train from"),
     "train": Command("visavox.commands.train", "train a detector on bundles"),
-    "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV"),
+    "eval": Command("visavox.commands.evaluate", "score a folder of videos into a submission CSV", storage=True),
     "score": Command("visavox.commands.score", "print P(fake) of single videos or bundles, with its reasons"),
-    "merge": Command("visavox.commands.merge", "put together what the shards of a command left"),
+    "merge": Command("visavox.commands.merge", "put together what the shards of a command left", storage=True),
     "localise": Command("visavox.commands.localise", "find the forged seconds of clips, and measure how well they fit"),
     "perturb": Command(
-        "visavox.commands.perturb", "videos as the internet leaves them: blurred, compressed, noisy, late"
+        "visavox.commands.perturb", "videos as the internet leaves them: blurred, compressed, noisy, late", storage=True
     ),
     "corpora": Command("visavox.corpora.__main__", "make a leak-proof split CSV of a corpus or a folder"),
     "groups": Command("visavox.commands.groups", "find who is who in clips that name nobody, by faces and voices"),
@@ -54,7 +61,9 @@ COMMANDS = {
     "fuse": Command("visavox.commands.fuse", "put detectors together: branches, or any score files, calibrated"),
     "pretrain-audio": Command("visavox.commands.pretrain_audio", "train fiveway's audio branch on ASVspoof 2019 LA"),
     "anomaly": Command("visavox.detectors.anomaly.__main__", "size of the anomaly detector; where in a clip it looks"),
-    "features": Command("visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF"),
+    "features": Command(
+        "visavox.commands.features", "bundles -> features of frozen backbones, for 2D3MF", storage=True
+    ),
     "zeroshot": Command("visavox.commands.zeroshot", "calibrate scores that need no training, on real clips alone"),
     "pretrain-backbones": Command(
         "visavox.commands.pretrain_backbones", "train small backbones of 2D3MF on the clips of a split"
@@ -108,6 +117,13 @@ def _run(words: list[str]) -> int:
         say(f"visavox: there is no command {name!r}; {hint}", error=True)
         return 2
     command = COMMANDS[name]
+    if not command.storage and (address := next(filter(STORAGE.match, rest), None)):
+        able = ", ".join(name for name, other in COMMANDS.items() if other.storage)
+        say(
+            f"visavox {name}: {address}: no address of a storage is taken here, but by {able}; copy it to this machine",
+            error=True,
+        )
+        return 2
     return importlib.import_module(command.module).main([*command.before, *rest])
 
 

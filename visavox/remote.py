@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from visavox import files
+from visavox.errors import code_of
 from visavox.files import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,14 @@ def place(text: str) -> Path:
             f"{protocol}:// is followed by the bucket alone; credentials come from the environment, such as AWS_PROFILE"
         )
     return Path(f"{protocol}:", rest)
+
+
+def here_alone(text: str) -> Path:
+    """Read a folder or file of this machine, for argparse; an address of a storage is refused."""
+    path = place(text)
+    if is_remote(path):
+        raise argparse.ArgumentTypeError(f"{text}: has to lie on this machine; copy it, or give a folder here")
+    return path
 
 
 def is_remote(path: Path) -> bool:
@@ -146,9 +155,9 @@ def is_file(path: Path) -> bool:
     return bool(_asked(path, lambda fs, url: fs.isfile(url))) if is_remote(path) else path.is_file()
 
 
-def some_file(folder: Path, suffix: str) -> Path | None:
-    """Return one file below a folder of a storage whose name ends so; None where there is none."""
-    return next((path for path in _below(folder) if path.suffix == suffix), None)
+def files_below(folder: Path, suffix: str) -> list[Path]:
+    """Return the files below a folder of a storage whose names end so."""
+    return [path for path in _below(folder) if path.suffix == suffix]
 
 
 def remove(path: Path) -> None:
@@ -183,13 +192,10 @@ class Store:
         if not is_remote(path):
             yield path
             return
-        size = int(_asked(path, lambda fs, url: fs.info(url))["size"])
+        size = _size_of(path)
         with self._folder() as here, self._room(here, size, url_of(path)):
-            copy = here / path.name
-            _get(path, copy)
-            if (got := copy.stat().st_size) != size:
-                raise RemoteError(f"{url_of(path)}: {got} of {size} bytes came; run the same command again")
-            yield copy
+            _get(path, here / path.name, size)
+            yield here / path.name
 
     @contextmanager
     def publishing(self, folder: Path, names: Sequence[str]) -> Iterator[Path]:
@@ -207,8 +213,8 @@ class Store:
         with self._folder() as here:
             for name in names:
                 (here / name).parent.mkdir(parents=True, exist_ok=True)
-                with suppress(FileNotFoundError):
-                    _get(folder / name, here / name)
+                with suppress(MissingError):
+                    _get(folder / name, here / name, _size_of(folder / name))
             before = _states(here)
             yield here
             changed = [name for name, state in _states(here).items() if before.get(name) != state]
@@ -232,16 +238,18 @@ class Store:
             Path(*folder.parts[:2]), lambda fs, url: fs.info(url)
         )  # a bucket that is not there looks like an empty folder
         with self._folder() as here:
-            for path in _below(folder, deep=False):
+            for path, about in _below(folder, deep=False).items():
                 if any(fnmatch(path.name, pattern) for pattern in patterns):
-                    _get(path, here / path.name)
+                    _get(path, here / path.name, int(about["size"]))
             mirror = _Mirror(here, folder)
             try:
                 with mirror.kept_up():
                     yield here
             except BaseException:
-                with suppress(OSError):  # the first error is the one to tell of
+                try:
                     mirror()
+                except OSError as error:  # the first one is raised
+                    log.warning("%s; what was done last is not there", error)
                 raise
             mirror()
 
@@ -251,8 +259,10 @@ class Store:
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
-        """A folder of this process, which another one removes if this one is killed."""
-        here = Path(tempfile.mkdtemp(prefix=f"{files.host()}.{os.getpid()}.", dir=self._root()))
+        """A folder of this process, which the next one removes if this one is killed."""
+        root = self._root()
+        _sweep(root)
+        here = Path(tempfile.mkdtemp(prefix=f"{files.host()}.{os.getpid()}.", dir=root))
         try:
             yield here
         finally:
@@ -261,6 +271,8 @@ class Store:
     def _root(self) -> Path:
         root = self.folder or Path(tempfile.gettempdir(), f"visavox-{os.getuid()}")
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.folder is None and root.stat().st_uid != os.getuid():
+            raise RemoteError(f"{root} is somebody else's; give --scratch DIR")
         return root.absolute()
 
     @contextmanager
@@ -275,8 +287,8 @@ class Store:
         while True:
             with filelock.FileLock(root / ".lock"):
                 _sweep(root)
-                claimed = sum(each.stat().st_size for each in root.glob("*/.claim"))
-                free = shutil.disk_usage(root).free - claimed - MARGIN
+                claimed, to_come = _claims(root)
+                free = shutil.disk_usage(root).free - to_come - MARGIN
                 if claimed + size <= most and size <= free:
                     with claim.open("wb") as file:
                         file.truncate(size)
@@ -305,7 +317,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Let a command be given `--scratch DIR` and `--scratch-gb N`."""
     parser.add_argument(
         "--scratch",
-        type=Path,
+        type=here_alone,
         metavar="DIR",
         help="for files of s3:// and gs:// while they are worked on (default: the system's folder for temporary files)",
     )
@@ -377,6 +389,17 @@ def _states(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def _claims(root: Path) -> tuple[int, int]:
+    """Return the bytes that processes of this machine claim, and how many of them are still to come."""
+    claimed = to_come = 0
+    for claim in root.glob("*/.claim"):
+        with suppress(FileNotFoundError):  # given up meanwhile
+            size = claim.stat().st_size
+            come = sum(each.stat().st_size for each in claim.parent.iterdir() if each.name != claim.name)
+            claimed, to_come = claimed + size, to_come + max(0, size - come)
+    return claimed, to_come
+
+
 def _sweep(root: Path) -> None:
     """Remove what processes of this machine that are gone have left."""
     for left in root.glob(f"{files.host()}.*.*"):
@@ -398,8 +421,15 @@ def _below(folder: Path, *, deep: bool = True) -> dict[Path, dict[str, Any]]:
     return paths
 
 
-def _get(path: Path, to: Path) -> None:
+def _size_of(path: Path) -> int:
+    return int(_asked(path, lambda fs, url: fs.info(url))["size"])
+
+
+def _get(path: Path, to: Path, size: int) -> None:
+    """Fetch a file, whole."""
     _asked(path, lambda fs, url: fs.get_file(url, os.fspath(to)))
+    if (got := to.stat().st_size) != size:
+        raise RemoteError(f"{url_of(path)}: {got} of {size} bytes came; run the same command again")
 
 
 def _asked(path: Path, ask: Callable[[Any, str], Any]) -> Any:
@@ -409,6 +439,7 @@ def _asked(path: Path, ask: Callable[[Any, str], Any]) -> Any:
         ImportError: its library is not installed; the message names it.
         MissingError: there is no such bucket or file.
         RemoteError: it refuses, cannot be reached or breaks off.
+        OSError: the disk of this machine is full.
     """
     protocol, url = path.parts[0][:-1], url_of(path)
     try:
@@ -426,6 +457,8 @@ def _asked(path: Path, ask: Callable[[Any, str], Any]) -> Any:
             f"{url}: the storage refuses ({error}); check the credentials of the environment, such as AWS_PROFILE"
         ) from None
     except Exception as error:  # of the library, of what it is made of and of the network: each has its own
+        if code_of(error) == "NO_SPACE":
+            raise
         raise RemoteError(
             f"{url}: the storage failed ({type(error).__name__}: {error}); check address and connection, and run again"
         ) from error

@@ -2,20 +2,28 @@
 
 import argparse
 import csv
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import BACKBONES, TINY
 
 from tests.storage.s3_server import SECRET, storage
 from visavox import remote
+from visavox.__main__ import main
 from visavox.commands import crop, evaluate, features, merge, perturb
+from visavox.detectors.td3mf.features import Features, Stamp
+from visavox.errors import code_of
 from visavox.files import host
 from visavox.remote import RemoteError, Store, place
 
@@ -250,3 +258,125 @@ def test_nothing_imports_a_library_of_a_storage_that_is_not_asked_for():
         "import sys, visavox.commands.crop, visavox.commands.evaluate; assert not {'fsspec', 's3fs'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_no_whole_file_is_refused_and_a_full_disk_is_no_fault_of_the_storage(
+    storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    storage.pipe("bucket/parts/cut.mp4", bytes(500))
+    store, folder = Store(tmp_path), place("s3://bucket/parts")
+    for block in (
+        store.fetched(folder / "cut.mp4"),
+        store.publishing(folder, ["cut.mp4"]),
+        store.standing_in(folder, ["*"]),
+    ):
+        with pytest.raises(RemoteError):
+            block.__enter__()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(storage), "_get_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        store.fetched(folder / "cut.mp4").__enter__()
+    assert code_of(caught.value) == "NO_SPACE"
+
+
+def test_folders_that_a_console_makes_are_no_files(storage, tmp_path: Path):
+    for key in ("console/", "console/deep/", "console/deep/a.mp4"):
+        storage.call_s3("put_object", Bucket="bucket", Key=key, Body=b"")
+    assert list(remote.find_inputs(place("s3://bucket/console"))) == ["deep/a.mp4"]
+    with Store(tmp_path).standing_in(place("s3://bucket/console"), ["*"]) as here:
+        assert not list(here.iterdir())
+
+
+def test_scratch_is_swept_and_room_counted_by_what_is_to_come(storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    left = tmp_path / f"{host()}.{2**22 + 1}.killed"
+    left.mkdir()
+    store = Store(tmp_path)
+    with store.publishing(place("s3://bucket/swept"), []):
+        assert not left.exists()
+    storage.pipe("bucket/claims/a", bytes(600))
+    storage.pipe("bucket/claims/b", bytes(600))
+    monkeypatch.setattr(remote, "WAIT", 0.3)
+    monkeypatch.setattr(remote, "MARGIN", 0)
+    with store.fetched(place("s3://bucket/claims/a")):
+        monkeypatch.setattr(remote.shutil, "disk_usage", lambda root: SimpleNamespace(free=700))
+        with store.fetched(place("s3://bucket/claims/b")):  # a has come: the 700 bytes are free
+            pass
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    (tmp_path / f"visavox-{mine + 1}").mkdir()
+    with pytest.raises(RemoteError, match="is somebody else's; give --scratch DIR"):
+        Store().fetched(place("s3://bucket/claims/a")).__enter__()
+
+
+def test_a_share_on_a_storage_is_marked_until_it_is_done(storage, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/text.mp4").write_text("no video\n" * 99)
+    words = [
+        "--input",
+        str(tmp_path / "in"),
+        "--output",
+        "s3://bucket/share",
+        "--workers",
+        "1",
+        "--shard",
+        "0/1",
+        *TINY,
+    ]
+    storage.pipe("bucket/share/manifest.0-of-1.jsonl", b"")
+    storage.pipe("bucket/share/manifest.0-of-1.jsonl.begun", b"")
+    assert merge.main(["s3://bucket/share"]) == 2 and "were stopped" in capsys.readouterr().err
+    assert crop.main(words) == merge.main(["s3://bucket/share"]) == 1
+    assert [path.rpartition("/")[2] for path in storage.find("bucket/share")] == [
+        "manifest.0-of-1.jsonl",
+        "manifest.jsonl",
+    ]
+
+
+def test_features_of_two_kinds_are_not_merged(storage, tmp_path: Path, capsys: pytest.CaptureFixture):
+    stamp = Stamp("seen", "1", "heard", "2", 4, "p", "none")
+    for name, each in (("a", stamp), ("b", replace(stamp, steps=5))):
+        Features(np.zeros((2, 3), np.float32), np.zeros((1, 3), np.float32), each, name).save(tmp_path / f"{name}.npz")
+        storage.put_file(str(tmp_path / f"{name}.npz"), f"bucket/kinds/{name}.npz")
+        table = f"filename,status,seconds,reason,steps,sound\n{name}.npz,done,1,,2,1\n"
+        storage.pipe(f"bucket/kinds/features.{'ab'.index(name)}-of-2.csv", table.encode())
+    assert merge.main(["s3://bucket/kinds"]) == 2 and not storage.exists("bucket/kinds/features.csv")
+    assert "s3://bucket/kinds mixes features of 2 kinds, e.g. s3://bucket/kinds/a.npz and" in capsys.readouterr().err
+    storage.rm("bucket/kinds/b.npz")
+    assert merge.main(["s3://bucket/kinds"]) == 0
+
+
+def test_anyones_detector_is_given_a_file_of_this_machine(storage, tmp_path: Path):
+    """And an output with brackets in its name goes on from the rows that are there."""
+    for number in range(3):
+        storage.pipe(f"bucket/any/{number}.mp4", bytes(number))
+    own = tmp_path / "own.py"
+    own.write_text("import os\ndef predict(path):\n    return os.path.getsize(path) / 10\n")
+    words = ["--input", "s3://bucket/any", "--output", "s3://bucket/found/s[1].csv", "--detector", str(own)]
+    assert evaluate.main([*words, "--scratch", str(tmp_path / "s")]) == 0
+    found = storage.cat("bucket/found/s[1].csv").decode().splitlines()
+    assert found == ["filename,probability", "0.mp4,0", "1.mp4,0.1", "2.mp4,0.2"]
+    part = storage.cat("bucket/found/s[1].details.jsonl").replace(b'"notes": []', b'"notes": ["of before"]')
+    storage.pipe("bucket/found/s[1].details.jsonl.part", part)
+    assert evaluate.main([*words, "--scratch", str(tmp_path / "s")]) == 0
+    assert storage.cat("bucket/found/s[1].details.jsonl").count(b"of before") == 3
+    assert len(storage.find("bucket/found")) == 2
+
+
+def test_addresses_are_refused_where_nothing_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for words in (["fakes", "x.csv", "--output", "s3://bucket/x"], ["shards", "--split=x", "--output=gs://bucket/x"]):
+        assert main(words) == 2 and "no address of a storage is taken here" in capsys.readouterr().err
+    given = ["eval", "--input", "s3://bucket/any", "--output"]
+    for words, said in (
+        ([*given, "s3://bucket"], "name the CSV in it"),
+        ([*given, "s.csv", "--labels", "l.csv", "--report", "s3://bucket/r"], "has to lie on this machine"),
+    ):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

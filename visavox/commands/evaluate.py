@@ -20,6 +20,7 @@ Exit codes: 0 every input has its row; 2 wrong arguments, settings, checkpoint o
 from __future__ import annotations
 
 import argparse
+import glob
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -132,7 +133,8 @@ def _score_foreign(arguments: argparse.Namespace, inputs: dict[str, Path]) -> tu
         if calibration:
             calibration.require(detector.identity)
         if detector.scorer is None:
-            rows = foreign.score_paths(inputs, detector, arguments.output, config, calibration)
+            store = remote.asked(arguments)
+            rows = foreign.score_paths(inputs, detector, arguments.output, config, calibration, store)
         else:
             check_weights(config)
             rows = _score(arguments, inputs, detector.scorer, detector.identity, calibration)
@@ -148,10 +150,11 @@ def _held(arguments: argparse.Namespace) -> Iterator[None]:
     """Keep other runs from the output; one on a storage is written here meanwhile."""
     store, given = remote.asked(arguments), arguments.output
     details = details_path(given).name
+    names = given.name, details, f"{details}.part"
     with (
         runs.stoppable(),
         runs.holding(store.lock_of(given)),
-        store.standing_in(given.parent, [given.name, details, f"{details}.part"]) as folder,
+        store.standing_in(given.parent, [glob.escape(name) for name in names]) as folder,
     ):
         arguments.output = folder / given.name
         yield
@@ -311,10 +314,6 @@ def _default_checkpoint() -> Path:
     return beside if beside.is_file() or (CHECKOUT / "eval.py").is_file() else Path("model.ckpt")
 
 
-def _is_file(detector: str | None) -> bool:
-    return bool(detector) and Path(str(detector)).suffix == ".py"
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="visavox eval",
@@ -331,7 +330,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="folder of videos, bundles or features, or one of them; a path, s3:// or gs://",
     )
     parser.add_argument("-output", "--output", type=remote.place, required=True, help="the CSV to write; the same")
-    parser.add_argument("--checkpoint", type=Path, default=_default_checkpoint(), help="default model.ckpt")
+    parser.add_argument(
+        "--checkpoint", type=remote.here_alone, default=_default_checkpoint(), help="default model.ckpt"
+    )
     parser.add_argument(
         "--detector",
         metavar="FILE.py|NAME|CONFIG",
@@ -341,7 +342,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--memory", type=float, default=8.0, metavar="GIB", help="that the child of --detector may hold (default 8)"
     )
-    parser.add_argument("--labels", type=Path, help="CSV with filename,label (0 real, 1 fake): prints the AUC")
+    parser.add_argument(
+        "--labels", type=remote.here_alone, help="CSV with filename,label (0 real, 1 fake): prints the AUC"
+    )
     parser.add_argument(
         "--label-map",
         metavar="MAP",
@@ -362,8 +365,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     sharding.add_argument(parser)
     launching.add_arguments(parser)
     remote.add_arguments(parser)
-    parser.add_argument("--calibration", type=Path, help="JSON of `visavox calibrate`, applied to the scores")
-    parser.add_argument("--report", type=Path, help="folder for report.html, its figures and numbers; needs --labels")
+    parser.add_argument(
+        "--calibration", type=remote.here_alone, help="JSON of `visavox calibrate`, applied to the scores"
+    )
+    parser.add_argument(
+        "--report", type=remote.here_alone, help="folder for report.html, its figures and numbers; needs --labels"
+    )
     parser.add_argument(
         "--time-budget",
         type=float,
@@ -373,7 +380,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--robustness",
-        type=Path,
+        type=remote.here_alone,
         metavar="DIR",
         help="score perturbed videos as well; bundles and tables go there; needs --labels",
     )
@@ -388,11 +395,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments = parser.parse_intermixed_args(argv)
     if arguments.shard:
         arguments.output = arguments.shard.of(arguments.output)
+    if remote.is_remote(arguments.output) and len(arguments.output.parts) < 3:
+        parser.error(f"--output {remote.url_of(arguments.output)} is a bucket; name the CSV in it")
     arguments.spool = arguments.output.with_name(f".{arguments.output.name}.bundles")
-    if remote.is_remote(arguments.input) and (arguments.report or arguments.robustness or _is_file(arguments.detector)):
+    if remote.is_remote(arguments.input) and (arguments.report or arguments.robustness):
         parser.error(
-            "--report, --robustness and --detector FILE.py open the videos themselves: copy them to this machine; "
-            "`visavox report make` writes the report of a submission"
+            "--report and --robustness open the videos themselves: copy them to this machine; `visavox report make` writes the "
+            "report of a submission"
         )
     if arguments.label_map and not arguments.labels:
         parser.error("--label-map says what the labels mean; give --labels CSV")

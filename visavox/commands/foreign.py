@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from visavox import remote
 from visavox.errors import code_of
 from visavox.evaluation.rows import Identity, ScoredRow
 from visavox.evaluation.submission import Details, fingerprint
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from visavox.detectors.foreign import Foreign
     from visavox.detectors.scorer import Scorer
     from visavox.evaluation.calibration import Calibration
+    from visavox.remote import Store
 
 GIB = 1 << 30
 
@@ -82,7 +84,12 @@ def opened(detector: str, *, timeout: float, memory: float, config: Config) -> I
 
 
 def score_paths(
-    inputs: dict[str, Path], detector: Opened, output: Path, config: Config, calibration: Calibration | None = None
+    inputs: dict[str, Path],
+    detector: Opened,
+    output: Path,
+    config: Config,
+    calibration: Calibration | None = None,
+    store: Store = remote.LOCAL,
 ) -> list[ScoredRow]:
     """Score files by a detector that takes paths; rows sorted by name, written to OUTPUT's details file."""
     from visavox.evaluation.calibration import apply_to_rows
@@ -93,7 +100,7 @@ def score_paths(
     todo = {name: path for name, path in inputs.items() if name not in rows}
     with progress("scoring", len(todo)) as advance:
         for name, path in todo.items():
-            rows[name] = details.append(_row(name, path, detector.predict, config.failure_prior))
+            rows[name] = details.append(_row(name, path, detector.predict, config.failure_prior, store))
             advance()
     ordered = [rows[name] for name in sorted(rows)]
     if calibration:
@@ -108,14 +115,15 @@ def identity_of(detector: Opened) -> Identity:
     return Identity(checkpoint=detector.identity, prep_hash="", trim_silence="none", detector=name)
 
 
-def _row(name: str, path: Path, predict: Callable[[Path], float], prior: float) -> ScoredRow:
-    began = time.perf_counter()
+def _row(name: str, path: Path, predict: Callable[[Path], float], prior: float, store: Store) -> ScoredRow:
+    here, began = path, time.perf_counter()
     probability, status, reason, code = prior, "ok", "", ""
     try:
-        probability = predict(path)
+        with store.fetched(path) as here:
+            probability = predict(here)
     except Exception as error:  # the row is the answer: nothing a clip does may stop the others
         status, reason = explain(error)
-        code = code_of(error)
+        reason, code = reason.replace(str(here), remote.url_of(path)), code_of(error)
     spent = round(time.perf_counter() - began, 4)
     return ScoredRow(
         filename=name,
