@@ -181,6 +181,8 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_grouped(bundles, tmp_path: 
         and "23 of 24 clips in 6 groups" in said.out
         and "real/p0/0.npz" in said.err
     )
+    assert main(["groups", "--named", str(bundles.root), "--faces"]) == 1
+    assert "23 named clips" in capsys.readouterr().out
     assert main(["groups", str(bundles.root), "--voices", "--output", str(tmp_path / "g.csv")]) == 2
     assert "nobody publishes a threshold for voices" in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from visavox.corpora.__main__ import main
-from visavox.splits.groups import borrowed, components, find_leak, group_of, homes
+from visavox.splits.groups import Others, borrowed, components, find_leak, group_of, homes
 from visavox.splits.protocols import share_out
 from visavox.splits.table import LABELS, SplitError, label_map, labels_of, read_split
 
@@ -341,3 +341,14 @@ def test_a_stage_learns_of_the_sound_or_the_picture_where_the_split_says_what_th
         SplitError, match=r"audio_label '2' is unknown \(line 3\); write 0 for real, 1 for fake, nothing"
     ):
         read_split(path, tmp_path, part=True)
+
+
+def test_clips_of_other_groups_are_found_without_listing_them():
+    rng = np.random.default_rng(0)
+    for clips in (0, 1, 2, 40):
+        groups = [str(group) for group in rng.integers(0, 5, clips)]
+        others = Others(groups)
+        for group in (*groups, "nobody's"):
+            listed = [place for place, other in enumerate(groups) if other != group]
+            assert others.count(group) == len(listed)
+            assert [others.place(group, number) for number in range(len(listed))] == listed

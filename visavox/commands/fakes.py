@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -117,7 +118,7 @@ def write_set(
 
     shares = weights(list(kinds))
     clips = _reals(split_csv, root)
-    measure = _measure(clips)
+    measure, lenders = _measure(clips), _Lenders(clips)
     for folder in ("real", "fake"):
         (output / folder).mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
@@ -127,7 +128,7 @@ def write_set(
             bundle = Bundle.load(clip.path)
             for turn in range(per_real):
                 draw = [seed, index, turn]
-                lender = _somebody_else(clips, index, draw)
+                lender = lenders(clip, draw)
                 other = None if lender is None else Bundle.load(lender.path)
                 kind = _kind(shares, bundle, draw, other)
                 how: dict[str, Any] = {"seed": draw, "other": other, "seconds": seconds, "tooled": tooled}
@@ -160,7 +161,8 @@ def _reals(split_csv: Path, root: Path) -> list[Clip]:
     people = next((rows[name] for name in ("source", "identity") if name in rows and rows[name].ne("").all()), None)
     groups = group_of(rows if "source" in rows or people is None else rows.assign(source=people))
     stems = [Path(path).stem for path in rows["filepath"]]
-    names = [stem if stems.count(stem) == 1 else f"{index:05d}_{stem}" for index, stem in enumerate(stems)]
+    alike = Counter(stems)
+    names = [stem if alike[stem] == 1 else f"{index:05d}_{stem}" for index, stem in enumerate(stems)]
     who = groups if people is None else people
     return [Clip(*one) for one in zip(rows["path"], names, rows["split"], who, groups)]
 
@@ -185,11 +187,27 @@ def _measure(clips: Sequence[Clip]) -> Measure:
     return build_sync(config, torch.device("cpu"))
 
 
-def _somebody_else(clips: Sequence[Clip], index: int, draw: Sequence[int]) -> Clip | None:
-    import numpy as np
+class _Lenders:
+    """Who may lend face or voice to a clip: somebody else of its split."""
 
-    others = [clip for clip in clips if clip.group != clips[index].group and clip.split == clips[index].split]
-    return others[int(np.random.default_rng([*draw, 5]).integers(len(others)))] if others else None
+    def __init__(self, clips: Sequence[Clip]):
+        from visavox.splits.groups import Others
+
+        self._clips: dict[str, list[Clip]] = {}
+        for clip in clips:
+            self._clips.setdefault(clip.split, []).append(clip)
+        self._others = {split: Others([clip.group for clip in some]) for split, some in self._clips.items()}
+
+    def __call__(self, clip: Clip, draw: Sequence[int]) -> Clip | None:
+        """Return one of them, None where there is nobody."""
+        import numpy as np
+
+        others = self._others[clip.split]
+        count = others.count(clip.group)
+        if not count:
+            return None
+        number = int(np.random.default_rng([*draw, 5]).integers(count))
+        return self._clips[clip.split][others.place(clip.group, number)]
 
 
 def _kind(shares: dict[str, float], bundle: Bundle, draw: Sequence[int], other: Bundle | None) -> str:

@@ -45,11 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         kinds = [kind for kind in KINDS if getattr(words, kind)]
         judges = {kind: _loaded(kind) for kind in kinds}
+        failed: list[str] = []
         thresholds = {kind: getattr(words, f"{kind}_threshold") for kind in kinds}
         if words.named:
             inputs = find_inputs(words.named, {".npz"})
             people = _names(words.named, words.names, list(inputs))
-            vectors, _ = embedded(inputs, judges, words.keep, halves=words.halves)
+            vectors, failed = embedded(inputs, judges, words.keep, halves=words.halves)
             people |= {f"{name}{half}": who for name, who in people.items() for half in HALVES if words.halves}
             for kind in kinds:
                 errors = calibrated(vectors[kind], people, words.false_match)
@@ -57,11 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if thresholds[kind] is None:
                     thresholds[kind] = errors.threshold
         if not words.input:
-            return 0
+            return int(bool(failed))
         inputs = find_inputs(words.input, {".npz"})
-        vectors, failed = embedded(inputs, judges, words.keep)
+        vectors, more = embedded(inputs, judges, words.keep)
+        failed += more
         groups = {kind: grouped(vectors[kind], _threshold(kind, thresholds[kind])) for kind in kinds}
-        write(words.output, inputs, groups, words.prefix or words.input.resolve().name)
+        write(words.output, inputs, groups, words.prefix or words.input.resolve().name.replace(";", ","))
         for kind in kinds:
             say(_said(kind, groups[kind], len(vectors[kind]), len(inputs)))
             if words.named == words.input:
@@ -241,6 +243,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("give BUNDLES to group, or --named DIR to calibrate on")
     if words.input and not words.output:
         parser.error("--output CSV: where to write the groups")
+    if ";" in (words.prefix or ""):
+        parser.error(f"--prefix {words.prefix}: without a semicolon, which stands between identities")
     if not 0 <= words.false_match < 1:
         parser.error(f"--false-match {words.false_match}: a share from 0 to below 1")
     return words

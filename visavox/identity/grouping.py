@@ -8,8 +8,11 @@ n clips · D width of an embedding
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -110,13 +113,14 @@ def pairs(groups: Sequence[Sequence[str]], people: Mapping[str, str], names: Seq
     """Count pairs of named clips: in one group and of one person, in one group, of one person."""
     group_of = {name: number for number, group in enumerate(groups) for name in group}
     named = [name for name in names if people.get(name)]
-    both = joined = same = 0
-    for i, one in enumerate(named):
-        for other in named[i + 1 :]:
-            together = one in group_of and group_of.get(one) == group_of.get(other)
-            alike = people[one] == people[other]
-            both, joined, same = both + (together and alike), joined + together, same + alike
-    return both, joined, same
+    inside = [name for name in named if name in group_of]
+    both = Counter((group_of[name], people[name]) for name in inside)
+    joined, same = Counter(group_of[name] for name in inside), Counter(people[name] for name in named)
+    return _pairs_in(both), _pairs_in(joined), _pairs_in(same)
+
+
+def _pairs_in(sizes: Counter[Any]) -> int:
+    return sum(math.comb(size, 2) for size in sizes.values())
 
 
 def _share(part: int, whole: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -48,6 +49,25 @@ def group_of(rows: pd.DataFrame) -> list[str]:
     """Return the connected group of each clip; a clip that names nobody is its own."""
     alone = rows["filepath"] if "filepath" in rows else rows["filename"]
     return components([who or [f"file {name}"] for who, name in zip(identities(rows), alone)])
+
+
+class Others:
+    """Of each group the clips that are of another one, in their order: counted and found without a list for every clip."""
+
+    def __init__(self, groups: Sequence[str]):
+        self._clips = len(groups)
+        self._before: dict[str, list[int]] = defaultdict(list)
+        """Group -> for each of its clips, how many of other groups stand before it."""
+        for place, group in enumerate(groups):
+            self._before[group].append(place - len(self._before[group]))
+
+    def count(self, group: str) -> int:
+        """Return how many there are."""
+        return self._clips - len(self._before.get(group, ()))
+
+    def place(self, group: str, number: int) -> int:
+        """Return the place, among all clips, of number `number` of those that are of another group; from 0."""
+        return number + bisect_right(self._before.get(group, ()), number)
 
 
 class Leak(NamedTuple):

@@ -19,7 +19,7 @@ from visavox.config import Config
 from visavox.config.fakes import PICTURE, SOUND, weights
 from visavox.pseudofakes.footage import Measure
 from visavox.pseudofakes.make import NEEDS_OTHER, Fake, draw_kind, forge, kind_of, untouched
-from visavox.splits.groups import group_of
+from visavox.splits.groups import Others, group_of
 from visavox.training.batch import Example
 from visavox.training.dataset import Prepare
 
@@ -48,6 +48,7 @@ class MadeDataset(Dataset[Example]):
         reals = rows[rows["label"] == 0]
         self.paths: list[str] = list(reals["path"])
         self.people = group_of(reals)
+        self.others = Others(self.people)
         self.config, self.measure, self.target = config, measure, target
         self.prepare: PrepareMade = prepare_made or (lambda bundle, rng, fake: prepare(bundle, rng))
         self.shares = weights(config.fakes)
@@ -99,10 +100,11 @@ class MadeDataset(Dataset[Example]):
         """A clip of another person that has sound, as far as a few draws find one; None where no kind borrows any."""
         if not self.borrows:
             return None
-        others = [i for i, person in enumerate(self.people) if person != self.people[clip]]
+        person = self.people[clip]
+        count = self.others.count(person)
         rng = np.random.default_rng([*seed, 5])
-        for _ in range(min(3, len(others))):
-            bundle = Bundle.load(self.paths[others[int(rng.integers(len(others)))]])
+        for _ in range(min(3, count)):
+            bundle = Bundle.load(self.paths[self.others.place(person, int(rng.integers(count)))])
             if bundle.has_sound and bundle.sound.any():
                 return bundle
         return None
