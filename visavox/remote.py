@@ -162,8 +162,13 @@ def files_below(folder: Path, suffix: str) -> list[Path]:
 
 def remove(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
+
+    def clear(fs: Any, url: str) -> None:
+        for key in fs.find(url):
+            fs.rm_file(key)  # `rm` would take brackets and asterisks in names for patterns
+
     with suppress(FileNotFoundError):
-        _asked(path, lambda fs, url: fs.rm(url, recursive=True))
+        _asked(path, clear)
 
 
 def put(here: Path, path: Path) -> None:
@@ -192,10 +197,13 @@ class Store:
         if not is_remote(path):
             yield path
             return
-        size = _size_of(path)
+        size = int(_asked(path, lambda fs, url: fs.info(url))["size"])
         with self._folder() as here, self._room(here, size, url_of(path)):
-            _get(path, here / path.name, size)
-            yield here / path.name
+            copy = here / path.name
+            _get(path, copy)
+            if (got := copy.stat().st_size) != size:
+                raise RemoteError(f"{url_of(path)}: {got} of {size} bytes came; run the same command again")
+            yield copy
 
     @contextmanager
     def publishing(self, folder: Path, names: Sequence[str]) -> Iterator[Path]:
@@ -213,8 +221,8 @@ class Store:
         with self._folder() as here:
             for name in names:
                 (here / name).parent.mkdir(parents=True, exist_ok=True)
-                with suppress(MissingError):
-                    _get(folder / name, here / name, _size_of(folder / name))
+                with suppress(FileNotFoundError):
+                    _get(folder / name, here / name)
             before = _states(here)
             yield here
             changed = [name for name, state in _states(here).items() if before.get(name) != state]
@@ -238,9 +246,9 @@ class Store:
             Path(*folder.parts[:2]), lambda fs, url: fs.info(url)
         )  # a bucket that is not there looks like an empty folder
         with self._folder() as here:
-            for path, about in _below(folder, deep=False).items():
+            for path in _below(folder, deep=False):
                 if any(fnmatch(path.name, pattern) for pattern in patterns):
-                    _get(path, here / path.name, int(about["size"]))
+                    _get(path, here / path.name)
             mirror = _Mirror(here, folder)
             try:
                 with mirror.kept_up():
@@ -412,6 +420,8 @@ def _below(folder: Path, *, deep: bool = True) -> dict[Path, dict[str, Any]]:
     found = _asked(folder, lambda fs, url: fs.find(url, maxdepth=None if deep else 1, detail=True))
     paths = {}
     for key, about in found.items():
+        if key.endswith("/"):  # stands for a folder: the consoles of storages make such
+            continue
         path = Path(folder.parts[0], key)
         if "/".join(path.parts[1:]) != key:
             raise RemoteError(
@@ -421,15 +431,8 @@ def _below(folder: Path, *, deep: bool = True) -> dict[Path, dict[str, Any]]:
     return paths
 
 
-def _size_of(path: Path) -> int:
-    return int(_asked(path, lambda fs, url: fs.info(url))["size"])
-
-
-def _get(path: Path, to: Path, size: int) -> None:
-    """Fetch a file, whole."""
+def _get(path: Path, to: Path) -> None:
     _asked(path, lambda fs, url: fs.get_file(url, os.fspath(to)))
-    if (got := to.stat().st_size) != size:
-        raise RemoteError(f"{url_of(path)}: {got} of {size} bytes came; run the same command again")
 
 
 def _asked(path: Path, ask: Callable[[Any, str], Any]) -> Any:

@@ -179,3 +179,9 @@ def test_calibrated_scores_and_others_are_not_merged(tmp_path: Path, capsys):
     assert "1 of its 2 scores are calibrated, the others are not; score all shards with the same --calibration" in (
         capsys.readouterr().err
     )
+
+
+def test_a_table_that_is_damaged_is_named(tmp_path: Path, capsys):
+    for text, said in ((b"", "is empty; remove it"), (b'filename,"\xff', "is damaged")):
+        (tmp_path / "features.0-of-1.csv").write_bytes(text)
+        assert merge.main([str(tmp_path)]) == 2 and said in capsys.readouterr().err

@@ -403,6 +403,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
             "--report and --robustness open the videos themselves: copy them to this machine; `visavox report make` writes the "
             "report of a submission"
         )
+    if arguments.shard and (arguments.report or arguments.robustness):
+        parser.error(
+            "--report and --robustness are of all shares, and each would write its own in the place of another's: leave out "
+            "--shard; `visavox merge`, then `visavox report make`, gives the report of all"
+        )
     if arguments.label_map and not arguments.labels:
         parser.error("--label-map says what the labels mean; give --labels CSV")
     if arguments.time_budget is not None and not arguments.time_budget > 0:

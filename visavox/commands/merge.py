@@ -39,12 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             if scores:
                 return merge_scores(folder / output.name, arguments.labels, told=remote.url_of(output))
             if table := _table_of_shards(folder):
-                _require_one_kind(output, table, store)
+                if table.stem == "features":
+                    _require_one_kind(output, store)
                 return merge_tables(table, told=remote.url_of(output / table.name))
             return merge_manifests(folder, told=remote.url_of(output / MANIFEST))
     except KeyboardInterrupt as stop:
         return runs.exit_code(stop)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
         complain("visavox merge", error)
         return runs.exit_code(error)
 
@@ -167,8 +168,15 @@ def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> in
 
 
 def _cells(table: Path) -> list[list[str]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
+    """The rows of a table as they stand there, its header first."""
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            cells = list(csv.reader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ShardError(f"{table} is damaged ({error}); remove it and run that share again") from None
+    if not cells:
+        raise ShardError(f"{table} is empty; remove it and run that share again")
+    return cells
 
 
 def _once(names: Sequence[str]) -> None:
