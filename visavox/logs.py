@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import warnings
@@ -27,6 +28,12 @@ class ShownFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return shown(_indented(super().format(record)), lines=True)
+
+
+@functools.lru_cache(maxsize=1024)
+def say_once(logger: logging.Logger, message: str) -> None:
+    """Warn of something once in this process, however often it is met."""
+    logger.warning("%s", message)
 
 
 def _indented(text: str) -> str:

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -251,6 +252,75 @@ def test_require_refuses_a_system_that_lacks_something(clip, monkeypatch):
         tools.check_weights(Config(confine="require", face_detector="haar", sync="off"))
     with pytest.raises(sandbox.SandboxError, match="lacks landlock, seccomp"):
         confined.open_video(clip, confine="require")
+
+
+@pytest.fixture
+def insists(monkeypatch):
+    monkeypatch.setattr(confined, "_insisted", False)  # and so again after the test
+    tools.confine("require")
+
+
+@full
+def test_require_reaches_whatever_reads_a_file(clip, insists, monkeypatch):
+    """Published judges, facts of the container, thumbnails and pictures have no configuration that could say it."""
+    from visavox.preprocessing.stills import Stills
+    from visavox.preprocessing.voice_input import heard
+    from visavox.report.observations import manifest
+    from visavox.report.thumbnails import thumbnail
+
+    picture = clip.with_name("picture.png")
+    cv2.imwrite(str(picture), np.full((48, 64, 3), 7, np.uint8))
+    assert manifest(clip).value == "not looked for"
+    readers = {
+        "stills": lambda: list(Stills(clip, 2)),
+        "a picture": lambda: list(Stills(picture, 2)),
+        "sound": lambda: heard(clip, 16000, 1),
+        "facts": lambda: confined.describe(clip),
+        "thumbnail": lambda: thumbnail(clip),
+        "off": lambda: everything(confined.open_video(clip, confine="off")),
+    }
+    for read in readers.values():
+        assert read()
+    monkeypatch.setattr(sandbox, "offered", lambda: {"no_new_privs": "", "rlimits": ""})
+    for read in readers.values():
+        with pytest.raises(sandbox.SandboxError, match="lacks landlock, seccomp"):
+            read()
+
+
+@linux
+def test_pictures_are_decoded_in_a_child_of_their_own(tmp_path, monkeypatch):
+    from PIL import Image
+
+    from visavox import media
+    from visavox.media.confined.decoder import decoder
+
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (90, 70, 4), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for kind, mode in (("jpg", "RGB"), ("png", "RGBA"), ("bmp", "RGB"), ("webp", "RGBA"), ("tiff", "RGB")):
+        path = tmp_path / f"picture.{kind}"
+        Image.fromarray(pixels).convert(mode).save(path, **({"exif": turned} if kind != "bmp" else {}))
+        found = confined.read_image(path)
+        np.testing.assert_array_equal(found, media.read_image(path))
+        assert found.shape[:2] == ((90, 70) if kind == "bmp" else (70, 90))
+    path.write_bytes(path.read_bytes()[:200])
+    for read in (media.read_image, confined.read_image):
+        with pytest.raises(MediaError) as refused:
+            read(path)
+        assert refused.value.reason == "truncated"
+    assert decoder("pictures").process.pid != decoder().process.pid
+    with monkeypatch.context() as patch:
+        patch.setattr("visavox.media.image.read_image", None)  # not in this process
+        assert confined.read_image(tmp_path / "picture.png").shape == (70, 90, 3)
+
+
+@linux
+@full
+def test_the_child_for_pictures_has_given_up_the_same(tmp_path):
+    from visavox.media.confined.decoder import decoder
+
+    assert decoder("pictures").layers == sandbox.LAYERS
 
 
 def test_off_decodes_here(clip):

@@ -16,8 +16,9 @@ from visavox import config as configuration
 from visavox.bundle import Bundle, BundleError
 from visavox.detectors.timesformer.clip import choose, clip_from_bundle
 from visavox.features.audio import mel_images
+from visavox.logs import say_once
 from visavox.splits.table import SplitError, read_split
-from visavox.training import augment, dataset
+from visavox.training import augment
 from visavox.training.data_module import BundleDataModule, EpochSampler
 from visavox.training.dataset import BundleDataset, check_bundles
 
@@ -94,7 +95,7 @@ def test_faces_are_chosen_one_from_each_stratum(kept, wanted):
 
 
 def test_faces_of_another_size_are_resized_and_enlarging_is_said_once(make_bundle, tiny_config, caplog):
-    dataset._say_once.cache_clear()
+    say_once.cache_clear()
     large = np.full((8, 128, 128, 3), 255, np.uint8)
     large[:, ::2] = 0  # rows of black and white, whose mean is grey
     with caplog.at_level(logging.WARNING):

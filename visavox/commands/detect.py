@@ -43,8 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _list_models()
         return 0
     from visavox.detectors.published import open_judge
+    from visavox.preprocessing import tools
 
     try:
+        tools.confine(arguments.confine)
         inputs = _inputs(arguments.files)
         judge = open_judge(arguments.model, device=arguments.device)
         if arguments.report:
@@ -261,6 +263,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--maps", action="store_true", help="in the pages also where the networks for pictures looked (slow)"
     )
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    parser.add_argument(
+        "--confine",
+        choices=("auto", "require"),
+        default="auto",
+        help="decode in a child that may touch nothing else: as far as this system can (auto), or not at all (require)",
+    )
     parser.add_argument("--models", action="store_true", help="list the models that there are")
     arguments = parser.parse_args(argv)
     if arguments.maps and not arguments.report:

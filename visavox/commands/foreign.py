@@ -67,7 +67,9 @@ def opened(detector: str, *, timeout: float, memory: float, config: Config) -> I
     """
     if not detector.endswith(".py"):
         from visavox.detectors.published import open_judge
+        from visavox.preprocessing import tools
 
+        tools.confine(config.confine)
         judge = open_judge(detector, device=config.device)
         checkpoint = getattr(getattr(judge, "card", None), "checkpoint", "")
         yield Opened(judge.name, checkpoint or judge.name, lambda path: judge(path).probability)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from visavox.media.container import MediaError, check_size, open_regular
+from visavox.media.container import MediaError, RegularFile, check_size, open_regular
 from visavox.media.limits import LIMITS, Limits
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -29,16 +29,32 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def read_image(path: str | os.PathLike[str], *, limits: Limits = OF_PICTURES) -> np.ndarray:
+def prepare() -> None:
+    """Import what Pillow imports when it first meets a kind of picture: a confined process has nothing to import from."""
+    from PIL import Image, ImageOps
+
+    Image.init()
+    for kind in KINDS:
+        data = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(data, kind)
+        with Image.open(data, formats=KINDS) as image:
+            ImageOps.exif_transpose(image).convert("RGB")
+
+
+def read_image(path: str | os.PathLike[str] | RegularFile, *, limits: Limits = OF_PICTURES) -> np.ndarray:
     """Return a picture as people see it, (H, W, 3) uint8 RGB: turned as its EXIF says, transparency on black, first frame.
+
+    Args:
+        path: its name, or the file itself, which is then closed.
 
     Raises:
         MediaError: it is no picture, is damaged, or is larger than the limits; the message holds the cure.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    name = os.fsdecode(path)
-    with open_regular(name) as file, warnings.catch_warnings():
+    file = path if isinstance(path, RegularFile) else open_regular(os.fsdecode(path))
+    name = file.name
+    with file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limits are ours
         if file.size == 0:
             raise MediaError("empty", f"{name}: is empty (0 bytes); copy the file again from its source")

@@ -50,7 +50,7 @@ class Stills:
         self.given = 0
         if self.is_picture:
             self.given = 1
-            yield 0.0, media.read_image(self.path)
+            yield 0.0, confined.read_image(self.path)
             return
         self.seconds = self._length()
         rate = 2 * self.count / self.seconds

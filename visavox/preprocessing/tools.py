@@ -91,18 +91,31 @@ def check_weights(config: Config) -> None:
     Raises:
         ConfigError: confine=require, and the system lacks something for it.
     """
-    from visavox.media import confined
-
-    if config.confine == "require" and (missing := confined.lacking()):
-        raise ConfigError(
-            f"confine=require: this system cannot confine the decoder, {confined.in_words(missing)}; confine=auto"
-        )
+    confine(config.confine)
     for name in weights_of(config):
         weights.resolve(name)
     if config.trim_silence != "none" and config.speech_gate == "silero":
         from visavox.features import speech_net
 
         speech_net.load()
+
+
+def confine(how: str) -> None:
+    """Where `how` is `require`, have all that this process reads from now on decoded so: what a file declares, its pictures and
+    thumbnails as well, and by judges that have no configuration.
+
+    Raises:
+        ConfigError: the system lacks something for it.
+    """
+    from visavox.media import confined
+
+    if how != "require":
+        return
+    if missing := confined.lacking():
+        raise ConfigError(
+            f"confine=require: this system cannot confine the decoder, {confined.in_words(missing)}; confine=auto"
+        )
+    confined.insist()
 
 
 def needs_torch(config: Config) -> bool:

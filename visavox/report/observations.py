@@ -22,10 +22,11 @@ def observe(path: str | Path) -> list[Observation]:
         MediaError: it cannot be opened as either.
     """
     from visavox import media
+    from visavox.media import confined
 
     path = Path(path)
     if media.is_image(path):
-        height, width = media.read_image(path).shape[:2]
+        height, width = confined.read_image(path).shape[:2]
         facts = [Observation("picture", f"{width} x {height}, {path.suffix.lstrip('.').lower()}")]
     else:
         facts = _video(path)
@@ -40,6 +41,10 @@ def manifest(path: str | Path) -> Observation:
         import c2pa
     except ImportError:
         return Observation(name, "not looked for", "its reader is not installed: pip install 'visavox[provenance]'")
+    from visavox.media import confined
+
+    if confined.insisted():
+        return Observation(name, "not looked for", "its reader cannot be confined, and confine=require asks for that")
     quiet = c2pa.Settings.from_dict({"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}})
     try:
         reader = c2pa.Reader.try_create(Path(path), context=c2pa.Context(quiet))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -155,8 +154,3 @@ def _in_two_splits(rows: pd.DataFrame, stamps: list[Stamp]) -> list[str]:
             where = ", ".join(f"{path} ({split})" for path, split in zip(same["filepath"], same["split"]))
             faults.append(f"made of the same video: {where}; keep one")
     return faults
-
-
-@lru_cache
-def _say_once(message: str) -> None:
-    log.warning(message)

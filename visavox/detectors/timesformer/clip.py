@@ -14,8 +14,9 @@ from visavox.bundle import Bundle, BundleError
 from visavox.config import Config
 from visavox.detectors.timesformer.auxiliary import TaughtClip, targets
 from visavox.features import audio
+from visavox.logs import say_once
 from visavox.training.augment import augment_faces, augment_with_masks, resize_faces, to_signed
-from visavox.training.dataset import _misfit, _say_once
+from visavox.training.dataset import _misfit
 from visavox.training.strata import choose
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _check(bundle: Bundle, config: Config) -> None:
 def _clip(faces: np.ndarray, bundle: Bundle, config: Config) -> Clip:
     """Faces (n, S', S', 3) uint8 and the mel images of a bundle as the network sees them."""
     if faces.shape[1] < config.frame_size:
-        _say_once(f"faces of {faces.shape[1]} pixels are enlarged to frame_size={config.frame_size}")
+        say_once(log, f"faces of {faces.shape[1]} pixels are enlarged to frame_size={config.frame_size}")
     n, size = config.frame_num, config.frame_size
     frames = np.empty((3, 2 * n if config.mel_frames else n, size, size), np.float32)
     to_signed(resize_faces(faces, size), out=frames[:, :n])

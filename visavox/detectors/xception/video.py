@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import cv2
@@ -24,6 +23,7 @@ from visavox.detectors.steps import Steps
 from visavox.detectors.xception import fusion
 from visavox.detectors.xception.analysis import frame_segments
 from visavox.detectors.xception.network import at_once, fake_logit, image_network, load_published, pool
+from visavox.logs import say_once
 from visavox.progress import Stopwatch
 from visavox.training.strata import choose
 
@@ -164,8 +164,8 @@ def fit_size(faces: np.ndarray, size: int) -> np.ndarray:
     if faces.shape[1] == size:
         return faces
     if faces.shape[1] < size:
-        _say_once(
-            f"faces of {faces.shape[1]} pixels are enlarged to {size}; crop with frame_size={size} for full detail"
+        say_once(
+            log, f"faces of {faces.shape[1]} pixels are enlarged to {size}; crop with frame_size={size} for full detail"
         )
     how = cv2.INTER_AREA if faces.shape[1] > size else cv2.INTER_LINEAR
     return np.stack([cv2.resize(face, (size, size), interpolation=how) for face in faces])
@@ -198,8 +198,3 @@ def _faces(bundle: Bundle, chosen: np.ndarray) -> np.ndarray:
     if not _has_track(bundle):
         return bundle.faces[chosen]
     return np.stack([bundle.frame(int(t)) for t in chosen])
-
-
-@lru_cache
-def _say_once(message: str) -> None:
-    log.warning(message)

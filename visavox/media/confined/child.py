@@ -1,7 +1,8 @@
 """The process that decodes: it takes open files and gives frames and sound, and can do nothing else.
 
-Started by `visavox.media.confined.decoder` as `python -m visavox.media.confined.child SOCKET MEMORY STAND_IN`. It imports what it
-needs, gives up its rights (`sandbox`) and only then sees the first byte of a video. What it says is checked by the parent.
+Started by `visavox.media.confined.decoder` as `python -m visavox.media.confined.child SOCKET MEMORY KIND STAND_IN`. It imports
+what its KIND of file needs (videos or pictures), gives up its rights (`sandbox`) and only then sees the first byte of one. What
+it says is checked by the parent.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import pkgutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict
 from typing import Any
@@ -20,21 +21,26 @@ from typing import Any
 import av
 import numpy as np
 
-from visavox.media import MediaError, hdr, open_video
+from visavox.media import MediaError, hdr, image, open_video
 from visavox.media.compressed import hints
 from visavox.media.confined import sandbox
 from visavox.media.confined.messages import CREDIT, Channel
 from visavox.media.container import HandedFile
+from visavox.media.declared import MediaInfo
 from visavox.media.limits import Limits
+from visavox.media.repair import repaired
 
 
 def main(words: list[str]) -> None:
     """Serve one video after the other until the parent hangs up."""
     sandbox.die_with_parent()
     channel = Channel(socket.socket(fileno=int(words[0])))
-    decode = _stand_in(words[2]) if words[2] else open_video
-    _import_all()
-    hdr.prepare()
+    decode = _stand_in(words[3]) if words[3] else _Picture if words[2] == "pictures" else open_video
+    if words[2] == "pictures":
+        image.prepare()
+    else:
+        _import_all()
+        hdr.prepare()
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
@@ -61,10 +67,17 @@ def _import_all() -> None:
 def _serve(channel: Channel, asked: dict[str, Any], descriptor: int, decode: Callable[..., Any]) -> None:
     try:
         file = HandedFile(asked["name"], os.fdopen(descriptor, "rb", buffering=0))
-        limits, described = Limits(**asked.pop("limits")), asked.pop("describe", False)
+        limits, task = Limits(**asked.pop("limits")), asked.pop("task", "")
+        if task == "repair":
+            with file:
+                written = repaired(b"".join(iter(lambda: file.read(1 << 24), b"")), limits)
+            channel.say({"bytes": None if written is None else len(written)})
+            if written is not None:
+                channel.send(written)
+            return
         with file, decode(file, limits=limits, **_rest(asked)) as video:
             channel.say({"info": asdict(video.info)})
-            if described:
+            if task == "describe":
                 channel.say({"hints": hints(file, limits=limits), "notes": video.notes})
                 return
             wanted, (shared,) = channel.hear_with_descriptor()
@@ -100,6 +113,28 @@ def _send_frames(channel: Channel, frames: Any, ring: _Ring) -> None:
         last, count = frame, count + 1
     for _ in range(min(count, ring.slots)):
         channel.expect(CREDIT)
+
+
+class _Picture:
+    """A picture as a video of one frame."""
+
+    def __init__(self, file: HandedFile, *, limits: Limits, **_: Any):
+        self.notes: list[str] = []
+        self._frame = image.read_image(file, limits=limits)
+        height, width = self._frame.shape[:2]
+        self.info = MediaInfo("picture", "", width, height, "rgb24", None, None, 0, "1:1", None, None, None)
+
+    def __enter__(self) -> _Picture:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def frames(self) -> Iterator[np.ndarray]:
+        yield self._frame
+
+    def audio(self) -> None:
+        return None
 
 
 class _Ring:

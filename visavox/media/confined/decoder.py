@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from visavox.media.convert import Arrays
 from visavox.media.limits import Limits
 from visavox.media.video import MediaInfo, exact_rate
 
+Kind = Literal["videos", "pictures"]
 PER_CHILD = 64
 """Videos after which a child is replaced; a start costs about half a second."""
 MEMORY = 2 << 30
@@ -42,6 +43,10 @@ START_PATIENCE = 60.0
 GRACE, SLOWNESS = 30.0, 4.0
 """Processor seconds of one video, GRACE + SLOWNESS a second of it at 1080p; it is waited for twice as long."""
 FULL_HD = 1920 * 1080
+REPAIR_SECONDS = 300.0
+"""Processor seconds of a repair, which may have to encode anew."""
+PICTURE_MEMORY = 4 << 30
+"""Bytes of address space of a child for pictures: one of the largest is held three or four times while it is turned upright."""
 MOST_NOTES, LONGEST_NOTE = 200, 1000
 
 
@@ -218,17 +223,19 @@ class Decoder:
     """A child that waits for videos.
 
     Args:
-        memory: bytes of its address space.
+        kind: of files that it reads, `videos` or `pictures`.
+        memory: bytes of its address space; None: what that kind may need.
         stand_in: `module:function` to call in place of `visavox.media.open_video`, for tests.
 
     Raises:
         RuntimeError: it could not be started.
     """
 
-    def __init__(self, *, memory: int = MEMORY, stand_in: str = ""):
+    def __init__(self, kind: Kind = "videos", *, memory: int | None = None, stand_in: str = ""):
+        memory = memory or {"videos": MEMORY, "pictures": PICTURE_MEMORY}[kind]
         ours, theirs = socket.socketpair()
         with theirs:
-            words = [str(theirs.fileno()), str(memory), stand_in]
+            words = [str(theirs.fileno()), str(memory), kind, stand_in]
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "visavox.media.confined.child", *words],
                 pass_fds=[theirs.fileno()],
@@ -289,14 +296,42 @@ def _end(process: subprocess.Popen, channel: Channel) -> None:
 _mine = threading.local()
 
 
-def decoder() -> Decoder:
-    """Return this thread's child, started where there is none that can be used; one that is busy is left to its video."""
-    found: Decoder | None = getattr(_mine, "decoder", None)
+def decoder(kind: Kind = "videos") -> Decoder:
+    """Return this thread's child for a kind of files, started where there is none that can be used; a busy one is left alone."""
+    name = {"videos": "decoder", "pictures": "of_pictures"}[kind]
+    found: Decoder | None = getattr(_mine, name, None)
     if found is None or found.busy or not found.is_usable:
         if found is not None and not found.busy:
             found.kill()
-        found = _mine.decoder = Decoder()
+        found = Decoder(kind)
+        setattr(_mine, name, found)
     return found
+
+
+def repaired(child: Decoder, name: str, limits: Limits) -> bytes | None:
+    """Return what a child makes of a file that it cannot read as it is: a Matroska file; None where it makes nothing of it.
+
+    Raises:
+        MediaError: the child failed, was ended or took too long.
+    """
+    child.busy = True
+    try:
+        with open_regular(name) as file, _Faults(child, name):
+            child.allow(REPAIR_SECONDS)
+            wanted = {"task": "repair", "limits": asdict(limits), "name": utf8_name(name)}
+            child.channel.say_with_descriptor(wanted, file.fileno())
+            message = child.channel.hear()
+            if "failed" in message:
+                raise _Breach(_words(message["failed"]))
+            size = message["bytes"]
+            if size is None:
+                return None
+            if type(size) is not int or not 0 < size <= MEMORY:
+                raise _Breach(f"{str(size)[:40]} bytes of a repaired video")
+            return child.channel.read(size)
+    finally:
+        child.busy = False
+        child.videos += 1
 
 
 def _environment() -> dict[str, str]:
