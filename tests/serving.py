@@ -121,7 +121,11 @@ def working(
     from visavox.service.opening import open_store
 
     stop, folder = threading.Event(), Folder(settings.folder)
-    about = ABOUT | {"fingerprint": settings.fingerprint()}
+    about = ABOUT | {
+        "fingerprint": settings.fingerprint(),
+        "overrides": settings.overrides,
+        "versions": settings.versions(),
+    }
     (settings.folder / "model.json").write_text(
         json.dumps(about), encoding="utf-8"
     )  # as a worker does once it can judge

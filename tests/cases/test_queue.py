@@ -22,7 +22,7 @@ from visavox.service import sqlite_store
 from visavox.service.folder import Folder, recover, sweep
 from visavox.service.opening import open_whole
 from visavox.service.sqlite_store import SQLiteStore
-from visavox.service.store import JobStore, Lease, Progress, QueueFull, Submission
+from visavox.service.store import JobStore, Lease, Progress, QueueFull, StoreError, Submission
 
 KINDS = ("sqlite", "rq")
 
@@ -250,6 +250,32 @@ def test_why_who_may_end_a_job_is_not_left_to_rq(address: str):
     lost.ended_at = lost.started_at
     dead.handle_job_success(lost, queue, queue.started_job_registry, turn)
     assert held.get_status() == "finished"  # while the other one works on it
+    store.close()
+
+
+def test_a_job_is_entered_as_a_whole_or_not_at_all(address: str, monkeypatch: pytest.MonkeyPatch):
+    import redis
+    from rq.job import Job
+
+    from visavox.service.rq_store import RQStore
+
+    store, job, real = RQStore(address), submission(), Job.save
+
+    def fail(*_: object, **__: object) -> None:
+        raise redis.ConnectionError("gone")
+
+    monkeypatch.setattr(Job, "save", fail)
+    with pytest.raises(StoreError):
+        store.submit(job, 9)
+    assert store.waiting() == (0, 0) and store.progress(job.id) is None and store.submission(job.id) is None
+    monkeypatch.setattr(Job, "save", real)
+    threads = [threading.Thread(target=store.submit, args=(job, 9)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.waiting() == (1, 0) and len(store.events(job.id, 0)) == 1
+    assert claimed(store).submission == job and store.claim("other", 60) is None
     store.close()
 
 

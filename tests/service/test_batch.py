@@ -152,6 +152,23 @@ def test_a_death_of_nobody_knows_whom_is_held_against_nobody(settings: Settings)
     assert worker.turns == [3, 1, 1, 1]
 
 
+def test_a_process_that_ended_while_it_had_nothing_to_do_costs_no_job_a_turn(settings: Settings):
+    with work(settings) as (worker, store):
+        until(lambda: bool(worker.about))
+        worker.child.process.kill()
+        worker.child.process.join()
+        [id] = queued(settings, "a.mp4")
+        until(lambda: store.progress(id).ended)
+        assert outcomes(store, [id]) == ["Deepfake"] and ("child_deaths", "") not in store.measures()
+    assert worker.turns == [1]
+
+
+def test_what_senders_are_told_is_for_senders():
+    for code, words in worker_module.FOR_SENDERS.items():
+        assert worker_module.failure(code, "").error == words and "--" not in words and "submit_batch_size" not in words
+    assert "ffmpeg" in worker_module.failure("NOT_A_VIDEO", "").error
+
+
 def test_the_others_are_kept_while_the_networks_are_loaded_anew(settings: Settings):
     settings.lease_seconds = 0.6
     ids = queued(settings, "kill.mp4", "a.mp4", "b.mp4")

@@ -58,6 +58,7 @@ def settings_of(arguments: argparse.Namespace, program: str) -> Settings | None:
         from pydantic_settings import SettingsError
 
         import visavox.service.api  # noqa: F401  # says which part of the extra is missing
+        from visavox.config import ConfigError
         from visavox.service.settings import Settings
         from visavox.weights import WeightsError
 
@@ -73,7 +74,7 @@ def settings_of(arguments: argparse.Namespace, program: str) -> Settings | None:
         settings = Settings(**given)
         settings.fingerprint()
         return settings
-    except (OSError, SettingsError, WeightsError) as error:
+    except (OSError, SettingsError, WeightsError, ConfigError) as error:
         complain(program, error)
         return None
     except ValidationError as error:

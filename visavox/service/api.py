@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from visavox import __version__
 from visavox.errors import code_of
+from visavox.runs import LockedError, holding
 from visavox.service import folder as folders
 from visavox.service.desk import Desk, open_desk
 from visavox.service.guard import Disconnected, Guard
@@ -55,18 +56,27 @@ def create_app(settings: Settings | None = None) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        desk = app.state.desk = await anyio.to_thread.run_sync(open_desk, settings)
-        desk.crew.start()
-        log.info("service open", host=settings.host, port=settings.port, workers=settings.workers, version=__version__)
-        tasks = [asyncio.create_task(desk.changes.watch()), asyncio.create_task(_sweeping(desk))]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await anyio.to_thread.run_sync(desk.crew.stop)
-            desk.store.close()
-            log.info("service closed")
+        folders.Folder(settings.folder)
+        with ExitStack() as held:
+            try:
+                held.enter_context(holding(settings.folder))  # another one would delete what this one is receiving
+                desk = app.state.desk = await anyio.to_thread.run_sync(open_desk, settings)
+            except (LockedError, StoreError) as error:
+                log.error("the service cannot start", reason=str(error))
+                raise
+            desk.crew.start()
+            log.info(
+                "service open", host=settings.host, port=settings.port, workers=settings.workers, version=__version__
+            )
+            tasks = [asyncio.create_task(desk.changes.watch()), asyncio.create_task(_sweeping(desk))]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await anyio.to_thread.run_sync(desk.crew.stop)
+                desk.store.close()
+                log.info("service closed")
 
     app = FastAPI(
         title="Visavox",
@@ -112,8 +122,11 @@ async def _sweeping(desk: Desk) -> None:
         try:
             count = await anyio.to_thread.run_sync(folders.sweep, *words)
             await anyio.to_thread.run_sync(folders.recover, desk.folder, desk.store, settings.queue_length)
-        except (StoreError, OSError) as error:
-            log.warning("uploads could not be looked through; tried again in a minute", exception=type(error).__name__)
+        except Exception as error:  # whatever it was: without this task nothing would be deleted any more
+            log.warning(
+                "uploads could not be looked through; tried again in a minute",
+                exc_info=(type(error), error, error.__traceback__),
+            )
             continue
         if count:
             log.info("uploads deleted, their time was over", uploads=count)

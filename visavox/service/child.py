@@ -56,13 +56,16 @@ def load(settings: Settings, threads: int) -> tuple[Judge, dict[str, Any]]:
     import visavox
     from visavox.detectors.published import open_judge
     from visavox.detectors.single import HouseJudge
+    from visavox.preprocessing import tools
 
     torch.set_num_threads(threads)
     judge: Judge
     if settings.checkpoint.is_file():
         judge = HouseJudge.of(visavox.load(settings.checkpoint, settings.overrides), threads)
     else:
-        judge = open_judge(settings.model, threads=threads)
+        asked = settings.of_published()
+        tools.confine(asked.get("confine", "auto"))
+        judge = open_judge(settings.model, device=asked.get("device", "auto"), threads=threads)
     return judge, origin(judge, settings)
 
 
@@ -81,7 +84,9 @@ def origin(judge: Judge, settings: Settings) -> dict[str, Any]:
         "commit": commit_of(CHECKOUT),
         "version": __version__,
         "calibration": card.calibration,
-        "fingerprint": settings.fingerprint(),
+        "fingerprint": card.checkpoint if settings.model == "default" else settings.fingerprint(),
+        "overrides": settings.overrides,
+        "versions": settings.versions(),
         "detector": card.detector,
         "branches": branches_of(judge),
         "demo": card.synthetic,

@@ -13,7 +13,6 @@ import anyio
 import structlog
 from fastapi import Request
 
-from visavox import __version__
 from visavox.service import folder as folders
 from visavox.service.answers import Analysed, Observed, Stage, Status
 from visavox.service.crew import Crew
@@ -38,24 +37,19 @@ class Desk:
     changes: Changes
     crew: Crew
     checkpoint: str
-    """sha256 of the weights that judge."""
-    versions: tuple[object, ...]
-    """Of the code: other ones make other results."""
+    """sha256 of the weights that judge; of `default`, whose parts a worker knows, of its name."""
     streams: int = 0
     """Event streams that are open."""
 
 
 def open_desk(settings: Settings) -> Desk:
     """Open folder and queue; no worker is started yet."""
-    from visavox.preprocessing.provenance import PREP_VERSION
-
-    folder = Folder(settings.folder)
+    checkpoint, folder = settings.fingerprint(), Folder(settings.folder)
+    if settings.workers:  # what an earlier service had loaded is not what its workers load now
+        (folder.root / "model.json").unlink(missing_ok=True)
     store = open_whole(settings, folder)
-    checkpoint = settings.fingerprint()
     crew = Crew(settings, os.environ | settings.environment())
-    return Desk(
-        settings, folder, store, Changes(store), crew, checkpoint, (__version__, PREP_VERSION, settings.calibration())
-    )
+    return Desk(settings, folder, store, Changes(store), crew, checkpoint)
 
 
 async def take_in(request: Request, at: Desk) -> Submission:
@@ -68,17 +62,21 @@ async def take_in(request: Request, at: Desk) -> Submission:
     waiting, _ = await anyio.to_thread.run_sync(store.waiting)
     if waiting >= settings.queue_length:
         raise QueueFull(f"{waiting} videos wait already")
-    if folder.free_bytes() < settings.disk_reserve + int(request.headers.get("content-length", 0)):
+
+    def room(size: int) -> bool:
+        return folder.free_bytes() >= settings.disk_reserve + size
+
+    if not room(int(request.headers.get("content-length", 0))):
         raise Problem("NO_SPACE", "The service's disk has no room for it.")
     id = str(uuid.uuid4())
     received = await receive(
-        request.headers.get("content-type", ""), request.stream(), folder.incoming(id), settings.max_bytes
+        request.headers.get("content-type", ""), request.stream(), folder.incoming(id), settings.max_bytes, room
     )
     request.scope["visavox.slot"].free()
     submission = Submission(
         id=id,
         sha256=received.sha256,
-        key=key_of(received.sha256, at.checkpoint, {"overrides": settings.overrides}, at.versions),
+        key=key_of(received.sha256, await anyio.to_thread.run_sync(_loaded, at)),
         file_name=display_name(received.name),
         bytes=received.size,
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -88,11 +86,20 @@ async def take_in(request: Request, at: Desk) -> Submission:
     return submission
 
 
+def _loaded(at: Desk) -> dict[str, Any]:
+    """What a worker said of what it has loaded, in so far as a result follows from it; before that what the settings ask for."""
+    settings = at.settings
+    try:
+        return model_of(at)
+    except Problem:
+        return {"fingerprint": at.checkpoint, "overrides": settings.overrides, "versions": settings.versions()}
+
+
 def _queue(at: Desk, submission: Submission) -> None:
     """Keep the upload and enter its job: as ended where the result of the same content is known."""
     try:
         at.folder.take_in(submission)
-        result = at.folder.result(submission.key)
+        result = at.folder.reused(submission.key)
         if result is not None:
             at.store.complete(submission, folders.outcome(result))
         elif at.store.poisoned(submission.key):
@@ -114,7 +121,7 @@ def analysed(at: Desk, id: str) -> Analysed:
     submission, progress = at.store.submission(id), at.store.progress(id)
     if submission is None or progress is None:
         raise Problem("NO_SUCH_ANALYSIS")
-    result = (at.folder.result(submission.key) if progress.status == "complete" else None) or {}
+    result = (at.folder.result(at.folder.key(submission)) if progress.status == "complete" else None) or {}
     return Analysed(
         analysisId=id,
         fileName=submission.file_name,
@@ -142,6 +149,7 @@ def model_of(at: Desk) -> dict[str, Any]:
         about = json.loads((at.folder.root / "model.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         about = {}
-    if about.get("fingerprint") != at.checkpoint:
+    parts = at.settings.model == about.get("detector") == "default"  # then its fingerprint is that of the parts at hand
+    if "versions" not in about or not (parts or about["fingerprint"] == at.checkpoint):
         raise Problem("NOT_READY", "The networks are not loaded yet.", {"retry-after": "5"})
     return about

@@ -2,6 +2,7 @@
 
     jobs/ID/video      the upload, until `retention_minutes` after its end, or DELETE
     jobs/ID/job.json   what was taken in; from these a lost queue is made again
+    jobs/ID/key        under which its result lies, where another model has judged it than was loaded when it was taken in
     results/KEY.json   what was found, once for equal content, checkpoint and settings
     feedback/ID.json   what somebody knows the video to be: no content, no name
     incoming/          uploads on their way in; emptied at start
@@ -65,13 +66,51 @@ class Folder:
     def result(self, key: str) -> dict[str, Any] | None:
         """Return what was found for a key; None while nothing was."""
         try:
-            return json.loads((self.root / "results" / f"{key}.json").read_text(encoding="utf-8"))
+            return json.loads(self._result(key).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return None
 
+    def reused(self, key: str) -> dict[str, Any] | None:
+        """Return what was found for a key, for one more job: `sweep` then sees that it is needed, whenever it has looked."""
+        try:
+            os.utime(self._result(key))
+        except FileNotFoundError:
+            return None
+        return self.result(key)
+
+    def drop_result(self, key: str, as_of: int) -> None:
+        """Delete what was found for a key, unless it was written or reused since.
+
+        Args:
+            as_of: its time of change, nanoseconds, when it was seen not to be needed.
+        """
+        path = self._result(key)
+        aside = path.with_suffix(".dropped")
+        try:
+            path.rename(aside)  # who comes now finds none and has the video judged again
+            if aside.stat().st_mtime_ns == as_of:
+                aside.unlink()
+            else:
+                aside.rename(path)
+        except FileNotFoundError:
+            return
+
+    def key(self, submission: Submission) -> str:
+        """Return the key of a job's result: that of the model which has judged it."""
+        try:
+            return (self._job(submission.id) / "key").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return submission.key
+
+    def judged_as(self, submission: Submission, key: str) -> None:
+        """Write under which key a job's result lies; before the result, or `sweep` might not know what it is for."""
+        if key != self.key(submission) and self.holds(submission.id):
+            with files.replacing(self._job(submission.id) / "key") as beside:
+                beside.write_text(key, encoding="utf-8")
+
     def keep_result(self, key: str, result: dict[str, Any]) -> None:
         """Write what was found for a key."""
-        with files.replacing(self.root / "results" / f"{key}.json") as beside:
+        with files.replacing(self._result(key)) as beside:
             beside.write_text(json.dumps(result, allow_nan=False), encoding="utf-8")
 
     def keep_feedback(self, id: str, feedback: dict[str, Any]) -> None:
@@ -80,9 +119,18 @@ class Folder:
             beside.write_text(json.dumps(feedback), encoding="utf-8")
 
     def forget(self, id: str) -> None:
-        """Delete an upload and what was known and said of it; its result is left to `sweep`."""
-        (self.root / "feedback" / f"{id}.json").unlink(missing_ok=True)
+        """Delete an upload and what was known of it; its result is left to `sweep`."""
         shutil.rmtree(self._job(id), ignore_errors=True)
+
+    def forget_feedback(self, id: str) -> bool:
+        """Delete what somebody said of a video, which may have outlived its analysis; return whether there was anything."""
+        if not UUID4.fullmatch(id):
+            return False
+        try:
+            (self.root / "feedback" / f"{id}.json").unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def free_bytes(self) -> int:
         """Return the bytes that are free on its disk."""
@@ -93,7 +141,10 @@ class Folder:
         found = []
         for path in (self.root / "jobs").glob("*/job.json"):
             try:
-                found.append(Submission.from_json(path.read_text(encoding="utf-8")))
+                submission = Submission.from_json(path.read_text(encoding="utf-8"))
+                if submission.id != path.parent.name or not UUID4.fullmatch(submission.id):
+                    raise ValueError("a record of another job")
+                found.append(submission)
             except (OSError, ValueError, TypeError) as error:
                 log.warning("a job's record is damaged and left out: %s", type(error).__name__)
         yield from sorted(found, key=lambda each: each.created)
@@ -101,6 +152,9 @@ class Folder:
     def holds(self, id: str) -> bool:
         """Return whether an upload's record is there."""
         return (self._job(id) / "job.json").is_file()
+
+    def _result(self, key: str) -> Path:
+        return self.root / "results" / f"{key}.json"
 
     def _job(self, id: str) -> Path:
         if not UUID4.fullmatch(id):  # ids are made here; nothing else ever becomes a path
@@ -114,7 +168,7 @@ def recover(folder: Folder, store: JobStore, most: int) -> int:
     for submission in folder.submissions():
         if store.submission(submission.id) is not None or not folder.holds(submission.id):  # or deleted meanwhile
             continue
-        result = folder.result(submission.key)
+        result = folder.result(folder.key(submission))
         if result is not None:
             store.complete(submission, outcome(result))
         elif folder.video(submission.id).exists():
@@ -138,7 +192,10 @@ def outcome(result: dict[str, Any]) -> Progress:
 
 def sweep(folder: Folder, store: JobStore, retention_minutes: float, result_hours: float) -> int:
     """Delete uploads and analyses that have had their time; return how many uploads went."""
+    for path in (folder.root / "results").glob("*.dropped"):  # by a process that died just then
+        path.rename(path.with_suffix(".json"))
     gone, needed = 0, set()
+    there = {path.stem: path.stat().st_mtime_ns for path in (folder.root / "results").glob("*.json")}
     known = {each.id: each for each in store.ended()}
     for id, each in known.items():
         if each.seconds_ago >= 3600 * result_hours:
@@ -150,10 +207,9 @@ def sweep(folder: Folder, store: JobStore, retention_minutes: float, result_hour
             if each.seconds_ago >= 60 * retention_minutes and video.exists():
                 video.unlink(missing_ok=True)
                 gone += 1
-    needed |= {submission.key for submission in folder.submissions()}
-    for path in (folder.root / "results").glob("*.json"):
-        if path.stem not in needed:
-            path.unlink(missing_ok=True)
+    needed |= {folder.key(submission) for submission in folder.submissions()}
+    for key in there.keys() - needed:
+        folder.drop_result(key, there[key])
     return gone
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from visavox import weights
 from visavox.progress import Stopwatch
 from visavox.service.store import STAGES, Progress
 
@@ -144,7 +145,23 @@ def _answered(order: Order, send: Send) -> Iterator[None]:
             log.error("a video could not be judged", code=code, exc_info=_trace(error))
             send("failed", (code, ""))  # words that nobody has seen before may hold anything: they stay here
         else:
-            send("failed", (code, shown(reason.replace(str(order.path), order.name))))
+            send("failed", (code, shown(_without_places(reason, order))))
+
+
+def _without_places(found: Any, order: Order) -> Any:
+    """A text, or all texts of a value that JSON holds, without where files lie on this machine."""
+    if isinstance(found, str):
+        home = str(Path.home())
+        places = {str(order.path): order.name, str(weights.folder()): "the weights folder", home: "~"}
+        for place, words in places.items():
+            if len(place) > 1:
+                found = found.replace(place, words)
+        return found
+    if isinstance(found, dict):
+        return {name: _without_places(value, order) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_without_places(value, order) for value in found]
+    return found
 
 
 def _trace(error: Exception) -> Any:
@@ -192,8 +209,14 @@ def result_of(seen: Seen, analysis: Analysis, about: dict[str, Any]) -> dict[str
 
     watch, info = seen.watch, seen.info
     watch.say("fusion", 1.0)
-    return {
-        "analysis": asdict(analysis) | {"flagged": [list(each) for each in analysis.flagged]},
+    told = asdict(analysis) | {
+        "flagged": [
+            list(each) for each in analysis.flagged
+        ],  # of what is missing the first line: the rest is for who runs it
+        "degraded": [{"what": each.what, "why": each.why.partition("\n")[0]} for each in analysis.degraded],
+    }
+    found = {
+        "analysis": told,
         "why": sentence(analysis),
         "observations": [asdict(each) for each in seen.observations],
         "stages": [{"name": name, "seconds": round(seconds, 4)} for name, seconds in watch.stages().items()],
@@ -207,6 +230,7 @@ def result_of(seen: Seen, analysis: Analysis, about: dict[str, Any]) -> dict[str
             "hasSound": info.audio_codec is not None,
         },
     }
+    return _without_places(found, seen.order)
 
 
 def probed(path: Path, settings: Settings) -> MediaInfo:

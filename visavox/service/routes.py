@@ -138,8 +138,11 @@ def report(request: Request, id: Id) -> HTMLResponse:
 )
 def delete(request: Request, id: Id) -> Response:
     at = desk(request)
-    if at.store.submission(id) is None:
-        raise Problem("NO_SUCH_ANALYSIS")
+    known, said = at.store.submission(id) is not None, at.folder.forget_feedback(id)
+    if not known:
+        if not said:
+            raise Problem("NO_SUCH_ANALYSIS")
+        return Response(status_code=204)
     at.folder.forget(id)  # first: what lies there without its job would be queued again
     at.store.delete(id)
     return Response(status_code=204)

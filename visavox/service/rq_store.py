@@ -83,12 +83,25 @@ class RQStore:
             waiting, _ = self.waiting()
             if waiting >= most:
                 raise QueueFull(f"{waiting} videos wait already")
-            with self.server.pipeline() as pipe:
-                pipe.delete(_events(submission.id))  # of a process that died before the next line but one
-                pipe.zadd(f"{PREFIX}open", {submission.id: self._now()})
-                self._event(pipe, submission.id, Progress())
-                pipe.execute()
-            self.queue.enqueue_job(self._job_of(submission))
+            job, now = self._job_of(submission), self._now()
+            slots = RateLimitRegistry.from_job(job)
+
+            def change(pipe: Pipeline) -> None:
+                """As `Queue.enqueue_job`, which takes no pipeline for jobs with a rate limit."""
+                if pipe.exists(job.key):
+                    return
+                pipe.multi()
+                pipe.delete(_events(job.id))
+                pipe.zadd(f"{PREFIX}open", {job.id: now})
+                self._event(pipe, job.id, Progress())
+                pipe.sadd(self.queue.redis_queues_keys, self.queue.key)
+                slots.register(1, pipe)
+                job.set_status(JobStatus.RATE_LIMITED, pipe)
+                job.save(pipe)
+                slots.add_to_rate_limited(job.id, pipe)
+                slots.acquire_and_enqueue(1, pipeline=pipe)
+
+            self._change(change, job.key)
 
     def complete(self, submission: Submission, progress: Progress) -> None:
         with _spoken():

@@ -12,6 +12,8 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
+SHORTEST_TOKEN = 16
+"""Characters: fewer can be guessed."""
 ACCEPTED = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".ts", ".mpg", ".flv", ".wmv", ".ogv")
 """Endings that the page offers to choose; what counts is the content."""
 
@@ -24,7 +26,7 @@ class Settings(BaseSettings):
     checkpoint: Path
     """Checkpoint of `visavox train` or `visavox fuse`, or the name of a published model of `visavox detect --models`."""
     overrides: list[str] = []
-    """`key=value` words for the checkpoint's configuration, such as `device=cpu`."""
+    """`key=value` words for the checkpoint's configuration, such as `device=cpu`; of a published model `device` and `confine`."""
     folder: Path = Path("~/.cache/visavox/service")
     """Where uploads, results, feedback and the embedded queue lie; shared by all workers."""
     store: str = ""
@@ -40,7 +42,7 @@ class Settings(BaseSettings):
     """Address to listen on. Wider than this machine only with a token."""
     port: int = Field(8000, ge=0, le=65535)
     token: SecretStr | None = None
-    """What `Authorization: Bearer` has to carry; None: no token is asked for, on this machine only."""
+    """What `Authorization: Bearer` has to carry, 16 characters or more; None: no token is asked for, on this machine only."""
     allowed_hosts: list[str] = []
     """Names that `Host` may have beside those of this machine. Empty with a token: any."""
     cors_origins: list[str] = []
@@ -104,8 +106,13 @@ class Settings(BaseSettings):
                 f"host={self.host} can be reached from other machines: set a token (VISAVOX_SERVICE_TOKEN=...), or listen "
                 "on 127.0.0.1"
             )
-        if self.token is not None and not self.token.get_secret_value():
-            raise ValueError("the token is empty: give one of 16 characters or more, or none at all")
+        if self.token is not None:
+            word = self.token.get_secret_value()
+            if not (word.isascii() and word.isprintable() and word == word.strip() and len(word) >= SHORTEST_TOKEN):
+                raise ValueError(
+                    f"the token has {len(word)} characters: give {SHORTEST_TOKEN} or more, printable ASCII without a space at "
+                    'either end (python -c "import secrets; print(secrets.token_urlsafe())"), or none at all'
+                )
         return self
 
     @property
@@ -118,6 +125,7 @@ class Settings(BaseSettings):
 
         Raises:
             FileNotFoundError: there is neither such a file nor such a published model.
+            ConfigError: the overrides do not fit a published model.
         """
         from visavox import weights
         from visavox.detectors.published.catalogue import MODELS
@@ -125,7 +133,9 @@ class Settings(BaseSettings):
 
         if self.checkpoint.is_file():
             return sha256_of(self.checkpoint)
-        if self.model == "default":  # what it is put together of follows from the version and from what is at hand
+        if self.model in MODELS or self.model == "default":
+            self.of_published()
+        if self.model == "default":  # its parts are those that are at hand: who has loaded them knows (`child.origin`)
             return hashlib.sha256(b"default").hexdigest()
         if self.model not in MODELS:
             raise FileNotFoundError(
@@ -134,6 +144,22 @@ class Settings(BaseSettings):
             )
         return weights.fingerprint(MODELS[self.model].weights[0])
 
+    def of_published(self) -> dict[str, str]:
+        """Return the overrides of a published model, which has no configuration beside its device and its decoder's.
+
+        Raises:
+            ConfigError: there are others.
+        """
+        from visavox.config import ConfigError
+
+        known = {"device": ("auto", "cuda", "cpu"), "confine": ("auto", "require")}
+        found = dict(word.partition("=")[::2] for word in self.overrides)
+        for name, value in found.items():
+            if value not in known.get(name, ()):
+                takes = ", ".join(f"{key}={'|'.join(values)}" for key, values in known.items())
+                raise ConfigError(f"{name}={value}: {self.model} is a published model, which takes {takes} alone")
+        return found
+
     def calibration(self) -> str:
         """Return the sha256 of the calibration that `visavox calibrate` fitted for the model; empty where there is none."""
         from visavox.detectors.published.catalogue import calibration_of
@@ -141,6 +167,13 @@ class Settings(BaseSettings):
 
         fitted = calibration_of(self.model)
         return sha256_of(fitted) if fitted.is_file() else ""
+
+    def versions(self) -> list[object]:
+        """Return the versions of the code and of what was fitted to labelled clips: other ones make other results."""
+        from visavox import __version__
+        from visavox.preprocessing.provenance import PREP_VERSION
+
+        return [__version__, PREP_VERSION, self.calibration()]
 
     def environment(self) -> dict[str, str]:
         """Return these settings as the variables that they are read from, for processes that are to have the same."""

@@ -57,6 +57,8 @@ class SQLiteStore:
 
     def submit(self, submission: Submission, most: int) -> None:
         with self._writing() as db:
+            if db.execute("SELECT 1 FROM jobs WHERE id = ?", (submission.id,)).fetchone():
+                return
             [waiting] = db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()
             if waiting >= most:
                 raise QueueFull(f"{waiting} videos wait already")
@@ -259,8 +261,16 @@ def _spoken() -> Iterator[None]:
         raise StoreError(f"the queue cannot be used: {error}") from error
 
 
+DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+"""Of what SQLite may find wrong, that which the file itself is at fault for."""
+
+
 def is_whole(path: Path) -> bool:
-    """Return whether a queue file can be read to its end; True where there is none."""
+    """Return whether a queue file can be read to its end; True where there is none.
+
+    Raises:
+        StoreError: it cannot be told: another process holds it, the disk is full or fails, or it may not be read.
+    """
     if not path.exists():
         return True
     try:
@@ -271,8 +281,13 @@ def is_whole(path: Path) -> bool:
             return found and (not tables or {"jobs", "events", "measures", "poison"} <= tables)
         finally:
             connection.close()
-    except sqlite3.Error:
-        return False
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE:
+            return False
+        raise StoreError(
+            f"{path}: the queue cannot be looked through ({error}); end what holds it, free some space or correct its "
+            "permissions, then start again"
+        ) from error
 
 
 def _now() -> str:

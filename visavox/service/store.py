@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, Self
 
@@ -201,9 +201,13 @@ class JobStore(Protocol):
         """Let go of files and connections."""
 
 
-def key_of(sha256: str, checkpoint: str, settings: Mapping[str, Any], versions: Sequence[object]) -> str:
-    """Return the key of a result, 64 hex digits: content, checkpoint (sha256), settings and versions of the code decide it."""
-    facts = [sha256, checkpoint, settings, list(versions)]
+def key_of(sha256: str, about: Mapping[str, Any]) -> str:
+    """Return the key of a result, 64 hex digits: content, and weights, settings and versions of what judges decide it.
+
+    Args:
+        about: what is loaded, as `child.origin` tells it.
+    """
+    facts = [sha256, about["fingerprint"], {"overrides": about["overrides"]}, list(about["versions"])]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
 from weakref import WeakKeyDictionary
@@ -21,6 +21,8 @@ MOST_PARTS = 16
 """Parts that a form may have before it is refused."""
 MOST_HEADER_BYTES = 16 << 10
 """Of the head of a part."""
+ROOM_BYTES = 8 << 20
+"""Of an upload that are written between two looks at the disk: others fill it at the same time."""
 WRITERS = 2
 """Threads that write and hash uploads."""
 OVERHEAD = 64 << 10
@@ -34,13 +36,20 @@ class Received:
         self.name, self.sha256, self.size = name, sha256, size
 
 
-async def receive(content_type: str, chunks: AsyncIterator[bytes], path: Path, most: int) -> Received:
+async def receive(
+    content_type: str,
+    chunks: AsyncIterator[bytes],
+    path: Path,
+    most: int,
+    room: Callable[[int], bool] = lambda size: True,
+) -> Received:
     """Write the form's one video to `path`, which is not there yet.
 
     Args:
         content_type: the request's header.
         chunks: of the body.
         most: bytes that the video may have.
+        room: whether the disk has room for so many bytes more; asked before each `ROOM_BYTES` of them are written.
 
     Raises:
         Problem: the body is no form with one video in the field `file`; nothing is left at `path`.
@@ -53,7 +62,7 @@ async def receive(content_type: str, chunks: AsyncIterator[bytes], path: Path, m
         raise Problem("BAD_UPLOAD", "The boundary is longer than 200 bytes.")
     file = await anyio.to_thread.run_sync(lambda: path.open("xb"))
     try:
-        form, few = _Form(boundary, file, most), writers()
+        form, few = _Form(boundary, file, most, room), writers()
         async for chunk in chunks:
             if chunk:
                 await anyio.to_thread.run_sync(form.feed, chunk, limiter=few)
@@ -88,8 +97,10 @@ def _to_disk(file: BinaryIO) -> None:
 class _Form:
     """What the parser calls as it reads."""
 
-    def __init__(self, boundary: bytes, file: BinaryIO, most: int):
-        self.file, self.most = file, most
+    def __init__(self, boundary: bytes, file: BinaryIO, most: int, room: Callable[[int], bool]):
+        self.file, self.most, self.room = file, most, room
+        self.granted = 0
+        """Bytes that the disk was found to have room for."""
         self.hash = hashlib.sha256()
         self.size, self.parts, self.head_size = 0, 0, 0
         self.name: str | None = None
@@ -170,6 +181,10 @@ class _Form:
             self.size += len(piece)
         if self.size > self.most:
             raise Problem("UPLOAD_TOO_LARGE", f"The video has more than {self.most} bytes.")
+        while self.size > self.granted:
+            if not self.room(ROOM_BYTES):
+                raise Problem("NO_SPACE", "The service's disk has no room for it.")
+            self.granted += ROOM_BYTES
         self.hash.update(piece)
         self.file.write(piece)
 

@@ -26,7 +26,7 @@ from visavox.service.child import serve
 from visavox.service.folder import Folder, outcome
 from visavox.service.perform import Order, cpu_allowed
 from visavox.service.settings import Settings
-from visavox.service.store import JobStore, Lease, Progress, StoreError
+from visavox.service.store import JobStore, Lease, Progress, StoreError, Submission, key_of
 from visavox.workers.pool import Died, cores
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,9 @@ IDLE_SECONDS = 0.2
 """Between two looks into an empty queue."""
 START_SECONDS = 300.0
 """That loading the networks may take."""
+WRITE_PAUSES = (0.5, 1.0, 2.0)
+"""Seconds after each try to write a result that failed, such as on a full disk."""
+UNWRITTEN = "The service could not write what it found: its disk is full or fails. Send the video again later."
 STORE_RETRY_SECONDS = 1.0
 """Between two tries to reach a queue that is away."""
 
@@ -61,6 +64,8 @@ class Worker:
         self.threads = threads or settings.threads or max(1, cores() // max(1, settings.workers))
         self.child: Child | None = None
         self.batch = settings.batch or 1
+        self.about: dict[str, Any] = {}
+        """What the child that judges says of itself."""
         self.held: dict[str, Lease] = {}
         self.renewed = time.monotonic()
 
@@ -117,7 +122,7 @@ class Worker:
             submission = lease.submission
             with structlog.contextvars.bound_contextvars(job=submission.id, turn=lease.tries):
                 log.info("job begun", name=submission.file_name, bytes=submission.bytes)
-            result = self.folder.result(submission.key)
+            result = self.folder.result(self._key(submission))
             if result is not None:
                 known.append((lease, "done", result))
             elif not self.folder.video(submission.id).exists():
@@ -136,11 +141,14 @@ class Worker:
         if kind == "died":
             log.warning("the process that judged was ended", reason=value.reason)
             self._count({("child_deaths", ""): 1})
-        blame = kind == "died" or (kind == "done" and not self._kept(submission.key, value))
-        if blame or kind not in ("done", "failed"):  # stopped, or taken away
+        if kind not in ("done", "failed"):  # died, stopped, or taken away
             log.info("job let go", reason=kind)
-            self._release(lease, blame=blame)
+            self._release(lease, blame=kind == "died")
             return
+        if kind == "done" and not self._kept(
+            submission, value
+        ):  # no fault of the video, and judging it again is no cure
+            kind, value = "failed", ("NO_SPACE", UNWRITTEN)
         end = outcome(value) if kind == "done" else failure(*value)
         kept = self._report(lease, end)
         log.info(
@@ -173,7 +181,11 @@ class Worker:
             yield from ((lease, "stopped", None) for lease in leases)
             return
         orders = [(self.folder.video(lease.submission.id).absolute(), lease.submission) for lease in leases]
-        child.connection.send([Order(path, job.file_name, job.sha256) for path, job in orders])
+        try:
+            child.connection.send([Order(path, job.file_name, job.sha256) for path, job in orders])
+        except OSError:  # it ended just now; the next turn starts another
+            self._kill()
+            return
         unanswered = dict(enumerate(leases))
         lost: set[int] = set()
         at = 0 if len(leases) == 1 else None
@@ -228,14 +240,20 @@ class Worker:
                     return
 
     def _child(self) -> Child:
-        """The child, started where there is none."""
+        """The child, started where there is none, or none any more."""
+        if self.child is not None and not self.child.process.is_alive():
+            log.warning("the process that judges was ended while it had nothing to do", reason=self.child.died().reason)
+            self._kill()
         if self.child is None:
             self.child = Child(self.settings, self.threads)
             about = self.child.wait_ready(self.stop, self._renew)
             if about:
-                with files.replacing(self.folder.root / "model.json") as beside:
-                    beside.write_text(json.dumps(about), encoding="utf-8")
-                self.batch = about["batch"]
+                try:
+                    with files.replacing(self.folder.root / "model.json") as beside:
+                        beside.write_text(json.dumps(about), encoding="utf-8")
+                except OSError as error:  # videos are judged without; /readyz says that it is missing
+                    log.error("what was loaded cannot be written down", reason=error.strerror)
+                self.batch, self.about = about["batch"], about
                 log.info("networks loaded", checkpoint=about["checkpoint"][:12], threads=self.threads)
         return self.child
 
@@ -244,13 +262,22 @@ class Worker:
         self.child.kill()
         self.child = None
 
-    def _kept(self, key: str, result: dict[str, Any]) -> bool:
-        try:
-            self.folder.keep_result(key, result)
-        except OSError as error:
-            log.error("a result cannot be written", reason=error.strerror)
-            return False
-        return True
+    def _key(self, submission: Submission) -> str:
+        """The key of its result by the model that is loaded, which may be another one than when it was taken in."""
+        return key_of(submission.sha256, self.about) if "versions" in self.about else submission.key
+
+    def _kept(self, submission: Submission, result: dict[str, Any]) -> bool:
+        key = self._key(submission)
+        for pause in WRITE_PAUSES:
+            try:
+                self.folder.judged_as(submission, key)
+                self.folder.keep_result(key, result)
+            except OSError as error:
+                log.error("a result cannot be written", reason=error.strerror)
+                self.stop.wait(min(pause, self.settings.lease_seconds / 6))
+            else:
+                return True
+        return False
 
     # A queue that is away for a moment costs no work: what is renewed or reported is tried again until the lease would be gone.
 
@@ -346,7 +373,20 @@ class Child:
         self.connection.close()
 
 
+FOR_SENDERS = {
+    "TIMED_OUT": "Judging it took longer than a video of its length may take. Send a part of it, or convert it: "
+    "ffmpeg -i FILE NEW.mp4",
+    "NOT_FOUND": "The upload was deleted before it was judged. Send it again.",
+    "OUT_OF_MEMORY": "The memory did not suffice for it. Scale the picture down, or send a part of it.",
+    "BAD_SCORE": "The network gave no number for it. Convert it (ffmpeg -i FILE NEW.mp4) and send the new file.",
+    "INTERNAL": "Something failed that nobody foresaw. Send it again; if that fails too, tell whoever runs the service the id of "
+    "this analysis: its log says what happened.",
+}
+"""What is said of codes whose own cure is for whoever runs the programs."""
+
+
 def failure(code: str, words: str) -> Progress:
     """Return the end of a job that gave no verdict."""
     fault = CODES[code]
-    return Progress("error", 100, "done", error=words or f"{fault.happened} {fault.cure}", code=code)
+    said = words or FOR_SENDERS.get(code) or f"{fault.happened} {fault.cure}"
+    return Progress("error", 100, "done", error=said, code=code)
