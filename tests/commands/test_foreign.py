@@ -268,3 +268,20 @@ def test_anyone_s_detector_is_measured_on_perturbed_videos(takes: str, talking: 
     scored = (tmp_path / "grid/gain-5.csv").stat().st_mtime_ns
     assert main(["eval", *words]) == 0
     assert (tmp_path / "grid/gain-5.csv").stat().st_mtime_ns == scored
+
+
+def test_what_a_detector_writes_to_stderr_is_not_kept_but_for_its_end(tmp_path: Path):
+    """20 MB of it fill no disk and hold nobody up; of a file without a name it would all be there."""
+    file = tmp_path / "own.py"
+    file.write_text(
+        "import os, stat\n"
+        "def predict(path):\n"
+        "    for _ in range(20): os.write(2, b'noise' * 200_000)\n"
+        "    if path.endswith('last'): os.write(2, b'\\nthe end\\n'); os._exit(3)\n"
+        "    return float(stat.S_ISFIFO(os.fstat(2).st_mode))\n"
+    )
+    with Foreign(file, timeout=30) as detector:
+        assert detector.predict(Path("first")) == 1.0
+        assert len(detector._errors._kept) <= 4096
+        with pytest.raises(ForeignError, match="exit code 3: the end"):
+            detector.predict(Path("last"))

@@ -1,6 +1,8 @@
 """Detectors for other programs: ONNX that gives torch's numbers or is not written, a folder that loads back, a citation."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +117,11 @@ def test_what_is_to_be_written_has_to_be_said(trained, capsys):
         with pytest.raises(SystemExit):
             main(["export", path, *words])
     assert "--on PATH" in capsys.readouterr().err
+
+
+def test_onnxruntime_is_told_to_send_nothing_before_it_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setitem(sys.modules, "onnx", None)  # what stands before it cannot be imported
+    with pytest.raises(exporting.ExportError, match="extra"):
+        exporting.export(None, [], tmp_path / "x.onnx")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

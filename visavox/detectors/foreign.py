@@ -18,7 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import IO, Any, Self
@@ -28,6 +28,8 @@ from visavox.files import shown
 KINDS = ("predict", "predict_bundle")
 LONGEST_ANSWER = 1 << 16
 """Bytes of an answer."""
+KEPT = 4096
+"""Last bytes that are kept of what a child writes to stderr."""
 LONGEST_REASON = 300
 """Characters of what a child says of its end."""
 
@@ -55,7 +57,7 @@ class Foreign:
         self.kind = ""
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self._errors: IO[bytes] | None = None
+        self._errors: _Tail | None = None
 
     def __enter__(self) -> Self:
         """Start the child, so that a file that cannot be loaded is refused before the first clip.
@@ -97,7 +99,6 @@ class Foreign:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the child)
         words = [
             sys.executable,
             "-m",
@@ -112,13 +113,14 @@ class Foreign:
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=self._errors,
+            stderr=subprocess.PIPE,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
             env=os.environ | {"PYTHONPATH": path},
         )
         theirs.close()
-        self._socket = ours
+        assert self._child.stderr is not None
+        self._socket, self._errors = ours, _Tail(self._child.stderr)
         greeting = self._receive(time.monotonic() + self.timeout)
         if "error" in greeting:
             self._end()
@@ -167,8 +169,7 @@ class Foreign:
             code = child.wait(5)
         except subprocess.TimeoutExpired:
             code = 0
-        errors.seek(max(0, errors.seek(0, os.SEEK_END) - 4096))
-        last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        last = errors.last_line()
         self._end()
         how = f"with exit code {code}" if code >= 0 else f"by signal {signal.Signals(-code).name}"
         said = f": {_short(last)}" if last else ""
@@ -185,6 +186,29 @@ class Foreign:
             if each is not None:
                 each.close()
         self._socket = self._errors = None
+
+
+class _Tail:
+    """The last bytes of a pipe, which is read to its end in a thread, so that who writes into it never waits."""
+
+    def __init__(self, pipe: IO[bytes]):
+        self._pipe, self._kept = pipe, b""
+        self._thread = threading.Thread(target=self._read, name="stderr of a detector", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._pipe, contextlib.suppress(OSError):
+            while piece := os.read(self._pipe.fileno(), 1 << 16):
+                self._kept = (self._kept + piece)[-KEPT:]
+
+    def last_line(self) -> str:
+        """Return the last line, once the pipe has ended or after a second."""
+        self._thread.join(1)
+        return self._kept.decode(errors="replace").strip().rpartition("\n")[2]
+
+    def close(self) -> None:
+        """Wait for the end of the pipe; where a process that left its group keeps it open, no longer than a second."""
+        self._thread.join(1)
 
 
 def _short(text: object) -> str:

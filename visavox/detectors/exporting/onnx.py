@@ -75,6 +75,7 @@ def export(detector: Detector, bundles: Sequence[Bundle], path: Path) -> Exporte
         ExportError: the extra is missing, there are too few bundles, the graph cannot be made, or differs by more than
                 `TOLERANCE`.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it is read when the library is imported
     try:
         import onnx
         import onnxruntime
@@ -170,7 +171,6 @@ def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return options
 
 
