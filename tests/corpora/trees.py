@@ -35,3 +35,29 @@ class Tree:
 
     def rows(self) -> pd.DataFrame:
         return read_split(self.output, self.output.parent.parent, part=True).set_index("filename")
+
+
+FAVC = "source,target1,target2,method,category,type,race,gender"
+
+PUBLISHED, PANDAS, MIRROR = f"{FAVC},path,", f"{FAVC},path,Unnamed: 9", f"{FAVC},filename,path"
+
+
+def fakeavceleb(tree: Tree, header: str = PUBLISHED, races: str = "Asian (East)", groups: int = 3) -> list[str]:
+    """Three groups of two people, who borrow from each other inside their group; returns the lines of meta_data.csv."""
+    lines = [header]
+    for group in range(groups):
+        race, gender = (races, "men") if group == 0 else ("African", ("men", "women")[group - 1])
+        one, other = (f"id{10 * group + k:05d}" for k in (1, 2))
+        for source, target in ((one, other), (other, one)):
+            for file, target1, target2, method, category, kind in (
+                ("00109.mp4", "-", "-", "real", "A", "RealVideo-RealAudio"),
+                ("00109.mp4", "-", "-", "rtvc", "B", "RealVideo-FakeAudio"),
+                (f"00109_{target}_wavtolip.mp4", target, "-", "wav2lip", "C", "FakeVideo-RealAudio"),
+                ("00109_0_1.mp4", target, source, "faceswap-wav2lip", "D", "FakeVideo-FakeAudio"),
+            ):
+                folder = f"FakeAVCeleb/{kind}/{race}/{gender}/{source}"
+                place = f"{file},{folder}"
+                lines.append(f"{source},{target1},{target2},{method},{category},{kind},{race},{gender},{place}")
+                tree.video(folder.removeprefix("FakeAVCeleb/") + f"/{file}")
+    tree.text("meta_data.csv", "\n".join(lines) + "\n")
+    return lines

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.media.test_media import RATE, click, encode, flash, flash_time, onset, read, reason
+from tests.media.media_made import RATE, click, encode, flash, flash_time, onset, read, reason
 from visavox.media import LIMITS, Limits, MediaError, open_video, probe
 from visavox.media.container import RegularFile
 from visavox.media.sound import Sound

@@ -1,10 +1,16 @@
-"""A headless Chromium for the tests of the page."""
+"""A headless Chromium for the tests of the page, and what it visits."""
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.service.stand_in import StandIn, serving
+from visavox.media import write_video
+from visavox.synthetic.clips import render
 
 
 @pytest.fixture(scope="module")  # while one is open no other module can open its own
@@ -44,3 +50,24 @@ def browse(chromium: Any) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert not errors, errors
+
+
+@pytest.fixture
+def api() -> Iterator[StandIn]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def visit(browse: Callable[..., Any], api: StandIn) -> Callable[..., Any]:
+    """visit(width=1280, scheme="light", **context): a new browser window at the page; its errors fail the test."""
+    return functools.partial(browse, api.address)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds of a synthetic face that speaks."""
+    path = tmp_path_factory.mktemp("page") / "speech.mp4"
+    drawn = render(3, 4, 4.0, 256)
+    write_video(path, drawn.frames, drawn.audio, fps=25)
+    return path

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
+from timesformer_values import CONFIG, bundle, clips, fitted, small
 
-from tests.detectors.timesformer.test_model import CONFIG, bundle, clips, fitted, small
 from visavox.detectors import build
 from visavox.detectors.scorer import inference as inference_of
 from visavox.detectors.timesformer import inference
