@@ -60,12 +60,11 @@ class Recipe:
         return sound if sound is None or change is None else change(sound, rate, self.constant, self.rng(name, 1))
 
 
-class PerturbedVideo:
-    """An open video whose frames and sound are changed on the way; see `visavox.media.Video`."""
+class _Wrapped:
+    """An open video in another one's place, closed with it."""
 
-    def __init__(self, video: Any, recipe: Recipe, name: str, rate: int):
-        self.video, self.recipe, self.name, self.rate = video, recipe, name, rate
-        self.info = video.info
+    def __init__(self, video: Any):
+        self.video, self.info = video, video.info
 
     def __enter__(self) -> Self:
         self.video.__enter__()
@@ -73,6 +72,14 @@ class PerturbedVideo:
 
     def __exit__(self, *exception: object) -> None:
         self.video.__exit__(*exception)
+
+
+class PerturbedVideo(_Wrapped):
+    """An open video whose frames and sound are changed on the way; see `visavox.media.Video`."""
+
+    def __init__(self, video: Any, recipe: Recipe, name: str, rate: int):
+        super().__init__(video)
+        self.recipe, self.name, self.rate = recipe, name, rate
 
     @property
     def notes(self) -> list[str]:
@@ -118,19 +125,12 @@ class Replayed:
         return self._sound
 
 
-class Recorded:
+class Recorded(_Wrapped):
     """An open video that remembers what it gave, where all its frames fit into HELD_BYTES."""
 
     def __init__(self, video: Any):
-        self.video, self.info = video, video.info
+        super().__init__(video)
         self._kept: list[np.ndarray] | None = []
-
-    def __enter__(self) -> Self:
-        self.video.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.video.__exit__(*exception)
 
     @property
     def notes(self) -> list[str]:
