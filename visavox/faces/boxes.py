@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 def match(a: np.ndarray, b: np.ndarray, least: float) -> list[tuple[int, int]]:
     """Return the pairs (i, j) of boxes a (N, 4) and b (M, 4) with IoU >= least whose IoUs have the largest sum."""
     overlap = iou(a[:, None], b[None])  # (N, M)
     overlap = np.where(overlap >= least, overlap, 0)
+    rows, columns = (each.tolist() for each in np.nonzero(overlap))
+    if len(rows) == len(set(rows)) == len(set(columns)):  # no box has a choice
+        return list(zip(rows, columns))
+    from scipy.optimize import linear_sum_assignment  # half of the start of a process that crops
+
     return [(int(i), int(j)) for i, j in zip(*linear_sum_assignment(-overlap)) if overlap[i, j] > 0]
 
 
