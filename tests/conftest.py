@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from visavox import config as configuration
 from visavox.bundle import Bundle
@@ -35,6 +37,36 @@ TINY = ["--config", str(CHECKOUT / "configs/tiny.json")]
 BACKBONES = ["--video-backbone=marlin_vit_tiny", "--audio-backbone=eat_tiny", "--steps=8", "--weights=random"]
 """Of `visavox features`: small networks of random weights."""
 QUICK = ["epoch=3", "train_batch_size=4", "device=cpu"]
+LONGEST = (
+    "test_fiveway_notebook.py",
+    "test_house.py",
+    "test_wheel.py",
+    "test_bench.py",
+    "test_detect.py",
+    "test_several_processes.py",
+    "test_batch.py",
+    "test_notebook.py",
+    "test_ray_pool.py",
+    "test_pretrain_audio.py",
+)
+"""Test files that take longest for their few tests: begun first, so that no process is left with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; with several processes (`make test`) files are handed out in this order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills in the first process of the test run that asks for it; nobody writes to it afterwards."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            half = folder.with_name(f"{name}.{os.getpid()}")
+            make(half)
+            half.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -119,9 +151,8 @@ def talking(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve synthetic talking-face videos of three identities: real/<identity>/*.mp4, fake/<identity>/*.mp4, labels.csv."""
     from visavox.synthetic.dataset import make_dataset
 
-    root = tmp_path_factory.mktemp("talking")
-    make_dataset(root, identities=3, clips_per_identity=4, seed=5, seconds=(1.6, 2.0), workers=2)
-    return root
+    how = {"identities": 3, "clips_per_identity": 4, "seed": 5, "seconds": (1.6, 2.0), "workers": 1}
+    return made_once(tmp_path_factory, "talking", lambda root: make_dataset(root, **how))
 
 
 @pytest.fixture(scope="session")
@@ -160,11 +191,15 @@ def data(talking: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from visavox.commands import crop
     from visavox.corpora.__main__ import main as make_split
 
-    root = tmp_path_factory.mktemp("root")
-    assert crop.main(["--input", str(talking), "--output", str(root / "data/bundles"), "--workers", "2", *TINY]) == 0
-    words = ["folder", "--root", str(root / "data/bundles"), "--output", str(root / "data/split.csv")]
-    assert make_split([*words, "--by", "file", "--val", "0.34", "--test", "0.33"]) == 0
-    return root
+    def make(root: Path) -> None:
+        assert (
+            crop.main(["--input", str(talking), "--output", str(root / "data/bundles"), "--workers", "1", *TINY]) == 0
+        )
+        words = ["folder", "--root", str(root / "data/bundles"), "--output", str(root / "data/split.csv")]
+        assert make_split([*words, "--by", "file", "--val", "0.34", "--test", "0.33"]) == 0
+
+    root = tmp_path_factory.mktemp("root")  # runs are written below it
+    return shutil.copytree(made_once(tmp_path_factory, "cropped", make), root, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")

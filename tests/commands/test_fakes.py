@@ -15,18 +15,19 @@ from visavox.commands import fakes
 from visavox.splits.table import SplitError, read_split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+CLIPS = 6
 
 
 @pytest.fixture(scope="module")
 def split(data: Path, tmp_path_factory) -> Path:
-    """A split CSV of the real clips of `data`, each under three people's names."""
+    """A split CSV of the real clips of `data`, two of each person."""
     root = tmp_path_factory.mktemp("split")
     lines = ["filename,filepath,split,label,source"]
     found = sorted((data / "data/bundles/real").rglob("*.npz"))
-    for index in range(12):
+    for index in range(CLIPS):
         bundle = Bundle.load(found[index % len(found)])
         replace(bundle, source_sha256=f"{index:064x}").save(root / f"c{index}.npz")
-        lines.append(f"c{index}.mp4,c{index}.npz,train,0,person{index % 6}")
+        lines.append(f"c{index}.mp4,c{index}.npz,train,0,person{index // 2}")
     (root / "real.csv").write_text("\n".join(lines) + "\n")
     return root / "real.csv"
 
@@ -39,9 +40,9 @@ def digests(folder: Path) -> dict[str, str]:
 def test_a_set_is_written_with_its_facts_and_the_same_each_time(split, tmp_path, capsys):
     words = [str(split), "--root", str(split.parent), "--kinds", "sbv,offset,swap,avss", "--per-real", "2", "--sheets"]
     assert fakes.main([*words, "--output", str(tmp_path / "a")]) == 0
-    assert "12 real clips and 24 fakes" in capsys.readouterr().out
+    assert f"{CLIPS} real clips and {2 * CLIPS} fakes" in capsys.readouterr().out
     rows = read_split(tmp_path / "a/fakes.csv", tmp_path / "a", part=True)
-    assert list(rows["label"]).count(1) == 24 and set(rows.loc[rows["label"] == 1, "method"]) <= {
+    assert list(rows["label"]).count(1) == 2 * CLIPS and set(rows.loc[rows["label"] == 1, "method"]) <= {
         "sbv",
         "offset",
         "swap",

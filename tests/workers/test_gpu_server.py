@@ -174,7 +174,7 @@ def videos(tmp_path_factory) -> Path:
     from visavox.synthetic.dataset import make_dataset
 
     folder = tmp_path_factory.mktemp("videos")
-    make_dataset(folder, identities=2, clips_per_identity=1, seed=1, seconds=(1.6, 1.6), size=320, workers=2)
+    make_dataset(folder, identities=2, clips_per_identity=1, seed=1, seconds=(1.6, 1.6), size=320, workers=1)
     return folder
 
 
