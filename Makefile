@@ -9,6 +9,8 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 PROCESSES ?= 2
+# A file of tests stays in one process; files are begun in the order in which they are collected (LONGEST in tests/conftest.py).
+SHARED = -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: help setup demo app serve page test test-page test-browser test-slow test-durability check bench doctor lock clean
 help:
@@ -29,7 +31,7 @@ setup: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -49,14 +51,14 @@ page: $(READY)
 	$(BIN)/python frontend/build.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest $(SHARED)
 
 test-page: $(READY)
 	$(BIN)/python frontend/build.py --check
 
 test-browser: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.40' 'axe-playwright-python>=0.1.8'
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest -m browser $(SHARED)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
