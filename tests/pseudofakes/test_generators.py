@@ -13,14 +13,16 @@ from visavox.features.audio import mel_3cs
 from visavox.features.sync import correlation_sync
 from visavox.media.recode import CODECS, recode_frames, recode_sound, resample
 from visavox.preprocessing.provenance import prep_hash
-from visavox.pseudofakes import dense, vocoders
+from visavox.pseudofakes import dense, make, vocoders
 from visavox.pseudofakes.footage import SPARE, Crops, put_together, take
 from visavox.pseudofakes.forgery import gates
 from visavox.pseudofakes.hull import face_boxes, outlines, steady
-from visavox.pseudofakes.make import draw_kind, forge, untouched
+from visavox.pseudofakes.make import NothingChanged, draw_kind, forge, forge_one, untouched
+from visavox.pseudofakes.picture import shift_blend, splice_picture
 from visavox.pseudofakes.road import travel
 from visavox.pseudofakes.sheet import sheet
 from visavox.pseudofakes.vocoders import TOOLS
+from visavox.pseudofakes.voice import splice_sound
 from visavox.synthetic.clips import Clip, render
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -307,17 +309,64 @@ def test_the_road_is_drawn_alike_for_both_classes(clip):
     assert all(0.5 < share < 0.95 for share in changed), changed  # either of two with one half each
 
 
-def test_a_real_clip_passes_the_tool_of_its_fake_as_often(clip):
+@pytest.mark.parametrize("kind", ["codec", "planted"])
+def test_a_real_clip_passes_the_tool_of_its_fake_as_often(kind, clip, monkeypatch: pytest.MonkeyPatch):
     """In both classes half of the clips are vocoded as a whole: the parts outside of the forgery are, or are not, in both."""
-    vocoded = []
-    for seed in range(12):
-        raw = take(clip, 1.6, np.random.default_rng([seed, 0])).sound
-        real = untouched(clip, None, seed=[seed], beside="lpc", seconds=1.6).sound
-        vocoded.append(real.shape == raw.shape)
-        bare = untouched(clip, None, seed=[seed], beside="lpc", seconds=1.6, road=False).sound
-        assert np.array_equal(bare, raw)
-    tooled = [np.random.default_rng([seed, 1]).random() < 0.5 for seed in range(200)]
-    assert 0.4 < np.mean(tooled) < 0.6
+    monkeypatch.setattr(make, "travel", lambda footage, rng: footage)
+    monkeypatch.setattr(make, "PLANTED", ("griffin_lim", "codec"))
+    tooled = []
+    for seed in range(8):
+        raw = take(clip, 0.9, np.random.default_rng([seed, 0])).sound
+        real = untouched(clip, None, seed=[seed], beside=kind, seconds=0.9).sound
+        fake = forge(kind, clip, None, seed=[seed], seconds=0.9)
+        alone = np.ones(len(raw), bool)
+        for first, last, _ in fake.segments:
+            alone[first * 640 : last * 640] = False
+        assert np.array_equal(fake.bundle.sound[alone], real[alone]), fake.kind
+        tooled.append(not np.array_equal(real, raw))
+    assert 1 < sum(tooled) < 7, tooled
+
+
+def test_what_changes_nothing_is_no_fake(clip):
+    """Of a sound that is the same throughout every splice is the sound itself: another kind is drawn, or the clip stays real."""
+    flat = replace(clip, audio=np.ones_like(clip.audio))
+    how = {"seconds": 0.9, "road": False}
+    with pytest.raises(NothingChanged, match="5 draws of splice_sound change neither a pixel nor a sample"):
+        forge("splice_sound", flat, None, seed=[0], **how)
+    assert forge_one({"splice_sound": 1.0}, flat, None, seed=[0], **how) is None
+    shares = {"splice_sound": 0.8, "region": 0.2}
+    seed = next([n] for n in range(20) if draw_kind(shares, flat, [n]) == "splice_sound")
+    one, again = (forge_one(shares, flat, None, seed=seed, **how) for _ in range(2))
+    assert one.kind == "region" and one.bundle.source_sha256 == again.bundle.source_sha256
+    assert np.array_equal(one.bundle.track, forge("region", flat, None, seed=seed, **how).bundle.track)
+    spliced = forge_one(shares, clip, None, seed=seed, **how)
+    alone = forge("splice_sound", clip, None, seed=seed, **how)
+    assert spliced.kind == "splice_sound" and spliced.bundle.notes == alone.bundle.notes
+
+
+@pytest.mark.parametrize("splice", [splice_picture, splice_sound])
+def test_a_splice_begins_and_ends_where_something_changes(splice, clip):
+    """Wherever it lies, at the clip's end too."""
+    before = take(clip)
+    T = before.length
+    for seed in range(60):
+        span = (0, T) if seed % 2 else (T - 14, T)
+        made, [(first, last, where)], _ = splice(before, span, np.random.default_rng(seed))
+        if where == "picture":
+            changed = (made.frames != before.frames).any((1, 2, 3))
+        else:
+            changed = (made.sound != before.sound).reshape(T, -1).any(1)
+        assert [first, last - 1] == [int(np.flatnonzero(changed)[end]) for end in (0, -1)], seed
+
+
+def test_a_face_that_holds_still_is_blended_with_whatever_there_is(clip):
+    still = take(clip)
+    still = replace(
+        still, frames=np.repeat(still.frames[:1], 12, 0), landmarks=still.landmarks[:12], chosen=still.chosen[:12]
+    )
+    for seed in range(4):
+        made, segments, masks = shift_blend(still, (0, 12), np.random.default_rng(seed))
+        assert segments and masks.any() and np.array_equal(made.frames, still.frames)
 
 
 def test_what_cannot_be_made_says_so(clip, make_bundle):

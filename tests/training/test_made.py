@@ -99,6 +99,18 @@ def test_a_stage_that_sees_or_hears_alone_learns_what_is_forged_of_it(config, re
     assert taught["video_label"] == [float(kind == "sbv") for kind in kinds] and not any(taught["audio_label"])
 
 
+def test_a_clip_that_no_kind_changes_stays_real_and_is_said(config, reals, tmp_path, caplog):
+    made = module_of(config.model_copy(update={"fakes": ["splice_sound"]}), reals).split("train")
+    bundle = Bundle.load(made.paths[0])
+    made.paths[0] = str(tmp_path / "flat.npz")
+    replace(bundle, audio=np.ones_like(bundle.audio)).save(made.paths[0])
+    for which in ((0, 7), (1, 7)), (0, 1):
+        real, beside = (made[each] for each in which)
+        assert float(real.label) == float(beside.label) == 0.0 and np.array_equal(real.clip.track, beside.clip.track)
+    assert caplog.text.count("none of splice_sound changes it; it stays real") == 1
+    assert float(made[3, 7].label) == 1.0
+
+
 def test_validation_has_the_same_fakes_in_every_epoch(config, reals):
     data = module_of(config, reals)
     val = data.split("val")

@@ -7,8 +7,10 @@ PICTURE = ("sbv", "region", "shift_blend", "splice_picture", "cut")
 SOUND = ("griffin_lim", "world", "lpc", "codec", "voice_swap", "splice_sound")
 """The sound is forged, the picture stays as it is."""
 BOTH = ("offset", "swap", "avss", "planted")
-"""Picture and sound are put together wrongly; `planted` is 0.2 to 2 s of any of the above in a clip that is real otherwise."""
+"""Picture and sound are put together wrongly; `planted` is 0.2 to 2 s of one of the above in a clip that is real otherwise."""
 KINDS = (*PICTURE, *SOUND, *BOTH)
+FORGED = {"video_label": PICTURE, "audio_label": SOUND}
+"""Which kinds forge a half by itself; in the others both halves are genuine and do not belong together."""
 NEEDS_WORLD = ("world", "voice_swap")
 """What needs the extra `fakes`."""
 

@@ -23,8 +23,7 @@ FILE = "models/shape_predictor_68_face_landmarks.dat"
 SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
 WIDTH, CENTRE = 1.13, 0.525
 """Side of the square that the predictor expects, in widths of RetinaFace's box, and where its middle is, in heights from the top:
-medians of dlib's own detections on 48 frames of 24 real clips. There 68 landmarks lie off RetinaFace's five by 0.07 of the
-distance between the eyes, in the median."""
+medians of dlib's own detections on 48 frames of 24 real clips. Tests hold how far 68 landmarks then lie off RetinaFace's five."""
 JAW, MOUTH, LIPS, NOSE = slice(2, 15), slice(48, 68), slice(48, 60), slice(31, 36)
 """Of the 68 points of iBUG's mark-up."""
 

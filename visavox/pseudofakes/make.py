@@ -4,7 +4,7 @@
     real = untouched(bundle, measure, seed=[100, 0, 7], beside="sbv")
 
 Both are functions of the bundle and the seed alone. With equal seeds they show the same stretch of the clip, went through the
-same tool and the same codecs, and differ by the forgery.
+same tool and the same codecs, and differ by the forgery. `forge_one` draws the kind, and another one where that changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from visavox.bundle import Bundle, BundleError
 from visavox.config.fakes import BOTH, KINDS, PICTURE, SOUND
 from visavox.pseudofakes import picture, voice
 from visavox.pseudofakes.footage import Footage, Measure, put_together, spare_frames, take
-from visavox.pseudofakes.forgery import Forgery, Generator, Segment, short_span
+from visavox.pseudofakes.forgery import Forgery, Generator, Segment, Span, short_span
 from visavox.pseudofakes.road import travel
 from visavox.pseudofakes.vocoders import TOOLS
 
@@ -50,6 +50,10 @@ PLANTED = (*(kind for kind in PICTURE if kind != "cut"), *SOUND, "swap")
 """What `planted` plants."""
 
 
+class NothingChanged(BundleError):
+    """Draw after draw of a kind left a clip as it was, such as splices of silence."""
+
+
 class Fake(NamedTuple):
     """A clip that was forged."""
 
@@ -74,6 +78,7 @@ def forge(
     road: bool = True,
     tooled: float = TOOLED,
     landmarks: int = 5,
+    beside: str = "",
 ) -> Fake:
     """Make a fake of a real clip.
 
@@ -88,9 +93,11 @@ def forge(
         road: whether the clip takes the road at all.
         tooled: as TOOLED.
         landmarks: that faces are outlined by: 5, or 68 with the extra `landmarks`.
+        beside: the kind whose tool the whole clip passes, as the real clip beside it does; its own without.
 
     Raises:
         BundleError: the clip is too short or has no track or no sound for it, or somebody else's is missing.
+        NothingChanged: TRIES draws changed neither a pixel nor a sample.
     """
     if kind not in KINDS:
         raise BundleError(f"{kind!r} is no kind of fake; known: {', '.join(KINDS)}")
@@ -106,17 +113,54 @@ def forge(
         lacks = "somebody else's picture" if generator == "cut" else "sound"
         raise BundleError(f"{kind} needs {lacks}{', also of somebody else' if generator in NEEDS_OTHER[:2] else ''}")
     if road:
-        footage = _tooled(footage, seed, borrowed, generator, tooled)
+        tool = _planned(beside, footage, borrowed, seed, turn) if beside else generator
+        footage = _tooled(footage, seed, borrowed, tool, tooled)
     before = footage
     for _ in range(TRIES):  # a splice of silence, say, changes nothing: draw again
         forged = GENERATORS[generator](before, span, rng, borrowed)
         if _differs(before, forged):
             break
+    else:
+        raise NothingChanged(f"{TRIES} draws of {name} change neither a pixel nor a sample of it")
     made = forged.footage
     if road:
         made = travel(made, np.random.default_rng([*seed, 2]))
     mark = f"{MARK}{name} {json.dumps([list(segment) for segment in forged.segments])}, seed {[*seed, turn]}"
     return Fake(put_together(made, measure, mark), name, forged.segments, forged.masks)
+
+
+def forge_one(
+    shares: Mapping[str, float],
+    bundle: Bundle,
+    measure: Measure | None,
+    *,
+    seed: Sequence[int],
+    turn: int = 0,
+    lent: bool = True,
+    **how: Any,
+) -> Fake | None:
+    """Make a fake of a kind that is drawn, as `draw_kind`; of another one where that changes nothing.
+
+    Args:
+        how: as for `forge`.
+
+    Returns:
+        None where no kind of `shares` changes the clip: it stays real.
+
+    Raises:
+        BundleError: as `draw_kind` and `forge`.
+    """
+    first = kind = draw_kind(shares, bundle, seed, turn, lent=lent)
+    left = dict(shares)
+    while True:
+        try:
+            return forge(kind, bundle, measure, seed=seed, turn=turn, beside=first, **how)
+        except NothingChanged:
+            del left[kind]
+        try:
+            kind = draw_kind(left, bundle, seed, turn, lent=lent)
+        except BundleError:
+            return None
 
 
 def kind_of(bundle: Bundle) -> str:
@@ -140,12 +184,13 @@ def untouched(
     """Return a real clip that took the road a fake with the same seed takes.
 
     Args:
-        beside: kind of that fake, whose tool the clip passes where the fake does.
+        beside: kind of that fake, of turn 0, whose tool the clip passes where the fake does.
         other: as `forge`'s, for a tool that listens to somebody else.
     """
     footage = _stretch(bundle, seed, seconds)
     if road:
-        footage = _tooled(footage, seed, None if other is None else _sound_alone(other), beside, tooled)
+        borrowed = None if other is None else _sound_alone(other)
+        footage = _tooled(footage, seed, borrowed, _planned(beside, footage, borrowed, seed), tooled)
         footage = travel(footage, np.random.default_rng([*seed, 2]))
     return put_together(footage, measure, f"{MARK}untouched, seed {[*seed]}")
 
@@ -183,6 +228,17 @@ def draw_kind(
 
 def _stretch(bundle: Bundle, seed: Sequence[int], seconds: float | None) -> Footage:
     return take(bundle, seconds, np.random.default_rng([*seed, 0]))
+
+
+def _plan(footage: Footage, other: Footage | None, rng: np.random.Generator) -> tuple[Span, str]:
+    """Draw where `planted` plants, and what."""
+    span = short_span((0, footage.length), rng, float(footage.bundle.fps))
+    return span, str(rng.choice([kind for kind in PLANTED if _possible(kind, footage, other)]))
+
+
+def _planned(kind: str, footage: Footage, other: Footage | None, seed: Sequence[int], turn: int = 0) -> str:
+    """Return what a fake with this seed forges: of `planted` what it plants, of others the kind itself."""
+    return _plan(footage, other, np.random.default_rng([*seed, 3, turn]))[1] if kind == "planted" else kind
 
 
 def _tooled(footage: Footage, seed: Sequence[int], other: Footage | None, kind: str, share: float) -> Footage:

@@ -83,7 +83,7 @@ def shift_blend(footage: Footage, span: Span, rng: np.random.Generator, other: F
         for n, t in enumerate(np.flatnonzero(weights)):
             if n % EVERY == 0 or not weights[t - 1]:
                 mask = _soft(filled(lower[t], boxes[t], S), bend, blur)
-            source = t + step if 0 <= t + step < T else t - step
+            source = t + step if 0 <= t + step < T else (t - step) % T
             frames[t] = _mix(footage.frames[t], footage.frames[source], mask * (ratio * weights[t]))
             masks[t] = np.round(255 * ratio * weights[t] * mask)
         if _change(footage.frames, frames, masks) >= LEAST_CHANGE or attempt + 1 == TRIES:
@@ -106,6 +106,8 @@ def splice_picture(footage: Footage, span: Span, rng: np.random.Generator, other
             case "drop":
                 ahead = min(T - 1, last + gap - 1)
                 order[first:last] = np.round(np.linspace(first + gap, ahead, n)).astype(int)
+                same = order[first:last] == np.arange(first, last)
+                place = first, last - int(same[::-1].argmin())  # at the clip's end it is in step again
             case "repeat":
                 order[first:last] = first + np.arange(n) % gap
                 place = first + gap, last  # until then nothing has come twice

@@ -63,7 +63,12 @@ def splice_sound(footage: Footage, span: Span, rng: np.random.Generator, other: 
             away = int(rng.integers(T // 3, max(T // 3 + 1, 2 * T // 3)))
             part = np.roll(footage.sound, -footage.samples(away))[a:b]
     changed[a:b] = part
-    return _patched(footage, changed, [place])
+    forged = _patched(footage, changed, [place])
+    differs = np.flatnonzero(forged.footage.sound != footage.sound)
+    if not len(differs):
+        return forged
+    first, last = (int(at / footage.per_frame) for at in differs[[0, -1]])  # of a repeat the beginning is as it was
+    return forged._replace(segments=(Segment(first, last + 1, "sound"),))
 
 
 def offset(footage: Footage, span: Span, rng: np.random.Generator, other: Footage | None = None) -> Forgery:

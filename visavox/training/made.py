@@ -5,6 +5,7 @@ R real clips · k fakes of each · position p of R (1 + k): clip p // (1 + k), i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,17 +17,18 @@ from torch.utils.data import Dataset, Sampler
 from visavox.bundle import Bundle, BundleError
 from visavox.bundle.trim import trimmed_as
 from visavox.config import Config
-from visavox.config.fakes import PICTURE, SOUND, weights
+from visavox.config.fakes import FORGED, weights
+from visavox.logs import say_once
 from visavox.pseudofakes.footage import Measure
-from visavox.pseudofakes.make import NEEDS_OTHER, Fake, draw_kind, forge, kind_of, untouched
+from visavox.pseudofakes.make import NEEDS_OTHER, Fake, draw_kind, forge_one, kind_of, untouched
 from visavox.splits.groups import Others, group_of
 from visavox.training.batch import Example
 from visavox.training.dataset import Prepare
 
+log = logging.getLogger(__name__)
+
 PrepareMade = Callable[[Bundle, np.random.Generator | None, Fake | None], Any]
 """`Detector.prepare_made`: as `Prepare`, told what was forged; None: the real clip beside a fake."""
-FORGED = {"video_label": PICTURE, "audio_label": SOUND}
-"""Which kinds forge a half by itself; in the others both halves are genuine and do not belong together."""
 
 
 class MadeDataset(Dataset[Example]):
@@ -34,6 +36,7 @@ class MadeDataset(Dataset[Example]):
 
     An item is asked for by its position, which gives the same fake each time, or by (position, seed), which draws stretch,
     kind, forgery and augmentation from the seed: a real clip and its fakes with equal seeds show the same stretch and frames.
+    A clip that no kind changes stays real, in the place of its fake too, which is said.
     """
 
     def __init__(
@@ -68,28 +71,33 @@ class MadeDataset(Dataset[Example]):
             prepared = self.prepare(bundle, rng, fake)
         except BundleError as error:
             raise BundleError(f"{self.paths[clip]}: {error}") from None
-        return Example(prepared, torch.tensor(self._label(bundle, position)))
+        return Example(prepared, torch.tensor(self._label(bundle, fake)))
 
-    def _label(self, bundle: Bundle, position: int) -> np.float32:
+    def _label(self, bundle: Bundle, fake: Fake | None) -> np.float32:
         """Return what is learnt of an item: whether it is forged, or its sound or its picture alone, as `target` says."""
-        if self.target == "label" or not self.labels[position]:
-            return self.labels[position]
+        if fake is None or self.target == "label":
+            return np.float32(fake is not None)
         return np.float32(kind_of(bundle) in FORGED[self.target])
 
     def made(
         self, clip: int, turn: int, rng: np.random.Generator | None, seed: list[int]
     ) -> tuple[Bundle, Fake | None]:
-        """Return real clip `clip` as it came down the road, for turn -1, or its fake number `turn`, with what is known of it."""
+        """Return real clip `clip` as it came down the road, for turn -1 or where no kind changes it, or its fake number `turn`,
+        with what is known of it."""
         bundle = trimmed_as(self.config, Bundle.load(self.paths[clip]), rng)
         other = self._somebody_else(clip, seed)
         lent = other is not None and other.has_sound
-        kind = draw_kind(self.shares, bundle, seed, max(turn, 0), lent=lent)
         how: dict[str, Any] = {"seed": seed, "other": other}
         how |= {"seconds": self.config.fake_seconds, "tooled": self.config.fake_tooled}
-        if turn < 0:
-            return untouched(bundle, self.measure, beside=kind, **how), None
-        fake = forge(kind, bundle, self.measure, turn=turn, landmarks=self.config.fake_landmarks, **how)
-        return fake.bundle, fake
+        if turn >= 0:
+            landmarks = self.config.fake_landmarks
+            fake = forge_one(self.shares, bundle, self.measure, turn=turn, lent=lent, landmarks=landmarks, **how)
+            if fake is not None:
+                return fake.bundle, fake
+            what = f"none of {', '.join(self.shares)} changes it; it stays real beside itself"
+            say_once(log, f"{self.paths[clip]}: {what}")
+        kind = draw_kind(self.shares, bundle, seed, 0, lent=lent)
+        return untouched(bundle, self.measure, beside=kind, **how), None
 
     def bundles(self) -> Iterator[Bundle]:
         """Every real bundle once, as it lies on the disk, without audio and track."""
