@@ -12,6 +12,7 @@ import pytest
 from visavox.audit.measures import audit_split
 from visavox.bundle import Bundle
 from visavox.commands import fakes
+from visavox.pseudofakes.journal import Journal
 from visavox.splits.table import SplitError, read_split
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,10 +57,13 @@ def test_a_set_is_written_with_its_facts_and_the_same_each_time(split, tmp_path,
             noted = json.loads(
                 bundle.notes.splitlines()[-1].partition(": ")[2].partition(" ")[2].rpartition(", seed")[0]
             )
-            assert spans == sorted({(a / 25, b / 25): [a / 25, b / 25] for a, b, _ in noted}.values())
-            assert {where for *_, where in noted} == {
-                name for name, cell in (("sound", row.audio_label), ("picture", row.video_label)) if cell == "1"
-            }
+            begins = bundle.times[0]  # of the video: what is left out in front of the stretch counts
+            assert begins > 0.2 and spans == [
+                pytest.approx([begins + a / 25, begins + b / 25], abs=1e-3)
+                for a, b in sorted({(a, b) for a, b, _ in noted})
+            ]
+            forged = {name for name, cell in (("sound", row.audio_label), ("picture", row.video_label)) if cell == "1"}
+            assert forged == ({"picture"} if row.method == "sbv" else set())  # in the others both halves are genuine
         assert (row.method == "swap") == bool(row.donors) and row.donors != row.source
     assert (tmp_path / "a/sheets/sbv.png").stat().st_size > 10_000
     assert fakes.main([*words, "--output", str(tmp_path / "b")]) == 0
@@ -122,3 +126,48 @@ def test_the_audit_is_quiet_where_both_classes_took_the_road_and_flags_where_one
         flagged[road] = [finding.name for finding in found if finding.flagged]
     assert not flagged["both"]
     assert flagged["fakes"]
+
+
+def test_a_set_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(many, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    table = pd.read_csv(many)
+    table[:6].to_csv(many.parent / "six.csv", index=False)
+    words = [str(many.parent / "six.csv"), "--root", str(many.parent), "--kinds", "sbv", "--seconds", "0.9", "--sheets"]
+    assert fakes.main([*words, "--output", str(tmp_path / "whole")]) == 0
+    append = Journal.append
+
+    def stopped(self: Journal, clip: str, rows: list, without: list):
+        if clip == "5":
+            raise KeyboardInterrupt
+        return append(self, clip, rows, without)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", stopped)
+        assert fakes.main([*words, "--output", str(tmp_path / "stopped")]) == 130
+    journal = tmp_path / "stopped/fakes.jsonl.part"
+    journal.write_text(journal.read_text() + '{"of": "torn')  # as a kill leaves it
+    assert not (tmp_path / "stopped/fakes.csv").exists()
+    kept = [tmp_path / f"stopped/{name}.npz" for name in ("real/3", "real/4", "fake/3_0_sbv", "fake/4_0_sbv")]
+    stamps = [path.stat().st_mtime_ns for path in kept]
+    assert fakes.main([*words, "--output", str(tmp_path / "stopped")]) == 0
+    assert [path.stat().st_mtime_ns for path in kept] == stamps  # those that the contact sheet shows are made again
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
+    journal.write_text(json.dumps({"of": "other settings", "clip": "0", "rows": [], "without": []}) + "\n")
+    assert fakes.main([*words, "--output", str(tmp_path / "stopped")]) == 0
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "whole")
+
+
+def test_a_clip_that_gives_no_fake_is_named_and_stops_no_other(many, tmp_path, capsys):
+    for index, audio in enumerate((np.zeros(36 * 640, np.int16), np.ones(36 * 640, np.int16))):
+        replace(Bundle.load(many.parent / f"{index}.npz"), audio=audio).save(many.parent / f"odd{index}.npz")
+    (many.parent / "odd.csv").write_text(
+        "filename,filepath,split,label,source\no.mp4,odd0.npz,train,0,o\np.mp4,odd1.npz,train,0,p\nq.mp4,2.npz,train,0,q\n"
+    )
+    words = [str(many.parent / "odd.csv"), "--root", str(many.parent), "--kinds", "splice_sound", "--seconds", "0.9"]
+    assert fakes.main([*words, "--output", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert "odd0.npz: no kind of splice_sound can be made of it" in said.err
+    assert "odd1.npz: none of splice_sound changes it" in said.err
+    assert "2 real clips and 1 fakes" in said.out
+    (many.parent / "odd.csv").write_text("filename,filepath,split,label,source\no.mp4,odd0.npz,train,0,o\n")
+    assert fakes.main([*words, "--output", str(tmp_path / "none")]) == 2
+    assert "no clip gives a fake" in capsys.readouterr().err

@@ -5,34 +5,39 @@
 
 Reads the real clips of a split CSV (`visavox corpora folder` makes one), whose bundles hold their track. Writes OUTPUT/real/ and
 OUTPUT/fake/ (bundles), OUTPUT/fakes.csv (a split CSV: who is in each clip, how it was made, which seconds are forged) and, with
---sheets, OUTPUT/sheets/KIND.png to look at. The same seed writes the same set. `visavox audit OUTPUT/fakes.csv --root OUTPUT`
-says what gives the classes away.
-Exit codes: 0 done; 2 wrong arguments, data or kinds; 4 another run writes there; 5 the disk is full; 130 interrupted; 143
-terminated.
+--sheets, OUTPUT/sheets/KIND.png to look at. The same seed writes the same set, also where it was stopped and run again: what is
+finished is kept. `visavox audit OUTPUT/fakes.csv --root OUTPUT` says what gives the classes away.
+Exit codes: 0 done; 1 some clips gave no fake and are named; 2 wrong arguments, data or kinds; 4 another run writes there; 5 the
+disk is full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from visavox import runs
-from visavox.config.fakes import KINDS, weights
+from visavox.config.fakes import FORGED, KINDS, weights
+from visavox.files import shown, sweep
 from visavox.logs import complain, say
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
-    from visavox.bundle import Bundle
+    from visavox.bundle import Bundle, Stamp
     from visavox.pseudofakes.footage import Measure
     from visavox.pseudofakes.make import Fake
 
 CSV = "fakes.csv"
+SHOWN = 3
+"""Fakes of a kind on its contact sheet."""
 
 
 class Clip(NamedTuple):
@@ -49,12 +54,21 @@ class Clip(NamedTuple):
     """Of people who hang together; somebody else is of another one."""
 
 
+class Written(NamedTuple):
+    """A set on the disk."""
+
+    rows: pd.DataFrame
+    """Of its CSV."""
+    without: list[str]
+    """Clips that gave no fake, each with the reason."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
         with runs.stoppable(), runs.holding(arguments.output):
-            rows = write_set(
+            rows, without = write_set(
                 arguments.split_csv,
                 arguments.output,
                 root=arguments.root,
@@ -69,15 +83,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sheets=arguments.sheets,
             )
     except KeyboardInterrupt as stop:
-        say("interrupted; the same command writes the set anew", error=True)
+        say("interrupted; run the same command again to continue", error=True)
         return runs.exit_code(stop)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         complain("visavox fakes", error)
         return runs.exit_code(error)
     made = rows[rows["label"] == 1]
     counts = ", ".join(f"{count} {kind}" for kind, count in made["method"].value_counts().sort_index().items())
+    for line in without:
+        say(f"  {shown(line)}", error=True)
     say(f"{arguments.output / CSV}: {len(rows) - len(made)} real clips and {len(made)} fakes: {counts}")
-    return 0
+    return 1 if without else 0
 
 
 def write_set(
@@ -94,8 +110,8 @@ def write_set(
     landmarks: int = 5,
     pairs: bool = False,
     sheets: bool = False,
-) -> pd.DataFrame:
-    """Write the set; returns the rows of its CSV.
+) -> Written:
+    """Write the set, or what is left of it; a clip that gives no fake is left out with the reason.
 
     Args:
         kinds: names with weights, such as `sbv:2`; a clip is given those it allows in turns, drawn by weight.
@@ -106,48 +122,117 @@ def write_set(
 
     Raises:
         SplitError: the CSV is faulty, has no real clips, or its bundles were made with several settings.
-        BundleError: a clip allows none of the kinds.
+        BundleError: no clip gives a fake; the message is the first one's reason.
     """
     import pandas as pd
 
-    from visavox.bundle import Bundle
+    from visavox import __version__
+    from visavox.bundle import BundleError, read_stamp
     from visavox.progress import progress
-    from visavox.pseudofakes.make import forge, untouched
-    from visavox.pseudofakes.sheet import save_sheet, sheet
+    from visavox.pseudofakes.journal import Journal
+    from visavox.pseudofakes.sheet import save_sheet
     from visavox.splits.table import COLUMNS, write_split
 
-    shares = weights(list(kinds))
+    how = {"seconds": seconds, "tooled": tooled}
+    recipe = Recipe(weights(list(kinds)), per_real, seed, road, landmarks, pairs, sheets, how)
     clips = _reals(split_csv, root)
-    measure, lenders = _measure(clips), _Lenders(clips)
+    stamps, lenders = [read_stamp(clip.path) for clip in clips], _Lenders(clips)
+    measure = _measure(clips, stamps)
     for folder in ("real", "fake"):
         (output / folder).mkdir(parents=True, exist_ok=True)
+    sweep(output)
+    known = [[*clip[1:], stamp.source_sha256] for clip, stamp in zip(clips, stamps)]
+    facts = json.dumps([__version__, stamps[0].prep_hash, recipe._asdict(), known], sort_keys=True)
+    journal = Journal(output, hashlib.sha256(facts.encode()).hexdigest())
+    seen: dict[str, list[np.ndarray]] = {}
     rows: list[dict[str, Any]] = []
-    seen: dict[str, list[Any]] = {}
+    without: list[str] = []
     with progress("making fakes", len(clips)) as advance:
         for index, clip in enumerate(clips):
-            bundle = Bundle.load(clip.path)
-            for turn in range(per_real):
-                draw = [seed, index, turn]
-                lender = lenders(clip, draw)
-                other = None if lender is None else Bundle.load(lender.path)
-                kind = _kind(shares, bundle, draw, other)
-                how: dict[str, Any] = {"seed": draw, "other": other, "seconds": seconds, "tooled": tooled}
-                fake = forge(kind, bundle, measure, **how, road=road != "none", landmarks=landmarks)
-                if turn == 0 or pairs:
-                    real = untouched(bundle, measure, **how, beside=kind, road=road == "both")
-                    rows.append(_write(real, output, f"real/{clip.name}{f'_{turn}' if pairs else ''}.npz", clip))
-                rows.append(_write(fake, output, f"fake/{clip.name}_{turn}_{kind}.npz", clip, lender))
-                if sheets and len(seen.setdefault(kind, [])) < 3:
-                    pair = untouched(bundle, None, **how, beside=kind, road=road != "none")
-                    seen[kind].append(sheet(pair, fake))
+            done = journal.finished.get(clip.name)
+            if done is None or (sheets and any(len(seen.get(kind, [])) < SHOWN for kind in _kinds_of(done["rows"]))):
+                done = journal.append(clip.name, *_made(clip, index, lenders, output, recipe, measure, seen))
+            rows += done["rows"]
+            without += done["without"]
             advance()
+    if not any(row["label"] for row in rows):
+        raise BundleError(f"no clip gives a fake: {without[0]}")
     for kind, pictures in seen.items():
         (output / "sheets").mkdir(exist_ok=True)
         save_sheet(output / "sheets" / f"{kind}.png", pictures)
     table = pd.DataFrame(rows)
     table = table[[*COLUMNS, *(name for name in table if name not in COLUMNS)]]
     write_split(table, output / CSV, output, part=True)
-    return table
+    journal.path.unlink()
+    return Written(table, without)
+
+
+class Recipe(NamedTuple):
+    """How a set is made; see `write_set`."""
+
+    shares: Mapping[str, float]
+    """Kind -> weight."""
+    per_real: int
+    seed: int
+    road: str
+    landmarks: int
+    pairs: bool
+    sheets: bool
+    how: Mapping[str, Any]
+    """Of `forge` and `untouched`: seconds and tooled."""
+
+
+def _made(
+    clip: Clip,
+    index: int,
+    lenders: _Lenders,
+    output: Path,
+    recipe: Recipe,
+    measure: Measure | None,
+    seen: dict[str, list[np.ndarray]],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the fakes of a clip and the real ones beside them; their rows, and why some are missing."""
+    from visavox.bundle import Bundle, BundleError
+    from visavox.pseudofakes.make import draw_kind, forge_one, untouched
+    from visavox.pseudofakes.sheet import sheet
+
+    road = recipe.road
+    rows: list[dict[str, Any]] = []
+    without: list[str] = []
+    try:
+        bundle = Bundle.load(clip.path)
+    except BundleError as error:
+        return rows, [str(error)]
+    for turn in range(recipe.per_real):
+        draw = [recipe.seed, index, turn]
+        try:
+            lender = lenders(clip, draw)
+            other = None if lender is None else Bundle.load(lender.path)
+            lent = other is not None and other.has_sound and bool(other.sound.any())
+            how: dict[str, Any] = {"seed": draw, "other": other, **recipe.how}
+            kind = draw_kind(recipe.shares, bundle, draw, lent=lent)
+            fake = forge_one(
+                recipe.shares, bundle, measure, **how, lent=lent, road=road != "none", landmarks=recipe.landmarks
+            )
+            if turn == 0 or recipe.pairs:
+                real = untouched(bundle, measure, **how, beside=kind, road=road == "both")
+                name = f"real/{clip.name}{f'_{turn}' if recipe.pairs else ''}.npz"
+                rows.append(_write(real, output, name, clip))
+            if fake is None:
+                without.append(f"{clip.path}: none of {', '.join(recipe.shares)} changes it")
+                continue
+            made = fake.kind.partition(":")[0]
+            rows.append(_write(fake, output, f"fake/{clip.name}_{turn}_{made}.npz", clip, lender))
+            if recipe.sheets and len(seen.setdefault(made, [])) < SHOWN:
+                pair = untouched(bundle, None, **how, beside=kind, road=road != "none")
+                seen[made].append(sheet(pair, fake))
+        except BundleError as error:
+            without.append(f"{clip.path}: {error}")
+    return rows, without
+
+
+def _kinds_of(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    return {row["method"].partition(":")[0] for row in rows if row["label"]}
 
 
 def _reals(split_csv: Path, root: Path) -> list[Clip]:
@@ -167,16 +252,14 @@ def _reals(split_csv: Path, root: Path) -> list[Clip]:
     return [Clip(*one) for one in zip(rows["path"], names, rows["split"], who, groups)]
 
 
-def _measure(clips: Sequence[Clip]) -> Measure:
+def _measure(clips: Sequence[Clip], stamps: Sequence[Stamp]) -> Measure:
     """Audio-visual distances as the bundles' own settings measure them."""
     import torch
 
     from visavox import config as configuration
-    from visavox.bundle import read_stamp
     from visavox.preprocessing.tools import build_sync
     from visavox.splits.table import SplitError
 
-    stamps = [read_stamp(clip.path) for clip in clips]
     if len({stamp.prep_hash for stamp in stamps}) > 1:
         raise SplitError("the bundles were made with several settings; crop all of them with the same")
     settings = json.loads(stamps[0].settings) | {
@@ -210,13 +293,6 @@ class _Lenders:
         return self._clips[clip.split][others.place(clip.group, number)]
 
 
-def _kind(shares: dict[str, float], bundle: Bundle, draw: Sequence[int], other: Bundle | None) -> str:
-    from visavox.pseudofakes.make import draw_kind
-
-    lent = other is not None and other.has_sound and bool(other.sound.any())
-    return draw_kind(shares, bundle, draw, lent=lent)
-
-
 def _write(made: Bundle | Fake, output: Path, name: str, clip: Clip, lender: Clip | None = None) -> dict[str, Any]:
     """Write a bundle; returns its row."""
     from visavox.bundle import Bundle
@@ -228,17 +304,16 @@ def _write(made: Bundle | Fake, output: Path, name: str, clip: Clip, lender: Cli
         made.save(output / name)
         return row
     made.bundle.save(output / name)
-    fps = float(made.bundle.fps)
+    times, frame = made.bundle.times.astype(float), 1 / float(made.bundle.fps)
     spans = sorted({(segment.first, segment.last) for segment in made.segments})
-    borrows = lender is not None and made.kind.rpartition(":")[2] in NEEDS_OTHER
-    where = {segment.where for segment in made.segments}
+    forged = made.kind.rpartition(":")[2]
+    borrows = lender is not None and forged in NEEDS_OTHER
     return row | {
         "label": 1,
         "method": made.kind,
         "donors": lender.person if lender is not None and borrows else "",
-        "fake_segments": json.dumps([[round(a / fps, 4), round(b / fps, 4)] for a, b in spans]),
-        "audio_label": str(int("sound" in where)),
-        "video_label": str(int("picture" in where)),
+        "fake_segments": json.dumps([[round(times[a], 4), round(times[b - 1] + frame, 4)] for a, b in spans]),
+        **{column: str(int(forged in kinds)) for column, kinds in FORGED.items()},
     }
 
 
