@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,26 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(finished: Path, vid
         assert other.read_bytes() == path.read_bytes(), path.name
 
 
+def test_what_failed_is_tried_again_and_nothing_else(finished: Path, videos: Path, tmp_path: Path):
+    """As crop does: a video that timed out, in the clips as they are and in one cell."""
+    shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
+    before = {}
+    for details in (tmp_path / "s.details.jsonl", tmp_path / "grid/contrast-5.details.jsonl"):
+        rows = [json.loads(line) for line in details.read_text().splitlines()]
+        rows[1] |= {"probability": 0.5, "status": "failed", "code": "TIMED_OUT", "reason": "too long", "seconds": {}}
+        details.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        before[details] = rows
+    other = (tmp_path / "grid/white_noise-1.csv").stat().st_mtime_ns
+    assert evaluate.main(words(videos, tmp_path)) == 0
+    for details, rows in before.items():
+        again = [json.loads(line) for line in details.read_text().splitlines()]
+        assert again[1]["status"] == "ok" and again[1]["seconds"]
+        assert [row for i, row in enumerate(again) if i != 1] == [row for i, row in enumerate(rows) if i != 1]
+    assert (tmp_path / "grid/white_noise-1.csv").stat().st_mtime_ns == other
+    assert cells(tmp_path / "grid") == cells(finished)
+    assert (tmp_path / "grid/contrast-5.csv").read_text() == (finished / "contrast-5.csv").read_text()
+
+
 @pytest.mark.parametrize("held", [perturbing.HELD_BYTES, 0])
 def test_what_is_shared_between_perturbations_changes_no_bit(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
@@ -142,7 +163,7 @@ def test_one_level_that_ends_its_process_takes_no_other_with_it(
     scorer = ready(str(videos / "mine.json"))
     how = {"root": videos / "clips", "timeout": None, "workers": 1}
     recipes = [Recipe("contrast", level) for level in (3, 4)]
-    found = dict(robustness._prepared(recipes, inputs, scorer, tmp_path, **how))
+    found = dict(robustness._prepared(dict.fromkeys(recipes, inputs), scorer, tmp_path, **how))
     assert {one.reason for one in found[fatal].values()} == {"ended"}
     assert {one.status for one in found[recipes[1]].values()} == {"ok"} and len(found[recipes[1]]) == 4
 

@@ -167,13 +167,23 @@ def _calibration(arguments: argparse.Namespace) -> Calibration | None:
 
 
 def _scored_before(arguments: argparse.Namespace, inputs: dict[str, Path], scorer: Scorer) -> list[ScoredRow] | None:
-    """The rows of the clips as they are, where a run with --robustness was killed after they were written."""
+    """The rows of the clips as they are, where a run with --robustness was killed after they were written.
+
+    Where some failed, those of the others are put where scoring takes them up.
+    """
     if not arguments.robustness or arguments.calibration or arguments.time_budget or arguments.any_bundles:
         return None
     from visavox.commands.robustness import earlier
+    from visavox.evaluation.submission import Details
 
-    rows = earlier(arguments.output, inputs, identity_of(scorer.config, scorer.card.checkpoint)) or []
-    return None if any(row.raw is not None for row in rows) else rows  # calibrated ones are another run's
+    same = identity_of(scorer.config, scorer.card.checkpoint)
+    rows = [
+        row for row in earlier(arguments.output, inputs, same) if row.raw is None
+    ]  # calibrated ones are another run's
+    if len(rows) == len(inputs):
+        return rows
+    Details(arguments.output, identity=same, keep=True).begin_with(rows)
+    return None
 
 
 def _score(

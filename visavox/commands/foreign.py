@@ -92,12 +92,17 @@ def score_paths(
     config: Config,
     calibration: Calibration | None = None,
     store: Store = remote.LOCAL,
+    identity: Identity | None = None,
 ) -> list[ScoredRow]:
-    """Score files by a detector that takes paths; rows sorted by name, written to OUTPUT's details file."""
+    """Score files by a detector that takes paths; rows sorted by name, written to OUTPUT's details file.
+
+    Args:
+        identity: what the scores follow from, where that is more than `identity_of` the detector.
+    """
     from visavox.evaluation.calibration import apply_to_rows
 
     assert detector.predict is not None
-    details = Details(output, identity=identity_of(detector), keep=config.save_details)
+    details = Details(output, identity=identity or identity_of(detector), keep=config.save_details)
     rows = details.earlier(inputs)
     todo = {name: path for name, path in inputs.items() if name not in rows}
     with progress("scoring", len(todo)) as advance:
@@ -111,10 +116,14 @@ def score_paths(
     return ordered
 
 
-def identity_of(detector: Opened) -> Identity:
-    """Return what the scores of a detector that takes paths follow from, beside the file."""
-    name = {"name": detector.name}
-    return Identity(checkpoint=detector.identity, prep_hash="", trim_silence="none", detector=name)
+def identity_of(detector: Opened, **more: Any) -> Identity:
+    """Return what the scores of a detector that takes paths follow from, beside the file.
+
+    Args:
+        more: settings that the file it is given was written with.
+    """
+    known = {"name": detector.name, **more}
+    return Identity(checkpoint=detector.identity, prep_hash="", trim_silence="none", detector=known)
 
 
 def _row(name: str, path: Path, predict: Callable[[Path], float], prior: float, store: Store) -> ScoredRow:

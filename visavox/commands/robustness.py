@@ -60,7 +60,7 @@ def measure(
     """Score every input under every kind and level, write what was found to FOLDER, and return the table as text.
 
     Bundles are kept below FOLDER/bundles, scores in FOLDER/KIND-LEVEL.csv. A run that was killed goes on where it was: finished
-    cells are read, bundles that are there are not made again.
+    cells are read, bundles that are there are not made again. What failed (a time-out, a worker that died) is tried again.
 
     Args:
         inputs: name -> path of videos.
@@ -77,16 +77,17 @@ def measure(
     bundles = [name for name, path in inputs.items() if path.suffix.lower() == ".npz"]
     if bundles:
         raise ValueError(f"--robustness perturbs videos; {len(bundles)} inputs are bundles: {bundles[0]}")
-    cells = {
-        (kind.name, level): earlier(_csv(folder, kind.name, level), inputs, identity)
-        for kind in kinds
-        for level in levels
-    }
-    recipes = [Recipe(kind, level, seed) for (kind, level), rows in cells.items() if rows is None]
-    scores_of = partial(_scored, inputs, scorer, folder, identity=identity)
-    with closing(_prepared(recipes, inputs, scorer, folder, root, workers, timeout)) as found:
+    cells: dict[tuple[str, int], list[ScoredRow]] = {}
+    open_inputs: dict[Recipe, dict[str, Path]] = {}
+    for recipe in [Recipe(kind.name, level, seed) for kind in kinds for level in levels]:
+        rows = earlier(_csv(folder, recipe.kind, recipe.level), inputs, identity)
+        cells[recipe.kind, recipe.level] = rows
+        if left := _left(inputs, rows):
+            open_inputs[recipe] = left
+    with closing(_prepared(open_inputs, scorer, folder, root, workers, timeout)) as found:
         for recipe, prepared in found:
-            cells[recipe.kind, recipe.level] = scores_of(recipe, prepared)
+            cell = recipe.kind, recipe.level
+            cells[cell] = _scored(open_inputs[recipe], scorer, folder, recipe, prepared, cells[cell], identity=identity)
     return _report(folder, clean, cells, labels, identity)
 
 
@@ -116,8 +117,9 @@ def measure_files(
     bundles = [name for name, path in inputs.items() if path.suffix.lower() == ".npz"]
     if bundles:
         raise ValueError(f"--robustness perturbs videos; {len(bundles)} inputs are bundles: {bundles[0]}")
-    identity = identity_of(detector)
-    cells: dict[tuple[str, int], list[ScoredRow] | None] = {}
+    written = {"max_clip_len": config.max_clip_len, "resample_rate": config.resample_rate, "seed": seed}
+    identity = identity_of(detector, **written)
+    cells: dict[tuple[str, int], list[ScoredRow]] = {}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".videos-", dir=folder) as scratch:
         recipes = [Recipe(kind.name, level, seed) for kind in kinds for level in levels]
@@ -125,16 +127,15 @@ def measure_files(
             cell = (recipe.kind, recipe.level) if recipe else ("clean", 0)
             output = _csv(folder, *cell)
             cells[cell] = earlier(output, inputs, identity)
-            if cells[cell] is None:
+            if _left(inputs, cells[cell]):
+                Details(output, identity=identity, keep=True).begin_with(cells[cell])
                 judge = replace(
                     detector, predict=partial(_judge_written, detector, recipe, Path(scratch), root, config)
                 )
-                rows = score_paths(dict(inputs), judge, output, config.model_copy(update={"save_details": True}))
-                write_submission(rows, output)
-                cells[cell] = rows
-    clean = cells.pop(("clean", 0))
-    assert clean is not None
-    return _report(folder, clean, cells, labels, identity)
+                kept = config.model_copy(update={"save_details": True})
+                cells[cell] = score_paths(dict(inputs), judge, output, kept, identity=identity)
+                write_submission(cells[cell], output)
+    return _report(folder, cells.pop(("clean", 0)), cells, labels, identity)
 
 
 def _judge_written(
@@ -163,38 +164,47 @@ def _judge_written(
 def _report(
     folder: Path,
     clean: Sequence[ScoredRow],
-    cells: Mapping[tuple[str, int], list[ScoredRow] | None],
+    cells: Mapping[tuple[str, int], list[ScoredRow]],
     labels: pd.DataFrame,
     identity: Identity,
 ) -> str:
     """Write what was found and return the table as text."""
     baseline = _cell("clean", 0, clean, labels)
-    table = [_cell(kind, level, rows, labels) for (kind, level), rows in cells.items() if rows is not None]
+    table = [_cell(kind, level, rows, labels) for (kind, level), rows in cells.items()]
     _write(folder, baseline, table, identity)
     return describe(baseline, table)
 
 
 def _prepared(
-    recipes: Sequence[Recipe],
-    inputs: Mapping[str, Path],
+    inputs: Mapping[Recipe, Mapping[str, Path]],
     scorer: Scorer,
     folder: Path,
     root: Path,
     workers: int,
     timeout: float | None,
 ) -> Generator[tuple[Recipe, dict[str, Prepared]], None, None]:
-    """Yield each recipe with what became of its inputs, their bundles being on the disk; workers run on meanwhile."""
+    """Yield each recipe with what became of its inputs, their bundles being on the disk; workers run on meanwhile.
+
+    Args:
+        inputs: recipe -> name -> path of the videos that are wanted under it.
+    """
     from visavox.detectors.scorer import Hearing
     from visavox.preprocessing.tools import build, gpu_networks
     from visavox.workers import pool
 
     config = scorer.config
 
-    done: dict[Recipe, dict[str, Prepared]] = {recipe: {} for recipe in recipes}
-    kinds = [tuple(same) for _, same in groupby(recipes, key=lambda recipe: recipe.kind)]
-    tasks = [Task(same, name, path) for same in kinds for name, path in inputs.items()]
+    done: dict[Recipe, dict[str, Prepared]] = {recipe: {} for recipe in inputs}
+    tasks = []
+    for _, same in groupby(inputs, key=lambda recipe: recipe.kind):
+        videos: dict[tuple[str, Path], list[Recipe]] = {}
+        for recipe in same:
+            for video in inputs[recipe].items():
+                videos.setdefault(video, []).append(recipe)
+        tasks += [Task(tuple(recipes), name, path) for (name, path), recipes in videos.items()]
     workers = max(1, min(workers, len(tasks)))
-    with gpu_networks(config, bool(tasks)) as server, progress("perturbing", len(recipes) * len(inputs)) as advance:
+    total = sum(map(len, inputs.values()))
+    with gpu_networks(config, bool(tasks)) as server, progress("perturbing", total) as advance:
         start = partial(build, config, max(1, pool.cores() // workers), server)
         work = partial(_perturb, folder, root, isinstance(scorer, Hearing))
         while tasks:
@@ -213,7 +223,7 @@ def _prepared(
                             raise OSError(errno.ENOSPC, prepared.reason)
                         done[recipe][task.name] = prepared
                         advance()
-                        if len(done[recipe]) == len(inputs):
+                        if len(done[recipe]) == len(inputs[recipe]):
                             yield recipe, done.pop(recipe)
 
 
@@ -245,10 +255,11 @@ def _scored(
     folder: Path,
     recipe: Recipe,
     made: Mapping[str, Prepared],
+    known: Sequence[ScoredRow] = (),
     *,
     identity: Identity,
 ) -> list[ScoredRow]:
-    """Score the bundles of one cell and write its rows."""
+    """Score the bundles of one cell and write its rows, with those that are `known`."""
     from visavox.bundle.trim import load_trimmed, needs_sound
     from visavox.status import SCORED
 
@@ -265,7 +276,8 @@ def _scored(
                 one = one._replace(bundle=load_trimmed(path, config, full=full))
             yield one
 
-    rows = {row.filename: details.append(row) for row in score_prepared(scorer, loaded())}
+    rows = {row.filename: row for row in known}
+    rows |= {row.filename: details.append(row) for row in score_prepared(scorer, loaded())}
     ordered = [rows[name] for name in sorted(rows)]
     details.close(ordered)
     write_submission(ordered, output)  # last: a cell whose CSV is there is finished
@@ -281,18 +293,24 @@ def _csv(folder: Path, kind: str, level: int) -> Path:
     return folder / f"{kind}-{level}.csv"
 
 
-def earlier(output: Path, inputs: Mapping[str, Path], identity: Identity) -> list[ScoredRow] | None:
-    """Return the rows that OUTPUT and its details hold, if they are of these inputs, all of them, and of this scorer."""
+def earlier(output: Path, inputs: Mapping[str, Path], identity: Identity) -> list[ScoredRow]:
+    """Return the rows that OUTPUT and its details hold of these inputs and of this scorer, but those that failed."""
     try:
         rows = list(read_details(output)) if output.is_file() else []
     except ValueError:
-        return None
-    same = {
-        row.filename
+        return []
+    return [
+        row
         for row in rows
-        if row.identity == identity and row.file == fingerprint(inputs.get(row.filename, output))
-    }
-    return rows if same == set(inputs) and len(rows) == len(inputs) else None
+        if (row.identity == identity and row.status != "failed")
+        and (row.filename in inputs and row.file == fingerprint(inputs[row.filename]))
+    ]
+
+
+def _left(inputs: Mapping[str, Path], rows: Sequence[ScoredRow]) -> dict[str, Path]:
+    """The inputs that have no row."""
+    known = {row.filename for row in rows}
+    return {name: path for name, path in inputs.items() if name not in known}
 
 
 def _cell(kind: str, level: int, rows: Sequence[ScoredRow], labels: pd.DataFrame) -> Cell:

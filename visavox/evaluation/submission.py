@@ -106,6 +106,12 @@ class Details:
         self.identity, self.keep = identity, keep
         self.part.parent.mkdir(parents=True, exist_ok=True)
 
+    def begin_with(self, rows: Sequence[ScoredRow]) -> None:
+        """Have `earlier` return these rows of a finished run, unless one that was interrupted left its own."""
+        if rows and not self.part.is_file():
+            with replacing(self.part) as beside:
+                beside.write_text("".join(map(_line, rows)), encoding="utf-8")
+
     def earlier(self, inputs: dict[str, Path]) -> dict[str, ScoredRow]:
         """Return the rows of an interrupted run with the same scorer, of files that have not changed since."""
         rows: dict[str, ScoredRow] = {}
