@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from visavox.__main__ import main
-from visavox.detectors.analysis import NO_FACE, NOTHING, Analysis, Branch, ModelCard
+from visavox.detectors.analysis import NO_FACE, NOTHING, UNCALIBRATED, Analysis, Branch, ModelCard
 from visavox.detectors.fiveway.tiny import TinyLaDeDa
 from visavox.detectors.novelty import Known
 from visavox.detectors.published import judge, open_judge, tiny_ladeda
@@ -81,6 +82,20 @@ def test_a_missing_modality_leaves_its_branch_out_and_says_so():
         for some in ({"b": Says("b", 0.7)}, {"b": Says("b", 0.7), "c": Says("c", 0.2)})
     )
     assert alone != both  # a calibration of one does not fit the other
+
+
+def test_branches_that_only_rank_give_no_verdict_together_either():
+    class Ranks(Says):
+        def __call__(self, path, **how) -> Analysis:
+            return replace(super().__call__(path, **how), verdict="undetermined", undecided=UNCALIBRATED)
+
+    lost = {"face": "no weights", "voice": "no weights"}
+    alone = FusedJudge("x", {"sync": Ranks("c", 0.3)}, lost)("clip.mp4")
+    assert (
+        alone.verdict == "undetermined" and alone.undecided == UNCALIBRATED and alone.probability == pytest.approx(0.3)
+    )
+    beside = FusedJudge("x", {"sync": Ranks("c", 0.3), "face": Says("a", 0.1)}, {})("clip.mp4")
+    assert beside.verdict == "real" and not beside.undecided
 
 
 def test_seconds_of_a_branch_are_its_own_on_a_stopwatch_that_all_share(tmp_path: Path):

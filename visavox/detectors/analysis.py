@@ -188,7 +188,7 @@ class Analysis:
         settings: dict[str, Any] | None = None,
         **evidence: Any,
     ) -> Self:
-        """Draw the verdict, the confidence and the flagged seconds from the numbers.
+        """Draw the verdict, the confidence and the flagged seconds from the numbers; what is `UNCALIBRATED` flags none.
 
         Args:
             undecided: why no verdict is given whatever the probability; empty where the probability decides.
@@ -200,7 +200,7 @@ class Analysis:
             confidence=max(probability, 1 - probability),
             branches=list(branches),
             timeline=list(timeline),
-            flagged=flagged(timeline, threshold),
+            flagged=[] if undecided == UNCALIBRATED else flagged(timeline, threshold),
             notes=list(notes),
             card=card,
             threshold=threshold,

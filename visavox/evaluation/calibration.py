@@ -46,6 +46,8 @@ LEAST_CLIPS = 30
 """Of each class; with fewer a calibration is a guess."""
 WIDEST = 1e4
 """Temperatures are searched from 1 / WIDEST to WIDEST; one that ends there has no minimum inside."""
+SUREST = 1e-6
+"""Scores nearer to 0 or 1 than this count as this where several are added up."""
 
 
 class CalibrationError(ValueError):
@@ -207,6 +209,11 @@ def logit(p: np.ndarray) -> np.ndarray:
     """log(p / (1 - p)); 0 and 1 count as the nearest numbers that double precision has between them."""
     p = np.clip(p, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
     return np.log(p) - np.log1p(-p)
+
+
+def log_odds(p: np.ndarray | float) -> np.ndarray:
+    """Return `logit` of P(fake), no farther from 0 than ±13.8: one score cannot outweigh all others without limit."""
+    return logit(np.clip(np.asarray(p, np.float64), SUREST, 1 - SUREST))
 
 
 def sigmoid(z: np.ndarray) -> np.ndarray:

@@ -10,11 +10,9 @@ import pandas as pd
 
 from visavox.detectors.fiveway import fusion
 from visavox.detectors.fiveway.fusion import Fusion, FusionError
+from visavox.evaluation.calibration import log_odds
 from visavox.evaluation.intervals import estimate
 from visavox.evaluation.scores import groups_of, join, of_split, read_scores, were_scored
-
-CLIP = 1e-6
-"""Scores nearer to 0 or 1 than this count as this: log-odds within ±13.8."""
 
 
 def parse_scores(words: Sequence[str]) -> dict[str, Path]:
@@ -32,12 +30,6 @@ def parse_scores(words: Sequence[str]) -> dict[str, Path]:
             raise FusionError(f"--score {word}: the name {name} stands there twice")
         found[name] = Path(path)
     return found
-
-
-def log_odds(probability: np.ndarray) -> np.ndarray:
-    """P(fake) (N,) -> (N,) float64."""
-    p = np.clip(np.asarray(probability, np.float64), CLIP, 1 - CLIP)
-    return np.log(p) - np.log1p(-p)
 
 
 def stack(scores: Mapping[str, Path], labels: Path | None, split: str | None) -> tuple[pd.DataFrame, str]:

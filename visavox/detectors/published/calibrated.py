@@ -16,8 +16,7 @@ import numpy as np
 from visavox.detectors.analysis import UNCALIBRATED, Analysis, Calibrated, ModelCard, Weighed, decide
 from visavox.detectors.novelty import Features, Known
 from visavox.detectors.published.catalogue import calibration_of
-from visavox.detectors.published.fused import log_odds
-from visavox.evaluation.calibration import Calibration, CalibrationError
+from visavox.evaluation.calibration import Calibration, CalibrationError, log_odds
 from visavox.files import replacing
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class CalibratedJudge:
         if self.known is not None and self.known.checkpoint == raw.card.checkpoint:
             raw = replace(raw, novelty=self.known.novelty(seen.vector))
         p = float(known(np.array([raw.probability]))[0])
-        n, ledger = known.n_real + known.n_fake, raw.ledger or [Weighed(self.name, log_odds(raw.probability))]
+        n, ledger = known.n_real + known.n_fake, raw.ledger or [Weighed(self.name, float(log_odds(raw.probability)))]
         undecided = "" if raw.undecided == UNCALIBRATED else raw.undecided
         return replace(
             raw,
@@ -108,7 +107,7 @@ class CalibratedJudge:
             threshold=known.threshold,
             calibrated=Calibrated(self.fitted.on, n, self.fitted.date),
             card=replace(raw.card, calibration=f"{known.method} on {self.fitted.on}, {n} clips, {self.fitted.date}"),
-            ledger=[*ledger, Weighed("calibration", log_odds(p) - log_odds(raw.probability))],
+            ledger=[*ledger, Weighed("calibration", float(log_odds(p) - log_odds(raw.probability)))],
             counterfactuals=[],  # they would be of another scale
             notes=[*raw.notes, *known.warnings, "Branches and time lines are not calibrated."],
         )

@@ -6,14 +6,23 @@ What a clip lacks (no face, no sound) or an installation lacks (weights, an extr
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visavox.bundle import BundleError
-from visavox.detectors.analysis import NO_FACE, Analysis, Branch, Counterfactual, LeftOut, ModelCard, Weighed
+from visavox.detectors.analysis import (
+    NO_FACE,
+    UNCALIBRATED,
+    Analysis,
+    Branch,
+    Counterfactual,
+    LeftOut,
+    ModelCard,
+    Weighed,
+)
 from visavox.detectors.judging import ModelError
+from visavox.evaluation.calibration import log_odds, sigmoid
 from visavox.preprocessing.pipeline import CropError
 from visavox.preprocessing.voice_input import NoVoiceError
 
@@ -21,9 +30,6 @@ if TYPE_CHECKING:
     from visavox.detectors.judging import Judge
     from visavox.detectors.scorer import Watch
     from visavox.progress import Stopwatch
-
-SUREST = 1e-6
-"""Probabilities are kept this far from 0 and 1, so that one branch cannot outweigh all others without limit."""
 
 
 class FusedJudge:
@@ -77,12 +83,13 @@ class FusedJudge:
             reasons = "; ".join(f"{branch}: {why}" for branch, why in lost.items())
             raise CropError("no_face", f"no branch has anything to judge by ({reasons})")
         faceless |= any(analysis.undecided == NO_FACE for analysis in said.values())
-        return self._fused(said, lost, NO_FACE if faceless else "")
+        ranked = all(analysis.undecided == UNCALIBRATED for analysis in said.values())  # none has a number for fake
+        return self._fused(said, lost, NO_FACE if faceless else UNCALIBRATED if ranked else "")
 
     def _fused(self, said: Mapping[str, Analysis], lost: Mapping[str, str], undecided: str) -> Analysis:
-        odds = {branch: log_odds(analysis.probability) for branch, analysis in said.items()}
-        n = len(odds)
-        probability = sigmoid(sum(odds.values()) / n)
+        odds = {branch: float(log_odds(analysis.probability)) for branch, analysis in said.items()}
+        n, total = len(odds), sum(odds.values())
+        probability = float(sigmoid(total / n))
         branches = [
             Branch(
                 branch,
@@ -104,7 +111,7 @@ class FusedJudge:
             ledger=[Weighed(branch, value / n) for branch, value in odds.items()],
             degraded=[LeftOut(branch, why) for branch, why in lost.items()],
             counterfactuals=[
-                Counterfactual(branch, sigmoid((sum(odds.values()) - value) / (n - 1)) if n > 1 else None)
+                Counterfactual(branch, float(sigmoid((total - value) / (n - 1))) if n > 1 else None)
                 for branch, value in odds.items()
             ],
             undecided=undecided,
@@ -127,14 +134,3 @@ def identity(checkpoints: Mapping[str, str]) -> str:
     """Return one sha256 for the branches that spoke, 64 hex digits."""
     lines = [f"{branch} {checkpoints[branch]}" for branch in sorted(checkpoints)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def log_odds(p: float) -> float:
-    """Return ln(p / (1 - p)) of a probability in [0, 1], kept finite by `SUREST`."""
-    p = min(max(p, SUREST), 1 - SUREST)
-    return math.log(p / (1 - p))
-
-
-def sigmoid(z: float) -> float:
-    """Return the probability of log-odds."""
-    return 1 / (1 + math.exp(-z)) if z >= 0 else math.exp(z) / (1 + math.exp(z))

@@ -81,12 +81,21 @@ class TD3MF(Detector):
         self.register_buffer("backbone_sums", torch.zeros(2, 32, dtype=torch.uint8))
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, **_: Any) -> Self:  # type: ignore[override]  # fewer arguments than Lightning takes
-        """Load a checkpoint that training wrote, in eval mode on the CPU, as `visavox.load` does for every detector.
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, map_location: Any = None, **options: Any) -> Self:  # type: ignore[override]  # fewer arguments than Lightning takes
+        """Load a checkpoint that training wrote, in eval mode, as `visavox.load` does for every detector.
+
+        Args:
+            map_location: device; the CPU without.
 
         Raises:
             WeightsError: no checkpoint of Visavox, or one of another detector.
+            TypeError: an option that Lightning takes and this does not.
         """
+        if options:
+            raise TypeError(
+                f"load_from_checkpoint takes a path and map_location, not {', '.join(options)}; settings are changed by "
+                "`visavox.load(path, ['detector.KEY=VALUE'])`"
+            )
         state = safe_load(checkpoint_path)
         about = state.get("hyper_parameters") if isinstance(state, dict) else None
         if not isinstance(about, dict) or "config" not in about:
@@ -102,7 +111,7 @@ class TD3MF(Detector):
         detector = cls(config, config.detector)
         detector.load_state_dict(state["state_dict"])
         detector.card = replace(detector.card, checkpoint=sha256_of(Path(checkpoint_path)))
-        return detector.eval()
+        return detector.to(map_location or "cpu").eval()
 
     def prepare(self, bundle: Bundle | Features, rng: np.random.Generator | None = None) -> Clip:
         """Return the padded features of a bundle; with `rng`, one modality may be dropped as the settings say.
