@@ -6,6 +6,7 @@ N samples · T frames · S side of a frame in pixels
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import NamedTuple, cast
 
@@ -70,27 +71,59 @@ def recode_sound(sound: np.ndarray, rate: int, codec: SoundCodec) -> np.ndarray:
 
 
 def recode_frames(frames: np.ndarray, crf: int, fps: float = 25.0) -> np.ndarray:
-    """Frames (T, S, S, 3) uint8 RGB -> what H.264 at this constant rate factor leaves of them, of the same shape."""
+    """Frames (T, S, S, 3) uint8 RGB -> what a quick H.264 at this constant rate factor leaves of them, of the same shape."""
+    return np.stack(list(through_h264(iter(frames), crf=crf, preset="ultrafast", fps=fps)))
+
+
+def through_h264(
+    frames: Iterator[np.ndarray],
+    *,
+    crf: int | None = None,
+    bit_rate: int | None = None,
+    preset: str = "medium",
+    fps: float = 25.0,
+) -> Iterator[np.ndarray]:
+    """Yield frames (H, W, 3) uint8 RGB as they come out of libx264 and its decoder; as many, in order, of the same size.
+
+    Equal input gives equal output: one thread, as in `visavox.media.write`. Frames are held for the encoder's look-ahead.
+
+    Args:
+        crf: constant rate factor, 0 to 51; or
+        bit_rate: bits a second, with a buffer of a second.
+    """
+    first = next(frames, None)
+    if first is None:
+        return
+    height, width = first.shape[:2]
     encoder = av.CodecContext.create("libx264", "w")
-    height, width = (side + side % 2 for side in frames.shape[1:3])
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.framerate = Fraction(fps).limit_denominator(1001)
+    encoder.width, encoder.height, encoder.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+    encoder.framerate, encoder.thread_count = Fraction(fps).limit_denominator(1001), 1
     encoder.time_base = 1 / encoder.framerate
-    encoder.options = {"crf": str(crf), "preset": "ultrafast", "x264-params": X264_PARAMS}
-    encoder.thread_count = 1
+    options = {"preset": preset, "x264-params": X264_PARAMS}
+    if crf is not None:
+        options["crf"] = str(crf)
+    else:
+        options |= {"b": str(bit_rate), "maxrate": str(bit_rate), "bufsize": str(bit_rate)}
+    encoder.options = options
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = 1
-    odd = ((0, height - frames.shape[1]), (0, width - frames.shape[2]), (0, 0))
-    packets = []
-    for index, rgb in enumerate(frames):
-        frame = av.VideoFrame.from_ndarray(np.pad(rgb, odd, mode="edge"), format="rgb24")
-        frame.pts, frame.time_base = index, encoder.time_base
-        packets += encoder.encode(frame)
-    packets += encoder.encode(None)
-    seen = [frame for packet in [*packets, None] for frame in decoder.decode(packet)]
-    assert len(seen) == len(frames), f"{len(seen)} of {len(frames)} frames came back"
-    shown = np.stack([frame.to_ndarray(format="rgb24") for frame in seen])
-    return np.ascontiguousarray(shown[:, : frames.shape[1], : frames.shape[2]])
+
+    def decoded(packets: list[av.Packet]) -> Iterator[np.ndarray]:
+        for packet in packets:
+            for frame in decoder.decode(packet):
+                yield frame.to_ndarray(format="rgb24")[:height, :width]
+
+    index = 0
+    image: np.ndarray | None = first
+    while image is not None:
+        odd = ((0, height % 2), (0, width % 2), (0, 0))
+        picture = av.VideoFrame.from_ndarray(np.pad(image, odd, mode="edge"), format="rgb24")
+        picture.pts, picture.time_base = index, encoder.time_base
+        yield from decoded(encoder.encode(picture))
+        index, image = index + 1, next(frames, None)
+    yield from decoded(encoder.encode(None))
+    for frame in decoder.decode(None):
+        yield frame.to_ndarray(format="rgb24")[:height, :width]
 
 
 def _through(sound: np.ndarray, codec: SoundCodec) -> np.ndarray:

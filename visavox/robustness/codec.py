@@ -1,7 +1,4 @@
-"""Pictures and sound through an encoder and back, in memory.
-
-T frames · N samples
-"""
+"""Sound through an encoder and back, in memory, in step with what went in. N samples"""
 
 from __future__ import annotations
 
@@ -13,9 +10,6 @@ from typing import cast
 import av
 import numpy as np
 
-from visavox.media.write import X264_PARAMS
-
-FPS = 25
 CONTAINERS = {
     "aac": "adts",
     "libmp3lame": "mp3",
@@ -23,51 +17,6 @@ CONTAINERS = {
     "libopencore_amrnb": "amr",
 }
 """Encoder -> a container that carries its packets back to the decoder."""
-
-
-def through_h264(
-    frames: Iterator[np.ndarray], *, crf: int | None = None, bit_rate: int | None = None, preset: str = "medium"
-) -> Iterator[np.ndarray]:
-    """Yield frames (H, W, 3) uint8 RGB as they come out of libx264 and its decoder; as many, in order, of the same size.
-
-    Equal input gives equal output: one thread, as in `visavox.media.write`. Frames are held for the encoder's look-ahead.
-
-    Args:
-        crf: constant rate factor, 0 to 51; or
-        bit_rate: bits a second, with a buffer of a second.
-    """
-    first = next(frames, None)
-    if first is None:
-        return
-    height, width = first.shape[:2]
-    encoder = av.CodecContext.create("libx264", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-    encoder.time_base, encoder.framerate, encoder.thread_count = Fraction(1, FPS), Fraction(FPS), 1
-    options = {"preset": preset, "x264-params": X264_PARAMS}
-    if crf is not None:
-        options["crf"] = str(crf)
-    else:
-        options |= {"b": str(bit_rate), "maxrate": str(bit_rate), "bufsize": str(bit_rate)}
-    encoder.options = options
-    decoder = av.CodecContext.create("h264", "r")
-    decoder.thread_count = 1
-
-    def decoded(packets: list[av.Packet]) -> Iterator[np.ndarray]:
-        for packet in packets:
-            for frame in decoder.decode(packet):
-                yield frame.to_ndarray(format="rgb24")[:height, :width]
-
-    index = 0
-    image: np.ndarray | None = first
-    while image is not None:
-        odd = ((0, height % 2), (0, width % 2), (0, 0))
-        picture = av.VideoFrame.from_ndarray(np.pad(image, odd, mode="edge"), format="rgb24")
-        picture.pts, picture.time_base = index, Fraction(1, FPS)
-        yield from decoded(encoder.encode(picture))
-        index, image = index + 1, next(frames, None)
-    yield from decoded(encoder.encode(None))
-    for frame in decoder.decode(None):
-        yield frame.to_ndarray(format="rgb24")[:height, :width]
 
 
 def through_audio(

@@ -14,8 +14,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from visavox.robustness.codec import FPS, through_audio, through_h264
+from visavox.media.recode import through_h264
+from visavox.robustness.codec import through_audio
 from visavox.robustness.picture import Frames
+
+FPS = 25
+"""Frames a second of what is perturbed."""
 
 
 class Platform(NamedTuple):

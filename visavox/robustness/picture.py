@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from visavox.robustness.codec import through_h264
+from visavox.media.recode import through_h264
 
 BLOCK = 8
 """Pixels of a grey block's side."""
