@@ -71,7 +71,8 @@ def test_seeds_are_averaged_with_an_interval(tmp_path: Path, monkeypatch: pytest
     rows = search(tmp_path, {"lr": [1e-3, 2e-3]}, average_over=3)
     assert [row["seeds"] for row in rows] == [3, 3] and rows[0]["settings"] == "lr=0.002"
     assert rows[0]["low"] < rows[0]["auc"] < rows[0]["high"]
-    assert search_table.half_width([0.6, 0.7, 0.8]) == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert search_table.half_width([0.6, 0.7, 0.8]) == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
+    assert search_table.half_width([0.6, 0.8] * 6) == pytest.approx(2.201 * 0.1 / 11**0.5, rel=1e-3)
     begun = (tmp_path / "begun.txt").read_text().split()
     assert len(begun) == len(set(begun)) == 6
     assert search(tmp_path, {"lr": [1e-3, 2e-3]}, average_over=3) == rows, "a finished search does nothing"

@@ -71,6 +71,8 @@ def test_refusals_keep_their_reason_and_the_child_goes_on(tmp_path, clip):
     with pytest.raises(MediaError) as expected:
         open_here(text)
     assert (refused.value.reason, str(refused.value)) == (expected.value.reason, str(expected.value))
+    with pytest.raises(MediaError):
+        confined.open_video(tmp_path / "missing.mp4")
     assert len(everything(confined.open_video(clip))[1]) == 25
     assert decoder().process.pid == child
 

@@ -18,8 +18,6 @@ TABLE, FIGURE = "trials.csv", "search.png"
 REFUSED = "refused"
 """State of a choice of which no detector can be made, and the attribute of its trial that says why."""
 COLUMNS = ("auc", "low", "high", "seeds", "state", "settings", "reason")
-T_95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t for a two-sided 95 % interval, by degrees of freedom; 1.96 beyond."""
 
 
 def write(study: optuna.Study, folder: Path) -> list[dict[str, Any]]:
@@ -54,12 +52,14 @@ def write(study: optuna.Study, folder: Path) -> list[dict[str, Any]]:
 
 def half_width(values: Sequence[float]) -> float:
     """Half of the 95 % interval of a mean, by Student's t; NaN for a single value."""
+    from scipy.stats import t
+
     n = len(values)
     if n < 2:
         return math.nan
     mean = sum(values) / n
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    return (T_95[n - 1] if n <= len(T_95) else 1.96) * deviation / math.sqrt(n)
+    return float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:

@@ -63,8 +63,7 @@ def heard(path: str | Path, rate: int, seconds: float, threads: int = 0) -> tupl
     Raises:
         MediaError: no video, unreadable, too large; the message holds the cure.
     """
-    with confined.open_video(path, fps=PASSING_RATE, max_seconds=1 / PASSING_RATE, threads=threads) as video:
-        native = video.info.sample_rate
+    native = confined.describe(path).info.sample_rate
     return _read(path, native if native is not None and native in RATES else rate, rate, seconds, threads)
 
 

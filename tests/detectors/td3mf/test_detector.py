@@ -175,6 +175,9 @@ def test_the_seeds_one_liner(run: Path, talking: Path, data: Path) -> None:
     found = model.feature_extraction(video)
     assert found["fused"].shape == (1, 16 + 16)
     assert found["video"].shape == (1, 24) and found["audio"].ndim == 2 and found["audio"].shape[1] == 16
+    assert model.device.type == TD3MF.load_from_checkpoint(run / "best.ckpt", map_location="cpu").device.type == "cpu"
+    with pytest.raises(TypeError, match="not strict, fusion; settings are changed by `visavox.load"):
+        TD3MF.load_from_checkpoint(run / "best.ckpt", strict=False, fusion="lf")
     probability = model.predict(video)
     bundle = Bundle.load(data / "data/bundles" / video.relative_to(talking).with_suffix(".npz"))
     assert probability == pytest.approx(model.score([bundle])[0], abs=1e-6)

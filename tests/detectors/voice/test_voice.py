@@ -118,6 +118,9 @@ def test_sound_of_another_rate_is_resampled_as_published(tmp_path: Path):
     """As librosa.load does, which the published code calls; the decoder's own filter gives other samples."""
     import librosa
 
+    from visavox.media.confined.decoder import decoder
+
+    child = decoder()
     rng = np.random.default_rng(2)
     for rate in (48000, 44100):
         sound = np.clip(3000 * rng.standard_normal(3 * rate), -32768, 32767).astype(np.int16)
@@ -130,6 +133,7 @@ def test_sound_of_another_rate_is_resampled_as_published(tmp_path: Path):
         with open_video(path, fps=1, sample_rate=16000) as video:
             list(video.frames())
             assert np.abs(video.audio()[:48000] / 32768 - theirs).max() > 20 / 32768
+    assert decoder() is child  # a video that is closed early costs one, half a second each
 
 
 def test_what_has_no_voice_says_so(published: Path, uploads: Path, tmp_path: Path):

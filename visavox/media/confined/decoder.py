@@ -62,7 +62,11 @@ class ConfinedVideo:
         self._sound: np.ndarray | None = None
         self._complete = self._begun = False
         decoder.busy = True
-        self.info = self._open()
+        try:
+            self.info = self._open()
+        except BaseException:
+            decoder.busy = False  # it was ended, or never heard of this file
+            raise
 
     def __enter__(self) -> ConfinedVideo:
         return self
