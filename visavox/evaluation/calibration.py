@@ -216,7 +216,7 @@ def log_odds(p: np.ndarray | float) -> np.ndarray:
     return logit(np.clip(np.asarray(p, np.float64), SUREST, 1 - SUREST))
 
 
-def sigmoid(z: np.ndarray) -> np.ndarray:
+def sigmoid(z: np.ndarray | float) -> np.ndarray:
     from scipy.special import expit
 
     return expit(z)
