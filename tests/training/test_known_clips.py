@@ -14,7 +14,7 @@ from visavox import config as configuration
 from visavox.bundle.trim import load_trimmed
 from visavox.commands import train
 from visavox.detectors import build
-from visavox.detectors.novelty import beside
+from visavox.detectors.novelty import Known, alike, beside
 from visavox.detectors.single import HouseJudge
 from visavox.training import checkpoint
 
@@ -79,3 +79,14 @@ def test_features_of_another_checkpoint_and_of_few_clips_say_nothing(run):
     real = run.config.model_copy(update={"train_on": "real"})
     train._leave_known(run.folder, SimpleNamespace(rows=run.data.rows, config=real, classes=None), torch.device("cpu"))
     assert not beside(run.folder / "best.ckpt").exists(), "twelve real clips are too few"
+
+
+def test_clips_that_lack_a_branch_are_left_out(run, monkeypatch):
+    widths = iter([5, *[8] * 22, 5])
+    monkeypatch.setattr(
+        "visavox.detectors.novelty.Features.vector", property(lambda self: np.ones(next(widths), np.float32))
+    )
+    train._leave_known(run.folder, run.data, torch.device("cpu"))
+    assert Known.load(beside(run.folder / "best.ckpt")).vectors.shape == (22, 8)
+    assert [len(vector) for vector in alike([None, np.zeros(2), np.zeros(3), np.zeros(3)])] == [3, 3]
+    assert alike([None]) == []

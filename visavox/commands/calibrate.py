@@ -35,7 +35,7 @@ def _of_model(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from visavox.detectors.analysis import NO_FACE, NOTHING
-    from visavox.detectors.novelty import Features, Known
+    from visavox.detectors.novelty import Features, Known, alike
     from visavox.detectors.published import open_judge
     from visavox.detectors.published.calibrated import Fitted, features_of
     from visavox.evaluation.calibration import fit
@@ -78,9 +78,9 @@ def _of_model(arguments: argparse.Namespace) -> int:
         clips = arguments.name or arguments.on.resolve().name
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         path = Fitted(arguments.model, clips, today, made).save()
-        vectors = [vector for name in used if (vector := features[name]) is not None]
+        vectors = alike(features[name] for name in used)
         features_of(arguments.model).unlink(missing_ok=True)  # those of an earlier calibration
-        if vectors and len({len(vector) for vector in vectors}) == 1:
+        if vectors:
             Known.of(np.stack(vectors), clips, most).save(features_of(arguments.model))
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox calibrate", error)

@@ -252,14 +252,15 @@ def _test(trainer: pl.Trainer, data: Any, run: Path) -> dict[str, Any]:
 def _leave_known(run: Path, data: Any, device: torch.device) -> None:
     """Write features of training clips beside best.ckpt, so that a verdict can say how unlike them a clip is.
 
-    Of at most `KNOWN` clips, evenly spaced in the order of the split; none where there are too few, or classes are told apart.
+    Of at most `KNOWN` clips, evenly spaced in the order of the split, those alone that have the branches which most have; none
+    where there are too few, or classes are told apart.
     """
     import numpy as np
 
     from visavox.bundle.trim import load_trimmed
     from visavox.detectors import build
     from visavox.detectors.base import Detector
-    from visavox.detectors.novelty import LEAST, TRAINED, Features, Known, beside
+    from visavox.detectors.novelty import LEAST, TRAINED, Features, Known, alike, beside
 
     rows = data.rows[data.rows["split"] == "train"]
     paths = list(rows.loc[rows["label"] == 0, "path"] if data.config.train_on == "real" else rows["path"])
@@ -275,8 +276,9 @@ def _leave_known(run: Path, data: Any, device: torch.device) -> None:
         if seen.vector is None:  # its last layer is none that gives features
             return
         vectors.append(seen.vector)
-    on = f"{run.name}'s training clips"
-    Known.of(np.stack(vectors), on, detector.card.checkpoint, TRAINED).save(beside(run / "best.ckpt"))
+    on, vectors = f"{run.name}'s training clips", alike(vectors)
+    if len(vectors) >= LEAST:
+        Known.of(np.stack(vectors), on, detector.card.checkpoint, TRAINED).save(beside(run / "best.ckpt"))
 
 
 def _by_corpus(detector: Any, data: Any) -> dict[str, Any]:

@@ -13,7 +13,8 @@ n known clips · D width of the features of all branches together
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -122,6 +123,13 @@ class Known:
         with np.load(path, allow_pickle=False) as kept:
             how = str(kept["how"]) if "how" in kept else CALIBRATED
             return cls(str(kept["on"]), str(kept["checkpoint"]), kept["vectors"], kept["own"], how)
+
+
+def alike(vectors: Iterable[np.ndarray | None]) -> list[np.ndarray]:
+    """Return the vectors (D,) of the commonest width: a clip without sound, or too short, has fewer branches and another width."""
+    there = [vector for vector in vectors if vector is not None]
+    widths = Counter(len(vector) for vector in there)
+    return [vector for vector in there if len(vector) == widths.most_common(1)[0][0]]
 
 
 def beside(checkpoint: Path) -> Path:
