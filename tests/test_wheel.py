@@ -48,7 +48,7 @@ def test_it_crops_trains_and_scores(installed: Path, talking: Path, tmp_path: Pa
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    run("crop", "--config", "tiny", "--input", str(talking), "--output", "data/bundles", "--workers", "2")
+    run("crop", "--config", "tiny", "--input", str(talking), "--output", "data/bundles", "--workers", "1")
     run("corpora", "folder", "--root", "data/bundles", "--output", "data/split.csv", "--val", "0.34", "--test", "0.33")
     quick = ["epoch=1", "train_batch_size=4", "device=cpu"]
     run("train", "--config", "tiny", "--data-version", "split", "--code-version", "v1", "--allow-leaks", *quick)

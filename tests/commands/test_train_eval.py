@@ -121,7 +121,7 @@ def test_online_logging_without_a_login_is_an_error_and_never_a_prompt(data: Pat
 @pytest.fixture(scope="module")
 def submission(run: Path, talking: Path, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("out") / "submission.csv"
-    words = ["-input", str(talking), "-output", str(output), "--checkpoint", str(run / "best.ckpt"), "--workers", "2"]
+    words = ["-input", str(talking), "-output", str(output), "--checkpoint", str(run / "best.ckpt"), "--workers", "1"]
     assert evaluation.main(words) == 0
     return output
 

@@ -12,8 +12,8 @@ from nbclient import NotebookClient
 PATH = CHECKOUT / "notebooks/fiveway.ipynb"
 FULL = "IDENTITIES, CLIPS, SECONDS, WORDS = 48, 12, (2.4, 3.4), []"
 EPOCHS = [f"{name}=2" for name in ("epoch", *(f"detector.{stage}_epochs" for stage in ("temporal", "audio", "sync")))]
-SMALL = f"IDENTITIES, CLIPS, SECONDS, WORDS = 16, 4, (1.0, 1.2), {EPOCHS}"
-"""64 clips of 16 people, so that two are in the validation split."""
+SMALL = f"IDENTITIES, CLIPS, SECONDS, WORDS = 16, 2, (1.0, 1.2), {EPOCHS}"
+"""32 clips of 16 people, so that two are in the validation split."""
 
 
 @pytest.fixture(scope="module")
