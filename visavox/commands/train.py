@@ -273,9 +273,10 @@ def _leave_known(run: Path, data: Any, device: torch.device) -> None:
     for path in chosen:
         with Features(detector) as seen:
             detector.explain(load_trimmed(path, detector.config, full=True))
-        if seen.vector is None:  # its last layer is none that gives features
+        vector = seen.vector
+        if vector is None:  # its last layer is none that gives features
             return
-        vectors.append(seen.vector)
+        vectors.append(vector)
     on, vectors = f"{run.name}'s training clips", alike(vectors)
     if len(vectors) >= LEAST:
         Known.of(np.stack(vectors), on, detector.card.checkpoint, TRAINED).save(beside(run / "best.ckpt"))

@@ -126,7 +126,7 @@ class Known:
 
 
 def alike(vectors: Iterable[np.ndarray | None]) -> list[np.ndarray]:
-    """Return the vectors (D,) of the commonest width: a clip without sound, or too short, has fewer branches and another width."""
+    """Return the vectors (D,) of the commonest width: a clip without sound has fewer branches, and another width."""
     there = [vector for vector in vectors if vector is not None]
     widths = Counter(len(vector) for vector in there)
     return [vector for vector in there if len(vector) == widths.most_common(1)[0][0]]
