@@ -25,7 +25,7 @@ from visavox.commands import crop, evaluate, features, merge, perturb
 from visavox.detectors.td3mf.features import Features, Stamp
 from visavox.errors import code_of
 from visavox.files import host
-from visavox.remote import RemoteError, Store, place
+from visavox.remote import RemoteError, Store, place, scratch
 
 __all__ = ["storage"]  # a fixture
 
@@ -93,7 +93,7 @@ def test_files_come_go_and_leave_nothing(storage, tmp_path: Path):
 
 
 def test_rows_are_there_while_a_run_goes_on(storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(remote, "KEEP_UP", 0.05)
+    monkeypatch.setattr(scratch, "KEEP_UP", 0.05)
     with pytest.raises(KeyboardInterrupt), Store(tmp_path).standing_in(place("s3://bucket/rows"), []) as here:
         (here / "rows.jsonl.part").write_text("1\n")
         (here / f"rows.csv.{host()}.1.part").write_text("half")
@@ -133,10 +133,10 @@ def test_no_more_is_fetched_than_there_is_room_for(storage, tmp_path: Path, monk
 
     with pytest.raises(RemoteError, match=r"room/a: 0.00 GB, and --scratch-gb allows 1e-07; give more"):
         Store(tmp_path, gigabytes=1e-7).fetched(a).__enter__()
-    monkeypatch.setattr(remote, "WAIT", 0.3)
+    monkeypatch.setattr(scratch, "WAIT", 0.3)
     with store.fetched(a), pytest.raises(RemoteError, match=r"b: no room for .* within 0.3 s: .* use fewer workers"):
         store.fetched(b).__enter__()
-    monkeypatch.setattr(remote, "MARGIN", 1 << 60)
+    monkeypatch.setattr(scratch, "MARGIN", 1 << 60)
     with pytest.raises(RemoteError, match="no room"):
         store.fetched(a).__enter__()
 
@@ -289,10 +289,10 @@ def test_scratch_is_swept_and_room_counted_by_what_is_to_come(storage, tmp_path:
         assert not left.exists()
     storage.pipe("bucket/claims/a", bytes(600))
     storage.pipe("bucket/claims/b", bytes(600))
-    monkeypatch.setattr(remote, "WAIT", 0.3)
-    monkeypatch.setattr(remote, "MARGIN", 0)
+    monkeypatch.setattr(scratch, "WAIT", 0.3)
+    monkeypatch.setattr(scratch, "MARGIN", 0)
     with store.fetched(place("s3://bucket/claims/a")):
-        monkeypatch.setattr(remote.shutil, "disk_usage", lambda root: SimpleNamespace(free=700))
+        monkeypatch.setattr(scratch.shutil, "disk_usage", lambda root: SimpleNamespace(free=700))
         with store.fetched(place("s3://bucket/claims/b")):  # a has come: the 700 bytes are free
             pass
 
