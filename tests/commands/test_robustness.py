@@ -24,6 +24,7 @@ from visavox.files import find_inputs
 from visavox.media import confined
 from visavox.preprocessing import tools
 from visavox.robustness import perturbing
+from visavox.robustness.measure import Effect
 from visavox.robustness.perturbing import Recipe
 from visavox.synthetic.dataset import make_dataset
 from visavox.workers import pool
@@ -211,5 +212,6 @@ def test_perturbed_videos_are_written_with_their_effects(videos: Path, tmp_path:
     assert perturb.main(["--input", str(one), "--output", str(alone), *chosen, "--effects"]) == 0
     assert (alone / "effects.csv").read_text() == (tmp_path / "effects.csv").read_text()
     assert [path.name for path in alone.rglob("*.*") if path.is_file()] == ["effects.csv"]
+    assert perturb._cells(Effect(np.inf, np.nan, 3.14159, -12345)) == ["inf", "", "3.142", "-12345"]
     assert perturb.main(["--list"]) == 0
     assert "frames that the sound is late" in capsys.readouterr().out

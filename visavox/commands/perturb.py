@@ -219,7 +219,8 @@ def _listed(name: str, group: str, unit: str, levels: Sequence[float]) -> str:
 
 
 def _cells(effect: Effect) -> list[str]:
-    return [f"{value:.4g}" if value == value else "" for value in effect]
+    numbers = [f"{value:.4g}" if value == value else "" for value in effect[:-1]]
+    return [*numbers, str(effect.lag)]  # whole samples
 
 
 def _write(rows: Sequence[Sequence[object]], path: Path) -> None:
