@@ -10,6 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+IN_TURN = """
+import json, sys
+from visavox.__main__ import main
+if __name__ == "__main__":
+    for words in json.loads(sys.argv[1]):
+        print(end="\\0")
+        if code := main(words): sys.exit(code)
+"""
+"""Runs several commands in one process: what the networks need is imported once."""
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +34,15 @@ def installed(tmp_path_factory) -> Path:
 
 
 def visavox(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run `visavox WORDS` in a folder with the wheel and this environment's packages, but not the checkout (-S)."""
+    """Run `visavox WORDS` in a folder with the wheel and this environment's packages, but not the checkout."""
+    return python(installed, folder, "-m", "visavox", *words)
+
+
+def python(installed: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python there, without the checkout (-S)."""
     packages = [entry for entry in sys.path if entry.endswith("-packages")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(installed), *packages])}
-    command = [sys.executable, "-S", "-m", "visavox", *words]
+    command = [sys.executable, "-S", *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -50,13 +64,15 @@ def test_it_crops_trains_and_scores(installed: Path, talking: Path, tmp_path: Pa
 
     run("crop", "--config", "tiny", "--input", str(talking), "--output", "data/bundles", "--workers", "1")
     run("corpora", "folder", "--root", "data/bundles", "--output", "data/split.csv", "--val", "0.34", "--test", "0.33")
-    quick = ["epoch=1", "train_batch_size=4", "device=cpu"]
-    run("train", "--config", "tiny", "--data-version", "split", "--code-version", "v1", "--allow-leaks", *quick)
-    best = "runs/v1/best.ckpt"
-    run("eval", "-input", "data/bundles", "-output", "submission.csv", "--checkpoint", best, "device=cpu")
+    best, video = "runs/v1/best.ckpt", str(sorted(talking.rglob("*.mp4"))[0])
+    train = ["train", "--config", "tiny", "--data-version", "split", "--code-version", "v1", "--allow-leaks"]
+    evaluate = ["eval", "-input", "data/bundles", "-output", "submission.csv", "--checkpoint", best, "device=cpu"]
+    score = ["score", video, "--checkpoint", best, "--json", "--set", "device=cpu"]
+    each = [[*train, "epoch=1", "train_batch_size=4", "device=cpu"], evaluate, score]
+    done = python(installed, tmp_path, "-c", IN_TURN, json.dumps(each))
+    assert done.returncode == 0, done.stderr
     assert len((tmp_path / "submission.csv").read_text().splitlines()) == 1 + len(list(tmp_path.rglob("*.npz")))
-    video = str(sorted(talking.rglob("*.mp4"))[0])
-    answer = json.loads(run("score", video, "--checkpoint", best, "--json", "--set", "device=cpu"))
+    answer = json.loads(done.stdout.split("\0")[-1])
     assert 0 <= answer["probability"] <= 1
     assert json.loads((tmp_path / "runs/v1/test.json").read_text())["epochs"] == 1
 
