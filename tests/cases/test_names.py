@@ -65,7 +65,7 @@ def cropped(clip: Path, tmp_path_factory) -> tuple[Path, str]:
             shutil.copy(clip, folder / case.given)
         else:
             (folder / case.given).write_bytes(b"")
-    said = _output_of(crop.main, ["--input", str(folder), "--output", str(output), "--workers", "2", *TINY], expected=1)
+    said = _output_of(crop.main, ["--input", str(folder), "--output", str(output), "--workers", "1", *TINY], expected=1)
     return output, said
 
 

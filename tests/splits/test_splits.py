@@ -208,7 +208,7 @@ def favc(talking: Path, tmp_path_factory) -> Path:
             (root / "corpus" / folder).mkdir(parents=True, exist_ok=True)
             shutil.copy(talking / row["filename"], root / "corpus" / folder / name)
     (root / "corpus/meta_data.csv").write_text("\n".join(lines) + "\n")
-    words = ["--input", str(root / "corpus"), "--output", str(root / "data/bundles"), "--workers", "2", *TINY]
+    words = ["--input", str(root / "corpus"), "--output", str(root / "data/bundles"), "--workers", "1", *TINY]
     assert crop.main(words) == 0
     return root
 
