@@ -1,4 +1,5 @@
 import { domAnimation, LazyMotion, MotionConfig } from "motion/react";
+import { Boundary } from "./components/Boundary";
 import { DeepfakeDetector } from "./components/DeepfakeDetector";
 
 /** The page. With `simulate` the pipeline's animation runs alone, labelled as a demonstration and without a verdict. */
@@ -6,7 +7,9 @@ export function App() {
   return (
     <LazyMotion features={domAnimation} strict>
       <MotionConfig reducedMotion="user">
-        <DeepfakeDetector simulate={false} />
+        <Boundary>
+          <DeepfakeDetector simulate={false} />
+        </Boundary>
       </MotionConfig>
     </LazyMotion>
   );

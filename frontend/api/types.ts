@@ -91,7 +91,8 @@ export interface Dossier {
   observations: Observation[];
   stages: { name: string; seconds: number }[];
   provenance: { checkpoint: string; prep_hash: string; commit: string; version: string; calibration: string } | null;
-  media: { seconds: number; width: number; height: number; fps: number; hasSound: boolean } | null;
+  /** `seconds` and `fps` are null where the file declares none. */
+  media: { seconds: number | null; width: number; height: number; fps: number | null; hasSound: boolean } | null;
 }
 
 export interface Limits {

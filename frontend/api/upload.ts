@@ -1,6 +1,6 @@
 /** The upload of one file, with its progress: XMLHttpRequest, since fetch tells of none. */
 
-import { address, headers, problemOf, unreachable } from "./client";
+import { address, headers, Problem, problemOf, unreachable } from "./client";
 import type { Status } from "./types";
 
 /** Send a file and return the status of its analysis. Throws a Problem; `signal` gives the upload up. */
@@ -15,8 +15,12 @@ export function upload(
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => onProgress(event.loaded, event.lengthComputable ? event.total : file.size);
     request.onload = () => {
-      if (request.status >= 200 && request.status < 300) resolve(JSON.parse(request.responseText) as Status);
-      else reject(problemOf(request.status, request.responseText));
+      try {
+        if (request.status < 200 || request.status >= 300) throw problemOf(request.status, request.responseText);
+        resolve(JSON.parse(request.responseText) as Status);
+      } catch (error) {
+        reject(error instanceof Problem ? error : problemOf(request.status, "")); // such as a proxy's page with status 200
+      }
     };
     request.onerror = () => reject(unreachable());
     request.onabort = () => reject(new DOMException("the upload was given up", "AbortError"));

@@ -51,7 +51,7 @@ export function Actions({ dossier, onRestart, onRemove }: Props) {
         </button>
       </div>
       <Feedback id={dossier.analysisId} attempt={attempt} />
-      <p role="status" className="mt-3 text-sm font-medium empty:hidden" data-testid="said">
+      <p role="status" className="mt-3 text-sm font-medium" data-testid="said">
         {said}
       </p>
       <dialog ref={dialog} aria-labelledby="delete" className="card m-auto max-w-md p-6 text-ink backdrop:bg-black/50">

@@ -26,6 +26,7 @@ function Live() {
   const detector = useDetector(service.limits);
   const { view } = detector;
   useTitle(view);
+  useNoDrop();
   const denied = view.at === "failed" ? view.problem.status === 401 : service.problem?.status === 401;
   return (
     <Frame model={service.model}>
@@ -155,6 +156,23 @@ function announcement(view: View): string {
       return `Verdict: ${result.verdict}, confidence ${confidence(result.confidence / 100)}. ${view.dossier.why ?? ""}`;
     }
   }
+}
+
+/** A file that is dropped where none is taken does not replace the page, and with it an upload or a verdict. */
+function useNoDrop(): void {
+  useEffect(() => {
+    const stay = (event: DragEvent) => {
+      if (!event.dataTransfer?.types.includes("Files") || event.defaultPrevented) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = "none";
+    };
+    window.addEventListener("dragover", stay);
+    window.addEventListener("drop", stay);
+    return () => {
+      window.removeEventListener("dragover", stay);
+      window.removeEventListener("drop", stay);
+    };
+  }, []);
 }
 
 function useTitle(view: View): void {

@@ -70,6 +70,7 @@ function useDrop(onChoose: (files: readonly File[]) => void): boolean {
     const hover = (event: DragEvent) => {
       if (!holds(event)) return;
       event.preventDefault();
+      if (event.dataTransfer) event.dataTransfer.dropEffect = "copy"; // the page itself refuses what is dropped elsewhere
       setOver(true);
     };
     const leave = (event: DragEvent) => {

@@ -14,7 +14,7 @@ export function Observations({ observations }: { observations: readonly Observat
       <p className="mt-0.5 text-sm text-soft">What the container and the codec tell. None of it enters the score.</p>
       <dl className="mt-4 divide-y divide-edge text-sm">
         {observations.map(({ name, value, note }) => (
-          <div key={name} className="grid gap-x-4 py-2 sm:grid-cols-[11rem_1fr]">
+          <div key={`${name} ${value}`} className="grid gap-x-4 py-2 sm:grid-cols-[11rem_1fr]">
             <dt className="text-soft">{name}</dt>
             <dd className="min-w-0 break-words">
               {value}
@@ -36,7 +36,7 @@ export function Notes({ notes }: { notes: readonly string[] }) {
         Notes
       </h2>
       <ul className="mt-3 flex list-disc flex-col gap-1.5 pl-5 text-sm marker:text-soft">
-        {notes.map((note) => (
+        {[...new Set(notes)].map((note) => (
           <li key={note} className="break-words">
             {note}
           </li>
@@ -97,7 +97,15 @@ function Course({ stages }: Pick<Dossier, "stages">) {
   );
 }
 
-function pictureOf(media: NonNullable<Dossier["media"]>): string {
+/** Length, size, rate and sound of a video, as far as its file declares them. */
+export function pictureOf(media: NonNullable<Dossier["media"]>): string {
   const { seconds, width, height, fps, hasSound } = media;
-  return `${duration(seconds)}, ${width} × ${height}, ${Number(fps.toFixed(2))} frames/s, ${hasSound ? "with" : "without"} sound`;
+  return [
+    seconds !== null && duration(seconds),
+    `${width} × ${height}`,
+    fps !== null && `${Number(fps.toFixed(2))} frames/s`,
+    `${hasSound ? "with" : "without"} sound`,
+  ]
+    .filter(Boolean)
+    .join(", ");
 }

@@ -15,8 +15,12 @@ export function Reattach({ sha256, bytes, onAttach }: Props) {
   const take = async (file: File | undefined) => {
     if (!file) return;
     setSaid("Comparing …");
-    if (file.size === bytes && (await isSame(file, sha256))) onAttach(file);
-    else setSaid("That is another file: its content differs from what was analysed.");
+    try {
+      if (file.size === bytes && (await isSame(file, sha256))) onAttach(file);
+      else setSaid("That is another file: its content differs from what was analysed.");
+    } catch {
+      setSaid("The file cannot be read. Check that it is still there and may be opened, then choose it again.");
+    }
   };
   return (
     <div className="max-w-sm">
@@ -36,7 +40,7 @@ export function Reattach({ sha256, bytes, onAttach }: Props) {
           event.target.value = "";
         }}
       />
-      <p role="status" className="mt-2 empty:hidden">
+      <p role="status" className="mt-2">
         {said}
       </p>
     </div>

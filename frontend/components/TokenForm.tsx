@@ -11,8 +11,8 @@ export function TokenForm({ onKept }: { onKept: () => void }) {
     <section className="card mx-auto max-w-md p-5 sm:p-7">
       <Heading className="text-xl font-semibold">This service asks for a token</Heading>
       <p className="mt-2 text-sm text-soft">
-        {wrong ? "The one that was given is not the right one. " : ""}Whoever runs the service can tell you. It is kept
-        until this tab is closed.
+        {wrong && <span role="alert">The one that was given is not the right one. </span>}Whoever runs the service can
+        tell you. It is kept until this tab is closed.
       </p>
       <form
         className="mt-5 flex flex-col gap-3"

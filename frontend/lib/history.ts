@@ -1,17 +1,19 @@
 /** Which analyses this browser asked for: their ids alone, in localStorage, newest first. */
 
+import { storage } from "./storage";
+
 const NAME = "visavox.analyses";
 const MOST = 20;
 
 function write(ids: string[]): void {
-  localStorage.setItem(NAME, JSON.stringify(ids));
+  storage.write("localStorage", NAME, JSON.stringify(ids));
   window.dispatchEvent(new Event("visavox.history")); // `storage` is told to the other tabs only
 }
 
 export const history = {
   read(): string[] {
     try {
-      const read: unknown = JSON.parse(localStorage.getItem(NAME) ?? "[]");
+      const read: unknown = JSON.parse(storage.read("localStorage", NAME) ?? "[]");
       return Array.isArray(read) ? read.filter((id) => typeof id === "string").slice(0, MOST) : [];
     } catch {
       return [];

@@ -1,8 +1,10 @@
 /** The word that a guarded service asks for: kept for this tab's session only, never in the address or on the disk. */
 
+import { storage } from "./storage";
+
 const NAME = "visavox.token";
 
 export const token = {
-  read: (): string => sessionStorage.getItem(NAME) ?? "",
-  keep: (word: string): void => sessionStorage.setItem(NAME, word),
+  read: (): string => storage.read("sessionStorage", NAME) ?? "",
+  keep: (word: string): void => storage.write("sessionStorage", NAME, word),
 };

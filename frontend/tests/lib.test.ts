@@ -1,6 +1,7 @@
-import { beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { problemOf } from "../api/client";
 import type { Limits } from "../api/types";
+import { pictureOf } from "../components/Findings";
 import { refuseKeys } from "../env";
 import { checkFile, checkPicture } from "../lib/checks";
 import { bytes, clock, confidence, duration, percent } from "../lib/format";
@@ -8,6 +9,7 @@ import { history } from "../lib/history";
 import { route } from "../lib/route";
 import { after, ended, NODES, running } from "../lib/stages";
 import { curve, paths } from "../lib/timeline";
+import { token } from "../lib/token";
 
 const LIMITS: Limits = {
   maxBytes: 100,
@@ -23,6 +25,31 @@ const LIMITS: Limits = {
 };
 
 beforeEach(() => localStorage.clear());
+afterEach(() => void vi.restoreAllMocks());
+
+test("a browser that keeps nothing still has a list and a token for as long as the page is open", () => {
+  const refuse = () => {
+    throw new DOMException("blocked", "SecurityError");
+  };
+  vi.spyOn(Storage.prototype, "getItem").mockImplementation(refuse);
+  vi.spyOn(Storage.prototype, "setItem").mockImplementation(refuse);
+  expect(history.read()).toEqual([]);
+  expect(token.read()).toBe("");
+  history.add("a");
+  token.keep("word");
+  expect(history.read()).toEqual(["a"]);
+  expect(token.read()).toBe("word");
+  vi.restoreAllMocks();
+  history.clear(); // kept again, and no longer in memory
+  token.keep("");
+  expect(history.read()).toEqual([]);
+});
+
+test("a video that declares neither length nor rate is described by what it declares", () => {
+  const media = { seconds: null, width: 640, height: 360, fps: null, hasSound: false };
+  expect(pictureOf(media)).toBe("640 × 360, without sound");
+  expect(pictureOf({ ...media, seconds: 4, fps: 25 })).toBe("4 s, 640 × 360, 25 frames/s, without sound");
+});
 
 test("a key in the environment ends the build, an address does not", () => {
   expect(() => refuseKeys({ VITE_GEMINI_API_KEY: "x" })).toThrow("VITE_GEMINI_API_KEY");

@@ -368,7 +368,7 @@ def test_redis_is_killed(case: Case, tmp_path: Path):
     assert len(set(judged)) == 15
 
 
-@held_by(Case("R1", "the disk is full while a result is written", "the job goes back and is tried again"))
+@held_by(Case("R1", "the disk is full while a result is written", "writing is tried again; no video is blamed"))
 def test_no_room_for_a_result(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     settings = settings_of(tmp_path)
     real, failures = Folder.keep_result, [1, 1]
