@@ -12,7 +12,7 @@ import torch
 
 from visavox import config
 from visavox.audit.__main__ import main
-from visavox.audit.measures import Finding, audit_split, detail, judge, of_bundle, told_by_words
+from visavox.audit.measures import Finding, audit_split, detail, judge, of_bundle, told_by_words, within
 from visavox.audit.words import describe, in_words
 from visavox.bundle import Bundle, BundleError
 from visavox.bundle.trim import Silence, silence, trimmed, trimmed_as
@@ -21,6 +21,7 @@ from visavox.config import XceptionFusedConfig
 from visavox.detectors import build
 from visavox.detectors.base import Detector
 from visavox.detectors.scorer import Scorer
+from visavox.evaluation.metrics import auc
 from visavox.features import audio
 from visavox.training.dataset import BundleDataset
 
@@ -154,11 +155,21 @@ def test_what_people_differ_in_is_gone_within_one_person():
     assert set(found) == {"loudness", "loudness_within", "audio_probe"}
     assert not found["loudness"].flagged and 0.4 < found["loudness"].auc < 0.6
     assert found["loudness_within"].flagged and found["loudness_within"].auc < 0.1
-    assert "loudness (dB of full scale), within one person alone tells" in in_words(found["loudness_within"])
+    assert "loudness (dB of full scale) within one person alone tells" in in_words(found["loudness_within"])
     even = judge([{"loudness": value + label} for value, label in zip(level, labels)], labels, people.astype(str))
     assert not any(finding.flagged for finding in even)
+    few = judge([{"loudness": -label} for label in labels[:28]], labels[:28], people[:28].astype(str))
+    assert [finding.name for finding in few] == ["loudness"]  # seven people lean the same way by chance
     strangers = np.array([f"{i}/{label}" for i, label in zip(people, labels)])  # nobody has clips of both classes
     assert [finding.name for finding in judge(measured, labels, strangers)] == ["loudness", "audio_probe"]
+
+
+@pytest.mark.parametrize("fakes", [1, 9])
+def test_a_skewed_measure_says_nothing_however_many_fakes_a_person_has(fakes: int):
+    people = np.repeat(np.arange(3000), 1 + fakes)
+    labels = np.tile([0] + [1] * fakes, 3000)
+    apart, both = within(np.random.default_rng(0).exponential(size=len(people)), labels, people)
+    assert both.all() and auc(labels, apart) == pytest.approx(0.5, abs=0.02)
 
 
 def test_sharpness_falls_with_each_encoding():

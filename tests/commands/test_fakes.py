@@ -82,6 +82,8 @@ def test_a_split_without_real_clips_or_of_several_settings_is_refused(split, tmp
     with pytest.raises(SplitError, match="made with several settings"):
         fakes.write_set(split.parent / "mixed.csv", tmp_path, root=split.parent)
     assert fakes.main([str(split), "--root", str(split.parent), "--output", str(tmp_path), "--kinds", "sbw"]) == 2
+    with pytest.raises(SystemExit):
+        fakes.main([str(split), "--output", str(tmp_path), "--per-real", "0"])
 
 
 @pytest.fixture(scope="module")

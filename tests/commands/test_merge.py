@@ -13,7 +13,7 @@ from visavox.evaluation.rows import ScoredRow, details_path
 from visavox.evaluation.submission import write_classes, write_submission
 from visavox.files import sha256_of
 from visavox.preprocessing.manifest import Manifest
-from visavox.workers.sharding import Shard, ShardError, shards_of
+from visavox.workers.sharding import Shard, ShardError, growing, mark_of, shards_of
 
 
 def test_every_name_is_taken_by_one_share_and_always_the_same():
@@ -167,6 +167,13 @@ def test_a_share_that_was_stopped_is_not_merged(tmp_path: Path, monkeypatch: pyt
     assert crop.main([*words, "--shard", "0/1"]) == merge.main([str(tmp_path / "out")]) == 1
     assert len(rows(tmp_path / "out/manifest.jsonl")) == 4
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.0-of-1.jsonl", "manifest.jsonl"}
+
+
+def test_a_share_that_ran_twice_at_a_time_ends_twice(tmp_path: Path):
+    share = tmp_path / "manifest.0-of-2.jsonl"
+    with growing(share), growing(share):
+        assert mark_of(share).is_file()
+    assert not mark_of(share).exists()
 
 
 def test_calibrated_scores_and_others_are_not_merged(tmp_path: Path, capsys):

@@ -106,8 +106,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_numbers(finished: Path, vid
         assert other.read_bytes() == path.read_bytes(), path.name
 
 
-def test_what_failed_is_tried_again_and_nothing_else(finished: Path, videos: Path, tmp_path: Path):
-    """As crop does: a video that timed out, in the clips as they are and in one cell."""
+def test_what_failed_is_tried_again_and_nothing_else(
+    finished: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As crop does: a video that timed out, in the clips as they are and in one cell; also after a rerun that was stopped."""
     shutil.copytree(finished.parent, tmp_path, dirs_exist_ok=True)
     before = {}
     for details in (tmp_path / "s.details.jsonl", tmp_path / "grid/contrast-5.details.jsonl"):
@@ -115,7 +117,18 @@ def test_what_failed_is_tried_again_and_nothing_else(finished: Path, videos: Pat
         rows[1] |= {"probability": 0.5, "status": "failed", "code": "TIMED_OUT", "reason": "too long", "seconds": {}}
         details.write_text("".join(json.dumps(row) + "\n" for row in rows))
         before[details] = rows
+    scores = (tmp_path / "grid/contrast-5.csv").read_text().splitlines()
+    (tmp_path / "grid/contrast-5.csv").write_text(
+        "\n".join([*scores[:2], scores[2].split(",")[0] + ",0.5", *scores[3:]])
+    )
     other = (tmp_path / "grid/white_noise-1.csv").stat().st_mtime_ns
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(robustness, "write_submission", stop)
+        assert evaluate.main(words(videos, tmp_path)) == 130
     assert evaluate.main(words(videos, tmp_path)) == 0
     for details, rows in before.items():
         again = [json.loads(line) for line in details.read_text().splitlines()]

@@ -107,6 +107,15 @@ def test_rows_are_there_while_a_run_goes_on(storage, tmp_path: Path, monkeypatch
     assert storage.cat("bucket/rows/rows.jsonl.part") == b"1\n2\n"
 
 
+def test_the_mark_of_a_share_is_put_before_its_rows(storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    put: list[str] = []
+    monkeypatch.setattr(scratch, "put", lambda here, path: put.append(here.name))
+    with Store(tmp_path).standing_in(place("s3://bucket/order"), []) as here:
+        for name in ("a", "m.jsonl.begun", "z"):
+            (here / name).write_text("" if "begun" in name else "row")
+    assert put[0] == "m.jsonl.begun" and sorted(put[1:]) == ["a", "z"]
+
+
 def test_no_more_is_fetched_than_there_is_room_for(storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in "ab":
         storage.pipe(f"bucket/room/{name}", bytes(600))

@@ -97,4 +97,4 @@ def in_words(finding: Finding) -> str:
 def _what(finding: Finding) -> str:
     """The measure in words; "within" where each clip is compared with those of the same identity."""
     name = finding.name.removesuffix(WITHIN)
-    return WORDS.get(name, name) + (", within one person" if finding.name.endswith(WITHIN) else "")
+    return WORDS.get(name, name) + (" within one person" if finding.name.endswith(WITHIN) else "")

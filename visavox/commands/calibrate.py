@@ -80,7 +80,7 @@ def _of_model(arguments: argparse.Namespace) -> int:
         path = Fitted(arguments.model, clips, today, made).save()
         vectors = alike(features[name] for name in used)
         features_of(arguments.model).unlink(missing_ok=True)  # those of an earlier calibration
-        if vectors:
+        if len(vectors) > 1:
             Known.of(np.stack(vectors), clips, most).save(features_of(arguments.model))
     except (ValueError, RuntimeError, OSError) as error:
         complain("visavox calibrate", error)

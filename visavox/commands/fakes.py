@@ -7,8 +7,8 @@ Reads the real clips of a split CSV (`visavox corpora folder` makes one), whose 
 OUTPUT/fake/ (bundles), OUTPUT/fakes.csv (a split CSV: who is in each clip, how it was made, which seconds are forged) and, with
 --sheets, OUTPUT/sheets/KIND.png to look at. The same seed writes the same set, also where it was stopped and run again: what is
 finished is kept. `visavox audit OUTPUT/fakes.csv --root OUTPUT` says what gives the classes away.
-Exit codes: 0 done; 1 some clips gave no fake and are named; 2 wrong arguments, data or kinds; 4 another run writes there; 5 the
-disk is full; 130 interrupted; 143 terminated.
+Exit codes: 0 done; 1 some clips gave no fake and are named (those that no kind changes stay, as real ones); 2 wrong arguments,
+data or kinds; 4 another run writes there; 5 the disk is full; 130 interrupted; 143 terminated.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from visavox import runs
 from visavox.config.fakes import FORGED, KINDS, weights
 from visavox.files import shown, sweep
 from visavox.logs import complain, say
+from visavox.workers import launching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,7 +112,7 @@ def write_set(
     pairs: bool = False,
     sheets: bool = False,
 ) -> Written:
-    """Write the set, or what is left of it; a clip that gives no fake is left out with the reason.
+    """Write the set, or what is left of it; of a clip that no kind changes the real one alone, of others without a fake nothing.
 
     Args:
         kinds: names with weights, such as `sbv:2`; a clip is given those it allows in turns, drawn by weight.
@@ -333,7 +334,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=list(KINDS),
         help="kinds with weights, a,b:2 (default all)",
     )
-    parser.add_argument("--per-real", type=int, default=1, help="fakes of each real clip (default 1)")
+    parser.add_argument("--per-real", type=launching.positive, default=1, help="fakes of each real clip (default 1)")
     parser.add_argument("--seconds", type=float, help="longest stretch of a clip (default all of it)")
     parser.add_argument("--seed", type=int, default=100, help="of everything drawn (default 100)")
     parser.add_argument(

@@ -17,7 +17,7 @@ from visavox.commands.scoring import score_prepared
 from visavox.commands.streaming import Prepared
 from visavox.errors import code_of
 from visavox.evaluation.robustness import Cell, describe, mean_relative_drop
-from visavox.evaluation.rows import Identity, ScoredRow, read_details
+from visavox.evaluation.rows import Identity, ScoredRow, details_path, read_details
 from visavox.evaluation.submission import Details, fingerprint, write_submission
 from visavox.files import replacing
 from visavox.progress import progress
@@ -84,6 +84,8 @@ def measure(
         cells[recipe.kind, recipe.level] = rows
         if left := _left(inputs, rows):
             open_inputs[recipe] = left
+        else:
+            _renew(_csv(folder, recipe.kind, recipe.level), rows)
     with closing(_prepared(open_inputs, scorer, folder, root, workers, timeout)) as found:
         for recipe, prepared in found:
             cell = recipe.kind, recipe.level
@@ -135,6 +137,8 @@ def measure_files(
                 kept = config.model_copy(update={"save_details": True})
                 cells[cell] = score_paths(dict(inputs), judge, output, kept, identity=identity)
                 write_submission(cells[cell], output)
+            else:
+                _renew(output, cells[cell])
     return _report(folder, cells.pop(("clean", 0)), cells, labels, identity)
 
 
@@ -305,6 +309,12 @@ def earlier(output: Path, inputs: Mapping[str, Path], identity: Identity) -> lis
         if (row.identity == identity and row.status != "failed")
         and (row.filename in inputs and row.file == fingerprint(inputs[row.filename]))
     ]
+
+
+def _renew(output: Path, rows: Sequence[ScoredRow]) -> None:
+    """Write the CSV of a finished cell anew where it is older than its details: a run was killed between the two."""
+    if output.stat().st_mtime_ns < details_path(output).stat().st_mtime_ns:
+        write_submission(rows, output)
 
 
 def _left(inputs: Mapping[str, Path], rows: Sequence[ScoredRow]) -> dict[str, Path]:

@@ -72,7 +72,7 @@ def growing(share: Path) -> Iterator[None]:
     """Have a mark beside a file that is appended to while the block runs; it stays where the block does not come to its end."""
     mark_of(share).touch()
     yield
-    mark_of(share).unlink()
+    mark_of(share).unlink(missing_ok=True)  # the same share, run again elsewhere, may have ended first
 
 
 def shards_of(path: Path) -> list[Path]:
@@ -101,6 +101,7 @@ def shards_of(path: Path) -> list[Path]:
     begun = [f"--shard {index}/{counts[0]}" for index, _ in sorted(found) if mark_of(found[index, counts[0]]).exists()]
     if begun:
         raise ShardError(
-            f"{path}: {len(begun)} of {counts[0]} shards were stopped, or are at work still; wait, or run {', '.join(begun)}"
+            f"{path}: {len(begun)} of {counts[0]} shards were stopped, or are at work still; wait, or run {', '.join(begun)} "
+            "again, on any machine: what is done is kept, and the mark *.begun beside the share goes"
         )
     return [found[index, counts[0]] for index in range(counts[0])]
