@@ -21,8 +21,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -44,6 +44,8 @@ OBJECTS = 128 << 20
 BLOCKS, MOST_IN_BLOCK = 32, 4
 """Blocks for each actor, so that all end at about the same time, where there are tasks enough; tasks in a block, which come back
 together and which Ray takes as much time for as for one."""
+ENDING = 10.0
+"""Seconds that Ray Data has to end its threads; where Ray itself hangs it does not."""
 SILENCE = 600.0
 """Seconds without a time-out of its own that a task is taken to last at most, before the cluster is said to be silent."""
 
@@ -105,12 +107,13 @@ def run(
         for lost in range(TRIES):
             stream = partial(_results, open_tasks.copy(), actor, ray.gpus, workers, alone=lost > 0)
             try:
-                for number, result in _watched(stream, patience, stop):
-                    if isinstance(result, PoolError):
-                        raise result
-                    answered = True
-                    if number in open_tasks:
-                        yield open_tasks.pop(number), result
+                with closing(_watched(stream, patience, stop)) as results:
+                    for number, result in results:
+                        if isinstance(result, PoolError):
+                            raise result
+                        answered = True
+                        if number in open_tasks:
+                            yield open_tasks.pop(number), result
             except _Silent:
                 has = session.resources()
                 if not answered:
@@ -272,11 +275,11 @@ def _needs(gpus: float) -> dict[str, Any]:
 
 def _watched(
     results: Callable[[], Iterator[tuple[int, Any]]], patience: float, stop: threading.Event | None
-) -> Iterator[tuple[int, Any]]:
-    """Yield what a thread draws; end where `stop` is set.
+) -> Generator[tuple[int, Any], None, None]:
+    """Yield what a thread draws; end where `stop` is set. No thread that it began is left, unless Ray does not let it go.
 
     Raises:
-        _Silent: nothing came for so many seconds. The thread is left behind, for Ray does not let it go.
+        _Silent: nothing came for so many seconds.
     """
     drawn: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
@@ -288,21 +291,44 @@ def _watched(
         except BaseException as error:  # raised again where the results are wanted
             drawn.put(("error", error))
 
+    before = set(threading.enumerate())
     threading.Thread(target=draw, name="ray", daemon=True).start()
     heard = time.monotonic()
-    while not (stop and stop.is_set()):
-        try:
-            kind, value = drawn.get(timeout=0.5)
-        except queue.Empty:
-            if time.monotonic() - heard > patience:
-                raise _Silent from None
-            continue
-        if kind == "end":
-            return
-        if kind == "error":
-            raise RuntimeError(f"Ray ended the work ({type(value).__name__}: {value})") from value
-        yield value
-        heard = time.monotonic()
+    try:
+        while not (stop and stop.is_set()):
+            try:
+                kind, value = drawn.get(timeout=0.5)
+            except queue.Empty:
+                if time.monotonic() - heard > patience:
+                    raise _Silent from None
+                continue
+            if kind == "end":
+                return
+            if kind == "error":
+                raise RuntimeError(f"Ray ended the work ({type(value).__name__}: {value})") from value
+            yield value
+            heard = time.monotonic()
+    finally:
+        _end(before)
+
+
+def _end(before: Collection[threading.Thread]) -> None:
+    """End what Ray Data runs in threads begun since: where one calls Ray after the session, Ray ends this process with code 1."""
+
+    def shut_down(executor: Any) -> None:
+        with suppress(Exception):  # the session may be lost: its threads end by that
+            executor.shutdown(force=True)
+
+    begun = [thread for thread in threading.enumerate() if thread not in before]
+    for executor in begun:
+        if type(executor).__name__ == "StreamingExecutor":
+            ending = threading.Thread(target=shut_down, args=(executor,), name="ending Ray's executor", daemon=True)
+            ending.start()
+            ending.join(ENDING)
+    until = time.monotonic() + ENDING
+    for thread in begun:
+        if thread.name == "ray" or type(thread).__name__ == "StreamingExecutor":
+            thread.join(max(0.0, until - time.monotonic()))
 
 
 def _version() -> str:
