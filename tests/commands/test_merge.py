@@ -188,6 +188,18 @@ def test_calibrated_scores_and_others_are_not_merged(tmp_path: Path, capsys):
     )
 
 
+def test_scores_of_a_share_that_is_scored_again_are_not_merged(tmp_path: Path, capsys):
+    shard = Shard(0, 1).of(tmp_path / "s.csv")
+    write_submission([row := ScoredRow("a.mp4", 0.5, "ok")], shard)
+    details_path(shard).write_text(f"{json.dumps(row.to_json())}\n")
+    part = tmp_path / "s.0-of-1.details.jsonl.part"
+    part.touch()  # as a rerun that was killed leaves it
+    assert merge.main([str(tmp_path / "s.csv")]) == 2 and not (tmp_path / "s.csv").exists()
+    assert f"{part.name} is there: that shard was stopped" in capsys.readouterr().err
+    part.unlink()
+    assert merge.main([str(tmp_path / "s.csv")]) == 0
+
+
 def test_a_table_that_is_damaged_is_named(tmp_path: Path, capsys):
     for text, said in ((b"", "is empty; remove it"), (b'filename,"\xff', "is damaged")):
         (tmp_path / "features.0-of-1.csv").write_bytes(text)

@@ -129,7 +129,8 @@ def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> in
     """Write the submission OUTPUT and its details from those of the shards.
 
     Raises:
-        ShardError: shards are missing, were scored by other scorers, some calibrated and others not, or name a file twice.
+        ShardError: shards are missing or not done, were scored by other scorers, some calibrated and others not, or name a file
+            twice.
     """
     from visavox.evaluation.rows import details_path, read_details
     from visavox.evaluation.scores import read_labels
@@ -140,6 +141,10 @@ def merge_scores(output: Path, labels: Path | None = None, told: str = "") -> in
     for shard in shards:
         if not details_path(shard).is_file():
             raise ShardError(f"{details_path(shard)} is missing; score that shard with save_details=true")
+        if (part := details_path(shard).with_name(f"{details_path(shard).name}.part")).is_file():
+            raise ShardError(
+                f"{part.name} is there: that shard was stopped, or is at work still; wait, or run it again"
+            )
     _, column, *classes = _cells(shards[0])[0]
     known = read_labels(labels) if labels and not classes else None
     rows = sorted((row for shard in shards for row in read_details(shard)), key=lambda row: row.filename)

@@ -220,9 +220,8 @@ class _Mirror:
         now = {
             name: state for name, state in _states(self._here).items() if not re.search(r"\.\d+\.part|\.lock$", name)
         }
-        for name, state in sorted(
-            now.items(), key=lambda each: each[1]
-        ):  # by size: an empty file says something of others
+        by_size = sorted(now.items(), key=lambda each: each[1])  # an empty file is a mark that says something of others
+        for name, state in by_size:
             if self._there.get(name) != state:
                 put(self._here / name, self._folder / name)
                 self._there[name] = state
