@@ -56,7 +56,8 @@ def holding(output: Path) -> Iterator[None]:
             f"{output}: locked by {_holder(path)}; wait until it ends, or choose another output"
         ) from None
     try:
-        path.write_text(f"pid {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        with suppress(OSError):  # such as on a full disk: the lock holds without the words
+            path.write_text(f"pid {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
         with suppress(OSError):

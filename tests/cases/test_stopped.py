@@ -166,6 +166,17 @@ def test_two_runs_on_one_output(case: Case, request, talking: Path, tmp_path: Pa
     assert not [path for path in (*output.parent.iterdir(), *output.glob("*")) if path.name.endswith(runs.LOCK)]
 
 
+def test_a_lock_needs_no_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What would free some, such as the service's clearing away, starts as well."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with runs.holding(tmp_path), pytest.raises(runs.LockedError), runs.holding(tmp_path):
+        pass
+
+
 def test_a_lock_that_was_let_go_is_held_by_one_alone(tmp_path: Path, started):
     """The file goes with its lock: who opened it before holds nothing and has to look again."""
     with runs.holding(tmp_path):

@@ -150,7 +150,26 @@ def test_why_it_cannot_start_is_said(tmp_path: Path):
 
     with holding(tmp_path), structlog.testing.capture_logs() as logged, pytest.raises(LockedError):
         asyncio.run(start())
-    assert "locked by pid" in logged[0]["reason"]
+    assert "locked by pid" in logged[0]["reason"] and "--folder" in logged[0]["reason"]
+    app.state.settings.folder = tmp_path / "stand_in.ckpt"
+    with structlog.testing.capture_logs() as logged, pytest.raises(OSError):
+        asyncio.run(start())
+    assert "stand_in.ckpt" in logged[0]["reason"] and "--folder" in logged[0]["reason"]
+
+
+@pytest.mark.parametrize("what", ["the schema's format", "a name that is no UTF-8"])
+def test_damage_that_sqlite_has_no_code_for_is_damage(what: str, tmp_path: Path):
+    path = tmp_path / "queue.sqlite"
+    SQLiteStore(path).close()
+    assert sqlite_store.is_whole(path)
+    data = bytearray(path.read_bytes())
+    if what == "the schema's format":
+        data[47] = 9
+    else:
+        at = data.index(b"tablejobsjobs")
+        data[at + 5 : at + 13] = b"\xffobs\xffobs"
+    path.write_bytes(data)
+    assert not sqlite_store.is_whole(path)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +228,18 @@ def test_a_published_model_takes_device_and_confine_and_nothing_else(
             settings(wrong).fingerprint()
     assert serve.main(["--checkpoint", model, "--set", "frame_num=4", "--folder", str(tmp_path)]) == 2
     assert "frame_num=4" in capsys.readouterr().err
+
+
+def test_an_analysis_needs_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A user whom the system does not know, as in a container, without HOME."""
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("VISAVOX_WEIGHTS", str(tmp_path / "weights"))
+    order = perform.Order(tmp_path / "video", "clip.mp4", "0" * 64)
+    assert perform._without_places([f"{order.path}: no face"], order) == ["clip.mp4: no face"]
 
 
 def test_answers_hold_no_place_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

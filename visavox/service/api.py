@@ -56,13 +56,13 @@ def create_app(settings: Settings | None = None) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        folders.Folder(settings.folder)
         with ExitStack() as held:
             try:
+                folders.Folder(settings.folder)
                 held.enter_context(holding(settings.folder))  # another one would delete what this one is receiving
                 desk = app.state.desk = await anyio.to_thread.run_sync(open_desk, settings)
-            except (LockedError, StoreError) as error:
-                log.error("the service cannot start", reason=str(error))
+            except Exception as error:
+                log.error("the service cannot start", reason=_reason(error))
                 raise
             desk.crew.start()
             log.info(
@@ -112,6 +112,15 @@ def __getattr__(name: str) -> Any:
         set_up("api")
         return create_app()
     raise AttributeError(name)
+
+
+def _reason(error: Exception) -> str:
+    """Why the service cannot start, with what to do where it is its folder: in use, read-only, or of a disk without locks."""
+    cure = "give this one a folder of its own that may be written (--folder, VISAVOX_SERVICE_FOLDER)"
+    if isinstance(error, LockedError):
+        return f"{str(error).partition(';')[0]}; stop that service, or {cure}"
+    of_folder = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)  # that is of the checkpoint
+    return f"{error}; {cure}" if of_folder else str(error)
 
 
 async def _sweeping(desk: Desk) -> None:

@@ -13,6 +13,7 @@ Answers about an order are sent as (its place in the list, kind, value):
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -151,7 +152,7 @@ def _answered(order: Order, send: Send) -> Iterator[None]:
 def _without_places(found: Any, order: Order) -> Any:
     """A text, or all texts of a value that JSON holds, without where files lie on this machine."""
     if isinstance(found, str):
-        home = str(Path.home())
+        home = os.path.expanduser("~")  # as it is where nobody knows of one
         places = {str(order.path): order.name, str(weights.folder()): "the weights folder", home: "~"}
         for place, words in places.items():
             if len(place) > 1:

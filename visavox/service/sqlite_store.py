@@ -261,8 +261,20 @@ def _spoken() -> Iterator[None]:
         raise StoreError(f"the queue cannot be used: {error}") from error
 
 
-DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
-"""Of what SQLite may find wrong, that which the file itself is at fault for."""
+NO_DAMAGE = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_AUTH,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOLFS,
+)
+"""Of what SQLite may find wrong, that which is no fault of the file. Damage has many codes, some no more than SQLITE_ERROR."""
 
 
 def is_whole(path: Path) -> bool:
@@ -281,8 +293,10 @@ def is_whole(path: Path) -> bool:
             return found and (not tables or {"jobs", "events", "measures", "poison"} <= tables)
         finally:
             connection.close()
+    except UnicodeDecodeError:  # of a name in it
+        return False
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGE:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF not in NO_DAMAGE:
             return False
         raise StoreError(
             f"{path}: the queue cannot be looked through ({error}); end what holds it, free some space or correct its "
