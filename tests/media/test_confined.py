@@ -318,6 +318,25 @@ def test_pictures_are_decoded_in_a_child_of_their_own(tmp_path, monkeypatch):
 
 
 @linux
+def test_a_picture_that_costs_a_child_has_a_cure_for_pictures(tmp_path, monkeypatch):
+    from visavox.media.confined import decoder
+
+    path = tmp_path / "picture.png"
+    cv2.imwrite(str(path), np.zeros((48, 64, 3), np.uint8))
+    child = decoder.Decoder("pictures", stand_in="tests.media.stand_ins:ManyNotes")
+    monkeypatch.setattr(decoder._mine, "of_pictures", child, raising=False)
+    with pytest.raises(MediaError, match=r"NEW\.png"):
+        confined.read_image(path)
+
+
+def test_a_kind_that_pillow_was_built_without_is_left_out(monkeypatch):
+    from visavox.media import image
+
+    monkeypatch.setattr(image, "KINDS", ("NONE", "PNG"))
+    image.prepare()
+
+
+@linux
 @full
 def test_the_child_for_pictures_has_given_up_the_same(tmp_path):
     from visavox.media.confined.decoder import decoder

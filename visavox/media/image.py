@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def prepare() -> None:
     Image.init()
     for kind in KINDS:
         data = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(data, kind)
-        with Image.open(data, formats=KINDS) as image:
-            ImageOps.exif_transpose(image).convert("RGB")
+        with suppress(KeyError, OSError):  # a Pillow that was built without it
+            Image.new("RGB", (8, 8)).save(data, kind)
+            with Image.open(data, formats=KINDS) as image:
+                ImageOps.exif_transpose(image).convert("RGB")
 
 
 def read_image(path: str | os.PathLike[str] | RegularFile, *, limits: Limits = OF_PICTURES) -> np.ndarray:

@@ -48,6 +48,11 @@ REPAIR_SECONDS = 300.0
 PICTURE_MEMORY = 4 << 30
 """Bytes of address space of a child for pictures: one of the largest is held three or four times while it is turned upright."""
 MOST_NOTES, LONGEST_NOTE = 200, 1000
+CURES = {
+    "videos": "convert it anew (ffmpeg -i FILE -c:v libx264 NEW.mp4)",
+    "pictures": "save it anew, or smaller (ffmpeg -i FILE -vf scale=4000:-1 NEW.png)",
+}
+"""Of a file that costs a child."""
 
 
 class ConfinedVideo:
@@ -218,9 +223,7 @@ class _Faults:
             self._decoder.kill()
             return
         self._decoder.kill()
-        raise MediaError(
-            "decoder", f"{self._name}: {what}; convert it anew (ffmpeg -i FILE -c:v libx264 NEW.mp4)"
-        ) from error
+        raise MediaError("decoder", f"{self._name}: {what}; {CURES[self._decoder.kind]}") from error
 
 
 class Decoder:
@@ -236,6 +239,7 @@ class Decoder:
     """
 
     def __init__(self, kind: Kind = "videos", *, memory: int | None = None, stand_in: str = ""):
+        self.kind = kind
         memory = memory or {"videos": MEMORY, "pictures": PICTURE_MEMORY}[kind]
         ours, theirs = socket.socketpair()
         with theirs:
