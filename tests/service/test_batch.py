@@ -163,6 +163,26 @@ def test_a_process_that_ended_while_it_had_nothing_to_do_costs_no_job_a_turn(set
     assert worker.turns == [1]
 
 
+def test_a_full_disk_costs_none_of_those_that_were_judged_together_its_lease(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Folder, "keep_result", full)
+    settings.lease_seconds = 3
+    ids = queued(settings, "a.mp4", "b.mp4", "c.mp4", "d.mp4")
+    with work(settings) as (worker, store):
+        until(lambda: len(worker.held) == 4)
+
+        def ended() -> bool:
+            assert store.claim("another", 60) is None
+            return all(store.progress(id).ended for id in ids)
+
+        until(ended)
+        assert outcomes(store, ids) == ["NO_SPACE"] * 4
+
+
 def test_what_senders_are_told_is_for_senders():
     for code, words in worker_module.FOR_SENDERS.items():
         assert worker_module.failure(code, "").error == words and "--" not in words and "submit_batch_size" not in words

@@ -35,8 +35,8 @@ IDLE_SECONDS = 0.2
 """Between two looks into an empty queue."""
 START_SECONDS = 300.0
 """That loading the networks may take."""
-WRITE_PAUSES = (0.5, 1.0, 2.0)
-"""Seconds after each try to write a result that failed, such as on a full disk."""
+WRITE_PAUSES = (0.0, 0.5, 1.0, 2.0)
+"""Seconds before each try to write a result, the first and those after one that failed, such as on a full disk."""
 UNWRITTEN = "The service could not write what it found: its disk is full or fails. Send the video again later."
 STORE_RETRY_SECONDS = 1.0
 """Between two tries to reach a queue that is away."""
@@ -269,12 +269,13 @@ class Worker:
     def _kept(self, submission: Submission, result: dict[str, Any]) -> bool:
         key = self._key(submission)
         for pause in WRITE_PAUSES:
+            self.stop.wait(min(pause, self.settings.lease_seconds / 6))
+            self._renew()  # the others that were judged with it: their leases are not to run out meanwhile
             try:
                 self.folder.judged_as(submission, key)
                 self.folder.keep_result(key, result)
             except OSError as error:
                 log.error("a result cannot be written", reason=error.strerror)
-                self.stop.wait(min(pause, self.settings.lease_seconds / 6))
             else:
                 return True
         return False
