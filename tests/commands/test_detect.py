@@ -13,6 +13,7 @@ import torch
 
 import visavox
 from visavox.__main__ import main
+from visavox.commands.detect import describe
 from visavox.detectors.analysis import Analysis
 from visavox.detectors.fiveway.tiny import TinyLaDeDa
 from visavox.detectors.published import MODELS, ModelError, open_judge, tiny_ladeda
@@ -113,6 +114,10 @@ def test_a_checkpoint_of_ours_is_a_model_and_takes_no_pictures(video: Path, run:
     cv2.imwrite(str(tmp_path / "still.png"), np.zeros((64, 64, 3), np.uint8))
     assert main(["detect", str(tmp_path / "still.png"), "--model", best, "--device", "cpu"]) == 2
     assert "judges videos" in capsys.readouterr().out
+    analysis = visavox.detect(video, best, device="cpu")
+    for drawn in (True, False):
+        one = replace(analysis, card=replace(analysis.card, synthetic=drawn))
+        assert any("demo model, trained on synthetic clips" in line for line in describe("a.mp4", one)) == drawn
 
 
 def test_without_weights_and_network_it_says_what_to_put_where(video: Path, tmp_path: Path, monkeypatch, capsys):

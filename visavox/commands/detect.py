@@ -20,6 +20,7 @@ import io
 import json
 import os
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +148,9 @@ def _tell(row: dict[str, Any], analysis: Analysis | None, as_json: bool, told: s
         told |= set(analysis.notes)
 
 
+DEMO = "demo model, trained on synthetic clips alone: its verdicts show that the parts work and say nothing about real videos"
+
+
 def describe(name: str, analysis: Analysis, told: Collection[str] = ()) -> Iterator[str]:
     """Yield the lines of one analysis, the verdict first, without the notes that were `told` before."""
     known = analysis.calibrated
@@ -156,6 +160,8 @@ def describe(name: str, analysis: Analysis, told: Collection[str] = ()) -> Itera
         for branch in analysis.branches:
             said = "missing" if branch.probability is None else f"P(fake) {branch.probability:.4f}"
             yield f"  {branch.name}: {said}, weight {branch.weight:.2f}"
+    if analysis.card.synthetic:
+        yield f"  {DEMO}"
     for part in analysis.degraded:
         yield f"  left out: {shown(part.what)}, {shown(part.why)}"
     if analysis.novelty:
@@ -182,7 +188,7 @@ def _write_page(folder: Path, name: str, path: Path, analysis: Analysis, looked:
     facts = observe(path) if path.suffix.lower() != ".npz" else []
     picture = thumbnail(path)
     text = evidence.page(
-        analysis,
+        replace(analysis, notes=[DEMO, *analysis.notes]) if analysis.card.synthetic else analysis,
         name=name,
         observations=facts,
         origin={"file": name, "visavox": visavox.__version__},
